@@ -1,0 +1,107 @@
+"""Trains the built-in model: a small NASNet-A on Tiny ImageNet's 200 classes.
+
+    python recipes/builtin.py DATA WORK
+
+DATA holds Tiny ImageNet as train-*.zip and val.zip with `<wnid>/<n>.webp`; WORK gets the
+checkpoint, the log (log.jsonl) and at the end the weights by their TF-Slim names (weights.npz)
+with the recipe and the measured accuracy (result.json). Run it again to go on after a stop.
+
+What is chosen is chosen by a slice of the training pictures; the validation pictures give the
+figure at the end and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from keras import ops
+
+from nasnet_cli.network.keras_layers import slim_variables
+from nasnet_cli.network.spec import NASNetA, Stem
+from nasnet_cli.training.loop import Phase, Recipe, train
+from nasnet_cli.training.tiny_imagenet import read_pictures
+
+NETWORK = NASNetA(
+    image_size=64,
+    cells_per_stage=2,
+    filters=32,
+    classes=200,
+    stem=Stem("conv0", "conv0_bn", 32, stride=2, padding="same", cells=1),
+    dropout_keep=1.0,
+    bn_decay=0.98,
+    weight_decay=0.0,
+)
+RECIPE = Recipe(NETWORK, phases=(Phase(32, 3), Phase(48, 5), Phase(64, 1.5)), peak_rate=0.2)
+LABELS = Path(__file__).parents[1] / "labels" / "tiny_imagenet_200.tsv"
+SLICE = 10  # of each class's 500 training pictures, the last ones: kept out of training
+
+
+def accuracy(model: keras.Model, pictures: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Share of pictures [n, 64, 64, 3] whose class is the first, or among the first five."""
+    top1 = top5 = 0
+    for start in range(0, len(pictures), 200):
+        part = pictures[start : start + 200].astype(np.float32) / np.float32(255)
+        logits = ops.convert_to_numpy(model(part, training=False)["Logits"])
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+        hits = best == targets[start : start + 200, None]
+        top1 += int(hits[:, 0].sum())
+        top5 += int(hits.any(axis=1).sum())
+    return {"top1": round(top1 / len(pictures), 4), "top5": round(top5 / len(pictures), 4)}
+
+
+def main(data: Path, work: Path) -> None:
+    with LABELS.open(newline="", encoding="utf-8") as lines:
+        wnids = [row["wnid"] for row in csv.DictReader(lines, delimiter="\t")]
+    pictures, targets, places = read_pictures(sorted(data.glob("train-*.zip")), wnids)
+    held = places >= 500 - SLICE
+    work.mkdir(parents=True, exist_ok=True)
+
+    def log(record: dict[str, Any]) -> None:
+        line = json.dumps(record)
+        print(line, flush=True)
+        with (work / "log.jsonl").open("a") as out:
+            out.write(line + "\n")
+
+    def evaluate(model: keras.Model) -> dict[str, float]:
+        size = model.input_shape[1]
+        shown = pictures[held] if size == 64 else shrink(pictures[held], size)
+        return {f"slice_{k}": v for k, v in accuracy(model, shown, targets[held]).items()}
+
+    model = train(
+        RECIPE, pictures[~held], targets[~held], work, log=log, evaluate=evaluate
+    )
+    weights = {name: ops.convert_to_numpy(v) for name, v in slim_variables(model).items()}
+    np.savez(work / "weights.npz", **weights)
+    shown, answers, _ = read_pictures([data / "val.zip"], wnids)
+    result = {
+        "recipe": asdict(RECIPE),
+        "validation": {"pictures": len(shown), **accuracy(model, shown, answers)},
+    }
+    (work / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["validation"]))
+
+
+def shrink(pictures: np.ndarray, size: int) -> np.ndarray:
+    """Pictures [n, height, width, 3] at another size, averaged over the area of each pixel."""
+    from PIL import Image
+
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BOX))
+            for p in pictures
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

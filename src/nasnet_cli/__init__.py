@@ -1,0 +1,1 @@
+"""Says what is in folders of pictures, with NASNet-A."""

@@ -1,0 +1,1 @@
+"""The commands, their shared options, and the one place that prints."""

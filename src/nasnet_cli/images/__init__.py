@@ -1,0 +1,1 @@
+"""From a path to an array of pixels: finding, reading, decoding and preprocessing pictures."""

@@ -1,0 +1,77 @@
+"""What a picture file looks like from outside: its suffix and its first bytes.
+
+Nothing here needs Pillow, so that listing a folder stays light.
+"""
+
+from __future__ import annotations
+
+HEAD_BYTES = 64
+"""How many first bytes of a file `signature` looks at."""
+
+# Suffixes that mean a picture to nearly everyone. Pillow registers more, but .vst, .gbr, .msp,
+# .ras or .im are as often something else; a picture under such a name is known by its bytes.
+# fmt: off
+PICTURE_SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib",
+    ".avif", ".avifs", ".heic", ".heif", ".hif", ".tif", ".tiff",
+    ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
+    ".tga", ".ico", ".cur", ".icns", ".psd", ".pcx", ".dds", ".qoi", ".sgi", ".xbm", ".xpm",
+))
+# fmt: on
+
+_STARTS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"8BPS\0\x01", "PSD"),
+    (b"qoif", "QOI"),
+    (b"icns", "ICNS"),
+    (b"DDS \x7c\0\0\0", "DDS"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+)
+# "BM" alone begins many a text; a BMP's header also has one of these sizes.
+_BMP_HEADER_SIZES = frozenset((12, 40, 52, 56, 64, 108, 124))
+_HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
+
+
+def has_picture_suffix(name: str) -> bool:
+    """Whether a file's name ends like a picture's."""
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in PICTURE_SUFFIXES
+
+
+def signature(head: bytes) -> str | None:
+    """The format that a file's first HEAD_BYTES bytes show: Pillow's name for it, HEIF, JPEG XL.
+
+    None when they show none of the formats that have a reliable beginning.
+    """
+    for start, name in _STARTS:
+        if head.startswith(start):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
+        return "BMP"
+    if head[4:8] == b"ftyp":
+        return _iso_media(head)
+    return None
+
+
+def _iso_media(head: bytes) -> str | None:
+    """HEIF or AVIF, by the major brand and then the compatible ones (mif1 serves both)."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    for brand in (head[8:12], *(head[at : at + 4] for at in range(16, end, 4))):
+        if brand in _HEIF_BRANDS:
+            return "HEIF"
+        if brand in _AVIF_BRANDS:
+            return "AVIF"
+    return None

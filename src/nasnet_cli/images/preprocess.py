@@ -1,0 +1,176 @@
+"""From a picture to the array of pixels that a model takes: crop, resize, and nothing more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Resize = Literal["stretch", "crop", "pad"]
+Resample = Literal["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+# The middle of the range, which the network takes for 0: what its own convolutions pad with.
+_PADDING = 128
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a model's input.
+
+    size is (height, width) in pixels. resize says what becomes of the picture's shape: `stretch`
+    takes the central crop_fraction of each side and stretches it to size; `crop` takes the
+    largest central part of size's shape, then its central crop_fraction; `pad` takes the central
+    crop_fraction of each side, fits it into size and fills the rest with mid grey. crop_fraction
+    is in (0, 1]. resample is one of Pillow's filters, which average when they shrink, or `tf1`,
+    TensorFlow 1's bilinear, which doesn't.
+
+    Raises ValueError for a value that is none of these.
+    """
+
+    size: tuple[int, int]
+    resize: Resize = "stretch"
+    crop_fraction: float = 0.875
+    resample: Resample = "bilinear"
+
+    def __post_init__(self) -> None:
+        size = tuple(self.size)
+        if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+            raise ValueError(f"size must be a height and a width in pixels, not {self.size!r}")
+        if self.resize not in get_args(Resize):
+            raise ValueError(f"resize must be one of {get_args(Resize)}, not {self.resize!r}")
+        if self.resample not in get_args(Resample):
+            raise ValueError(f"resample must be one of {get_args(Resample)}, not {self.resample!r}")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must be in (0, 1], not {self.crop_fraction!r}")
+        # 1 and 1.0, or a list and a tuple, must not give two digests.
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "crop_fraction", float(self.crop_fraction))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; from_dict reads it back."""
+        return {
+            "size": list(self.size),
+            "resize": self.resize,
+            "crop_fraction": self.crop_fraction,
+            "resample": self.resample,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Reads what to_dict wrote. Raises ValueError for a missing, unknown or wrong value."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"this doesn't describe a preprocessing: {dict(values)!r}") from error
+
+    def digest(self) -> str:
+        """The SHA-256, in hexadecimal digits, of to_dict as canonical JSON."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """The model's input from an RGB picture: an array [height, width, 3].
+
+    uint8 in 0..255 with Pillow's filters; with `tf1`, float32 in [0, 1], since rounding to bytes
+    would not be what TensorFlow computes.
+    """
+    height, width = preprocessing.size
+    box = _crop_box(image.size, preprocessing)
+    if preprocessing.resize != "pad":
+        return _resample(image, box, (width, height), preprocessing.resample)
+    scale = min(width / (box[2] - box[0]), height / (box[3] - box[1]))
+    inner_width = min(width, max(1, round((box[2] - box[0]) * scale)))
+    inner_height = min(height, max(1, round((box[3] - box[1]) * scale)))
+    inner = _resample(image, box, (inner_width, inner_height), preprocessing.resample)
+    grey = _PADDING if inner.dtype == np.uint8 else 0.5
+    padded = np.full((height, width, 3), grey, dtype=inner.dtype)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    padded[top : top + inner_height, left : left + inner_width] = inner
+    return padded
+
+
+def needed_size(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """How far a picture of image_size may be shrunk before preprocess would have to enlarge.
+
+    Both sizes are (width, height) in pixels; at the returned one, the part that the crop keeps
+    has just the pixels of the model's input. `tf1` and `nearest` pick single pixels, so that any
+    shrinking beforehand changes what they pick: for them it is image_size itself.
+    """
+    width, height = image_size
+    if preprocessing.resample in ("tf1", "nearest"):
+        return image_size
+    target_height, target_width = preprocessing.size
+    horizontal = target_width / preprocessing.crop_fraction
+    vertical = target_height / preprocessing.crop_fraction
+    if preprocessing.resize == "stretch":
+        return math.ceil(horizontal), math.ceil(vertical)
+    choose = max if preprocessing.resize == "crop" else min
+    scale = choose(horizontal / width, vertical / height)
+    return math.ceil(width * scale), math.ceil(height * scale)
+
+
+def _crop_box(image_size: tuple[int, int], preprocessing: Preprocessing) -> Box:
+    """The part of the picture that is kept: left, top, right, bottom in pixels and fractions."""
+    width, height = image_size
+    kept_width, kept_height = float(width), float(height)
+    if preprocessing.resize == "crop":
+        target_height, target_width = preprocessing.size
+        scale = min(width / target_width, height / target_height)
+        kept_width, kept_height = target_width * scale, target_height * scale
+    left = max(0.0, (width - kept_width * preprocessing.crop_fraction) / 2)
+    top = max(0.0, (height - kept_height * preprocessing.crop_fraction) / 2)
+    if preprocessing.resample == "tf1":
+        # tf.image.central_crop cuts whole pixels, the same number on both sides.
+        left, top = float(int(left)), float(int(top))
+    return left, top, width - left, height - top
+
+
+def _resample(image: Image.Image, box: Box, size: tuple[int, int], resample: Resample) -> Pixels:
+    if resample == "tf1":
+        return _tf1_bilinear(np.asarray(image.crop(box)), size)
+    method = Image.Resampling[resample.upper()]
+    return np.asarray(image.resize(size, method, box=box))
+
+
+def _tf1_bilinear(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+    """tf.image.resize_bilinear(tf.image.convert_image_dtype(pixels, tf.float32), size), exactly.
+
+    TensorFlow 1's: no antialiasing, and the first pixels' corners, not centres, are aligned.
+    pixels is [height, width, 3] in 0..255, size the new (width, height); the result is in [0, 1].
+    """
+    left, right, x = _tf1_neighbours(pixels.shape[1], size[0])
+    above, below, y = _tf1_neighbours(pixels.shape[0], size[1])
+    x, y = x[None, :, None], y[:, None, None]
+
+    def row(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        picked = pixels[rows]
+        start, end = (_unit(picked[:, columns]) for columns in (left, right))
+        return start + (end - start) * x
+
+    top = row(above)
+    return top + (row(below) - top) * y
+
+
+def _tf1_neighbours(
+    length: int, new_length: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each new pixel along a side: the two old ones beside it, and how near the second is."""
+    scale = np.float32(length) / np.float32(new_length)
+    place = np.arange(new_length, dtype=np.float32) * scale
+    before = np.floor(place).astype(np.intp)
+    return before, np.minimum(before + 1, length - 1), place - np.floor(place)
+
+
+def _unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    # A product, not a quotient: that is how convert_image_dtype rounds.
+    return pixels.astype(np.float32) * np.float32(1 / 255)

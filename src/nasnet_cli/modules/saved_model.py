@@ -1,0 +1,429 @@
+"""Reads a SavedModel's folder, TF1 Hub module or TF2, without TensorFlow.
+
+`read_saved_model` gives what saved_model.pb says: tag sets, signatures, variables, the expected
+image size. `pick_signature` says which of a module's outputs are the logits and the features.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.modules import protos
+from nasnet_cli.modules.bundle import read_bundle
+
+Format = Literal["tf1-hub", "saved-model"]
+Purpose = Literal["classification", "feature_vector"]
+Shape = tuple[int | None, ...] | None
+
+PB = "saved_model.pb"
+HUB_MARKER = ("tfhub_module.pb", b"\x08\x03")
+INIT_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
+"""Entries of signature_def that are operations for the loader and no signatures."""
+
+_SIZE_LIMIT = 2**31 - 1  # protobuf's own
+_FEATURE_KEYS = ("features", "feature_vector")
+_LOGITS_KEYS = ("logits", "Logits")
+# What optimizers and their like leave among a graph's variables: slots are named
+# VARIABLE/Optimizer, their own state is a plain name at the top.
+_SLOT = re.compile(
+    r"/(Adam|Adam_1|AdaMax|AdaMax_1|Momentum|RMSProp|RMSProp_1|RMSProp_2|Adagrad|Adadelta|"
+    r"Adadelta_1|Ftrl|Ftrl_1|ExponentialMovingAverage)$"
+    r"|^(global_step|learning_rate|beta1_power|beta2_power)$|^optimizer/"
+)
+_NOT_OF_THE_MODEL = {"optimizer", "keras_api", "metrics"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a signature.
+
+    tensor is its name in the graph, such as "images:0"; shape has None for a size that is open
+    and is None when even the rank is.
+    """
+
+    key: str
+    tensor: str
+    dtype: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A signature: its inputs and outputs by their keys."""
+
+    name: str
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the graph; shape is None when the graph doesn't say it."""
+
+    name: str
+    dtype: str
+    shape: Shape
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to run for a purpose: a signature, its picture input and its output."""
+
+    signature: Signature
+    input: Tensor
+    output: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class MetaGraph:
+    """One graph of a SavedModel, with the tags by which a loader finds it.
+
+    proto is the MetaGraphDef message; everything else is read from it when asked for.
+    """
+
+    proto: Any
+    where: Path
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """The tag set, sorted; empty in a TF1 Hub module's graph for inference."""
+        return tuple(sorted(self.proto.meta_info_def.tags))
+
+    @cached_property
+    def signatures(self) -> dict[str, Signature]:
+        """The signatures by name, sorted; those that only a loader calls are left out."""
+        found = self.proto.signature_def
+        return {
+            name: Signature(name, _tensors(found[name].inputs), _tensors(found[name].outputs))
+            for name in sorted(found)
+            if name not in INIT_SIGNATURES
+        }
+
+    @cached_property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels from tensorflow-hub's image_module_info attachment, if any.
+
+        Raises ModelError when the attachment is broken.
+        """
+        attachments = self.proto.collection_def.get("hub_module_attachments")
+        for data in attachments.bytes_list.value if attachments else ():
+            try:
+                attachment = protos.parse("ModuleAttachment", data)
+                if attachment.key != "image_module_info":
+                    continue
+                size = protos.parse("ImageModuleInfo", attachment.value).default_image_size
+            except ValueError:
+                raise _corrupt(self.where, "an attachment") from None
+            if size.height > 0 and size.width > 0:
+                return size.height, size.width
+            raise _corrupt(self.where, "the expected image size")
+        return None
+
+    @cached_property
+    def collections(self) -> dict[str, tuple[str, ...]]:
+        """The names in each collection of nodes or variables, e.g. "update_ops"."""
+        result = {}
+        for name in sorted(self.proto.collection_def):
+            collection = self.proto.collection_def[name]
+            if name.endswith("variables"):
+                result[name] = tuple(v.variable_name for v in self.variable_defs(name))
+            elif collection.HasField("node_list"):
+                result[name] = tuple(collection.node_list.value)
+        return result
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables: the object graph's in a TF2 SavedModel, else the graph's own.
+
+        Optimizers' and metrics' own variables are left out where the objects tell them apart.
+        """
+        objects = self.proto.object_graph_def
+        return tuple(_object_variables(objects) if objects.nodes else self._graph_variables())
+
+    @cached_property
+    def parameters(self) -> int:
+        """How many numbers the model's variables hold.
+
+        Counted are the floating-point variables, trainable or not (so batch normalisation's
+        statistics too), but not an optimizer's slots and state or moving averages beside them.
+        Counters and random seeds are integers. A variable of unknown shape counts as nothing.
+        """
+        return sum(
+            math.prod(size or 0 for size in variable.shape)
+            for variable in self.variables
+            if "float" in variable.dtype
+            and variable.shape is not None
+            and not _SLOT.search(variable.name)
+        )
+
+    def variable_defs(self, collection: str) -> Iterator[Any]:
+        """The VariableDef messages of a collection. Raises ModelError when they aren't that."""
+        if collection not in self.proto.collection_def:
+            return
+        for data in self.proto.collection_def[collection].bytes_list.value:
+            try:
+                yield protos.parse("VariableDef", data)
+            except ValueError:
+                raise _corrupt(self.where, f"the collection {collection!r}") from None
+
+    def _graph_variables(self) -> Iterator[Variable]:
+        names = self.collections
+        trainable = set(names.get("trainable_variables", ()))
+        listed = {name.partition(":")[0] for name in names.get("variables", ())}
+        for node in self.proto.graph_def.node:
+            if node.op not in ("VarHandleOp", "VariableV2", "Variable"):
+                continue
+            if listed and node.name not in listed:
+                continue
+            yield Variable(
+                node.name,
+                protos.dtype_name(node.attr["dtype"].type if "dtype" in node.attr else 0),
+                protos.shape_of(node.attr["shape"].shape) if "shape" in node.attr else None,
+                f"{node.name}:0" in trainable,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SavedModelFile:
+    """What a SavedModel's folder holds.
+
+    format is "tf1-hub" for a module with tensorflow-hub's marker; proto is the SavedModel message.
+    """
+
+    folder: Path
+    format: Format
+    meta_graphs: tuple[MetaGraph, ...]
+    proto: Any
+
+    @cached_property
+    def inference(self) -> MetaGraph:
+        """The graph to run: the one tagged {} or {"serve"}, else the first not for training."""
+        usable = [graph for graph in self.meta_graphs if "train" not in graph.tags]
+        return min(usable, key=lambda graph: (graph.tags not in ((), ("serve",)), len(graph.tags)))
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether it was saved by TensorFlow 2, with objects beside the graph."""
+        return bool(self.inference.proto.object_graph_def.nodes)
+
+
+def read_saved_model(folder: Path) -> SavedModelFile:
+    """Reads a module's folder and checks that its variables are there whole.
+
+    Raises ModelError when there is no such folder or no module in it, when a file is broken or
+    missing, and when it holds only a graph for training, which would run with its dropout live.
+    """
+    proto = _parse(folder)
+    graphs = tuple(MetaGraph(graph, folder / PB) for graph in proto.meta_graphs)
+    if not graphs:
+        raise _corrupt(folder / PB, "the list of graphs (there is none)")
+    if all("train" in graph.tags for graph in graphs):
+        raise ModelError(
+            f"The module {folder} holds only a graph for training, whose dropout is live.",
+            "Use a module that has a graph for inference too.",
+        )
+    if any(graph.variables for graph in graphs):
+        read_bundle(folder / "variables" / "variables").check_complete()
+    marker, content = HUB_MARKER
+    is_hub = (folder / marker).is_file() and (folder / marker).read_bytes() == content
+    return SavedModelFile(folder, "tf1-hub" if is_hub else "saved-model", graphs, proto)
+
+
+def pick_signature(graph: MetaGraph, purpose: Purpose) -> Choice:
+    """Which signature, input and output give the logits, or the feature vector.
+
+    classification: the first of image_classification, default and serving_default that isn't the
+    feature vector's own. feature_vector: image_feature_vector, else an output of another
+    signature that is named for features, else default when nothing classifies. The output is the
+    key "default", else the only one, else the one named for the purpose. It has one vector for
+    each picture. Raises ModelError, with the keys there are, when nothing fits.
+    """
+    if purpose == "classification":
+        candidates = _classifying(graph)
+        named = _LOGITS_KEYS
+    else:
+        candidates = _describing(graph)
+        named = _FEATURE_KEYS
+    if not candidates:
+        raise ModelError(
+            f"The module {graph.where.parent} has no signature for {purpose.replace('_', ' ')}; "
+            f"it has {_listed(graph.signatures)}.",
+            "Use a module with the common image signatures of tensorflow-hub.",
+        )
+    signature = candidates[0]
+    return Choice(
+        signature, _picture_input(graph, signature), _output(graph, signature, purpose, named)
+    )
+
+
+def _classifying(graph: MetaGraph) -> list[Signature]:
+    features = graph.signatures.get("image_feature_vector")
+    feature_tensor = features and _main_output(features, _FEATURE_KEYS)
+    result = []
+    for name in ("image_classification", "default", "serving_default"):
+        signature = graph.signatures.get(name)
+        if signature is None:
+            continue
+        output = _main_output(signature, _LOGITS_KEYS)
+        if output and feature_tensor and output.tensor == feature_tensor.tensor:
+            continue  # a feature-vector module's default is its features
+        if set(signature.outputs) and set(signature.outputs) <= set(_FEATURE_KEYS):
+            continue
+        result.append(signature)
+    return result
+
+
+def _describing(graph: MetaGraph) -> list[Signature]:
+    found = graph.signatures
+    if "image_feature_vector" in found:
+        return [found["image_feature_vector"]]
+    named = [
+        signature
+        for name in ("default", "serving_default")
+        if (signature := found.get(name)) and set(_FEATURE_KEYS) & set(signature.outputs)
+    ]
+    if not named and "default" in found and "image_classification" not in found:
+        named = [found["default"]]
+    return named
+
+
+def _main_output(signature: Signature, named: Sequence[str]) -> Tensor | None:
+    outputs = signature.outputs
+    if len(outputs) == 1:
+        return next(iter(outputs.values()))
+    return next((outputs[key] for key in ("default", *named) if key in outputs), None)
+
+
+def _output(
+    graph: MetaGraph, signature: Signature, purpose: Purpose, named: Sequence[str]
+) -> Tensor:
+    # A signature that was chosen for its output's name gives that one.
+    if purpose == "feature_vector" and signature.name != "image_feature_vector":
+        output = next((signature.outputs[key] for key in named if key in signature.outputs), None)
+        output = output or _main_output(signature, named)
+    else:
+        output = _main_output(signature, named)
+    if output is None:
+        raise _misfit(graph, signature, f"outputs {_listed(signature.outputs)}")
+    if output.shape is not None and len(output.shape) != 2:
+        raise _misfit(graph, signature, f"the output {output.key!r} of shape {output.shape}")
+    return output
+
+
+def _picture_input(graph: MetaGraph, signature: Signature) -> Tensor:
+    if "images" in signature.inputs:
+        return signature.inputs["images"]
+    fitting = [
+        tensor
+        for tensor in signature.inputs.values()
+        if tensor.dtype == "float32" and tensor.shape is not None and len(tensor.shape) == 4
+    ]
+    if len(fitting) != 1:
+        raise _misfit(graph, signature, f"inputs {_listed(signature.inputs)}")
+    return fitting[0]
+
+
+def _misfit(graph: MetaGraph, signature: Signature, has: str) -> ModelError:
+    return ModelError(
+        f"The signature {signature.name!r} of the module {graph.where.parent} has {has}, so it "
+        "doesn't say what to run.",
+        'A module needs an input "images" (float32 [batch, height, width, 3]) and an output '
+        '"default" ([batch, length]).',
+    )
+
+
+def _listed(names: dict[str, Any]) -> str:
+    return ", ".join(map(repr, names)) or "none"
+
+
+def _tensors(infos: Any) -> dict[str, Tensor]:
+    return {
+        key: Tensor(
+            key,
+            infos[key].name,
+            protos.dtype_name(infos[key].dtype),
+            protos.shape_of(infos[key].tensor_shape),
+        )
+        for key in sorted(infos)
+    }
+
+
+def _object_variables(objects: Any) -> Iterator[Variable]:
+    """Variables that the root reaches without passing through an optimizer or a metric."""
+    nodes = objects.nodes
+    slots = {slot.slot_variable_node_id for node in nodes for slot in node.slot_variables}
+    reached = {0}
+    waiting = [0]
+    while waiting:
+        for child in nodes[waiting.pop()].children:
+            known = child.local_name in _NOT_OF_THE_MODEL or child.node_id in reached
+            if not known and 0 <= child.node_id < len(nodes):
+                reached.add(child.node_id)
+                waiting.append(child.node_id)
+    for index in sorted(reached - slots):
+        if nodes[index].HasField("variable"):
+            variable = nodes[index].variable
+            yield Variable(
+                variable.name,
+                protos.dtype_name(variable.dtype),
+                protos.shape_of(variable.shape),
+                variable.trainable,
+            )
+
+
+def _parse(folder: Path) -> Any:
+    if not folder.exists():
+        raise ModelError(f"There is no module at {folder}.", "Check the path.")
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder.", "Give the folder that holds " + PB + ".")
+    _refuse_other_forms(folder)
+    path = folder / PB
+    try:
+        size = path.stat().st_size
+        if size > _SIZE_LIMIT:
+            raise ModelError(f"{path} is over 2 GB.", "No SavedModel is; get the module again.")
+        return protos.parse("SavedModel", path.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"{path} can't be read: {error.strerror}.", "Check the permissions."
+        ) from None
+    except ValueError:
+        raise _corrupt(path, "the file") from None
+
+
+def _refuse_other_forms(folder: Path) -> None:
+    """Leaves only saved_model.pb, so that what we have read is what a loader would run.
+
+    TensorFlow reads saved_model.pb when it is there and saved_model.pbtxt otherwise; its split
+    form, saved_model.cpb, comes first in some of its loaders, so it is refused beside a .pb too.
+    """
+    if (folder / "saved_model.cpb").exists():
+        raise ModelError(
+            f"The module {folder} is split into pieces (saved_model.cpb).",
+            "Save it again as one saved_model.pb.",
+        )
+    if (folder / PB).is_file():
+        return
+    if (folder / "saved_model.pbtxt").exists():
+        raise ModelError(
+            f"The module {folder} is in text form (saved_model.pbtxt), which is not read.",
+            "Load it in TensorFlow and save it again, which writes saved_model.pb.",
+        )
+    raise ModelError(
+        f"{folder} holds no module: neither saved_model.pb nor saved_model.pbtxt is there.",
+        "Give the folder of a TF1 Hub module or a TF2 SavedModel.",
+    )
+
+
+def _corrupt(path: Path, what: str) -> ModelError:
+    return ModelError(
+        f"{path} is broken: {what} can't be read.", "Get the module again; the file is damaged."
+    )

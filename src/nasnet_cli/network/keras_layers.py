@@ -1,0 +1,202 @@
+"""NASNet-A's layers in Keras 3, on any of its backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from nasnet_cli.network.builder import Padding, build_network
+from nasnet_cli.network.spec import NASNetA
+
+# Keras' names of weights and TF-Slim's, by kind of layer.
+_SLIM_LEAF = {
+    "Conv2D": {"kernel": "weights"},
+    "SeparableConv2D": {
+        "depthwise_kernel": "depthwise_weights",
+        "pointwise_kernel": "pointwise_weights",
+    },
+    "Dense": {"kernel": "weights", "bias": "biases"},
+    "BatchNormalization": {},
+}
+
+
+@keras.saving.register_keras_serializable("nasnet")
+class Shift(keras.layers.Layer):
+    """Moves a picture one pixel up and left, with zeros at the bottom and right."""
+
+    def call(self, x: Any) -> Any:
+        return ops.pad(x[:, 1:, 1:, :], [[0, 0], [0, 1], [0, 1], [0, 0]])
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("nasnet")
+class PathDropout(keras.layers.Layer):
+    """In training, drops the path of an example as a whole; what is kept is divided by keep.
+
+    ramp is how far training from scratch has come, 0 to 1: keep goes from 1 to its final value
+    with it. It stays at 1 in fine-tuning.
+    """
+
+    def __init__(self, keep: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keep = keep
+        self.seed_generator = keras.random.SeedGenerator()
+        self.ramp = self.add_weight(
+            name="ramp", shape=(), initializer="ones", trainable=False, dtype="float32"
+        )
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if not training:
+            return x
+        keep = ops.cast(1.0 - self.ramp * (1.0 - self.keep), x.dtype)
+        shape = (ops.shape(x)[0], 1, 1, 1)
+        draw = keras.random.uniform(shape, dtype=x.dtype, seed=self.seed_generator)
+        return x * ops.floor(draw + keep) / keep
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "keep": self.keep}
+
+
+class KerasLayers:
+    """The set of layers in Keras. A scope that is used again means the same layer again, so that
+    one set can build the network for several input sizes with one set of weights."""
+
+    def __init__(self, spec: NASNetA) -> None:
+        self.spec = spec
+        self.by_scope: dict[str, keras.layers.Layer] = {}
+
+    def _layer(self, scope: str, make: Callable[..., keras.layers.Layer]) -> keras.layers.Layer:
+        if scope not in self.by_scope:
+            # Keras allows no slash in a layer's name.
+            self.by_scope[scope] = make(name=scope.replace("/", "."))
+        return self.by_scope[scope]
+
+    def _kernel(self) -> dict[str, Any]:
+        return {
+            "initializer": keras.initializers.VarianceScaling(
+                2.0, mode="fan_out", distribution="truncated_normal"
+            ),
+            # Keras' L2 has no factor of a half.
+            "regularizer": keras.regularizers.L2(self.spec.weight_decay / 2) if self.spec.weight_decay else None,
+        }
+
+    def size(self, x: Any) -> int:
+        return int(x.shape[1])
+
+    def channels(self, x: Any) -> int:
+        return int(x.shape[3])
+
+    def rescale(self, images: Any) -> Any:
+        return keras.layers.Rescaling(2.0, -1.0)(images)
+
+    def relu(self, x: Any) -> Any:
+        return keras.layers.ReLU()(x)
+
+    def convolution(
+        self,
+        x: Any,
+        scope: str,
+        filters: int,
+        kernel: int,
+        stride: int = 1,
+        padding: Padding = "same",
+    ) -> Any:
+        options = {f"kernel_{k}": v for k, v in self._kernel().items()}
+        return self._layer(
+            scope,
+            lambda name: keras.layers.Conv2D(
+                filters, kernel, stride, padding, use_bias=False, name=name, **options
+            ),
+        )(x)
+
+    def separable_convolution(
+        self, x: Any, scope: str, filters: int, kernel: int, stride: int
+    ) -> Any:
+        options = {
+            f"{part}_{k}": v
+            for part in ("depthwise", "pointwise")
+            for k, v in self._kernel().items()
+        }
+        return self._layer(
+            scope,
+            lambda name: keras.layers.SeparableConv2D(
+                filters, kernel, stride, "same", use_bias=False, name=name, **options
+            ),
+        )(x)
+
+    def batch_norm(self, x: Any, scope: str) -> Any:
+        return self._layer(
+            scope,
+            lambda name: keras.layers.BatchNormalization(
+                momentum=self.spec.bn_decay, epsilon=self.spec.bn_epsilon, name=name
+            ),
+        )(x)
+
+    def average_pool(self, x: Any, size: int, stride: int, padding: Padding = "same") -> Any:
+        return keras.layers.AveragePooling2D(size, stride, padding)(x)
+
+    def max_pool(self, x: Any, size: int, stride: int) -> Any:
+        return keras.layers.MaxPooling2D(size, stride, "same")(x)
+
+    def shift(self, x: Any) -> Any:
+        return Shift()(x)
+
+    def add(self, a: Any, b: Any, scope: str) -> Any:
+        return self._layer(scope, keras.layers.Add)([a, b])
+
+    def concat(self, parts: Sequence[Any], scope: str) -> Any:
+        return self._layer(scope, keras.layers.Concatenate)(list(parts))
+
+    def path_dropout(self, x: Any, keep: float, scope: str) -> Any:
+        return self._layer(
+            f"{scope}/path_dropout", lambda name: PathDropout(keep, name=name)
+        )(x)
+
+    def dropout(self, x: Any, keep: float) -> Any:
+        return keras.layers.Dropout(1.0 - keep)(x) if keep < 1.0 else x
+
+    def global_average_pool(self, x: Any, scope: str) -> Any:
+        return keras.layers.GlobalAveragePooling2D()(x)
+
+    def dense(self, x: Any, scope: str, units: int) -> Any:
+        options = {f"kernel_{k}": v for k, v in self._kernel().items()}
+        return self._layer(
+            scope, lambda name: keras.layers.Dense(units, name=name, **options)
+        )(x)
+
+    def softmax(self, x: Any, scope: str) -> Any:
+        return keras.layers.Softmax()(x)
+
+
+def build_keras_model(
+    spec: NASNetA,
+    *,
+    classification: bool = True,
+    auxiliary: bool = False,
+    layers: KerasLayers | None = None,
+) -> keras.Model:
+    """A Keras model from images [batch, size, size, 3] in [0, 1] to a dict of all endpoints."""
+    images = keras.Input((spec.image_size, spec.image_size, 3), name="images")
+    layers = layers or KerasLayers(spec)
+    endpoints = build_network(
+        spec, layers, images, classification=classification, auxiliary=auxiliary
+    )
+    return keras.Model(images, endpoints, name="nasnet_a")
+
+
+def slim_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """The model's weights by their TF-Slim variable names, as in "cell_0/1x1/weights"."""
+    found = {}
+    for layer in model.layers:
+        leaves = _SLIM_LEAF.get(type(layer).__name__)
+        if leaves is None:
+            continue
+        for weight in layer.weights:
+            leaf = leaves.get(weight.name, weight.name)
+            found[f"{layer.name.replace('.', '/')}/{leaf}"] = weight
+    return found

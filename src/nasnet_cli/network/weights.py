@@ -1,0 +1,143 @@
+"""A network's weights as plain arrays by their TF-Slim names: listed, checked, set and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.network.builder import Padding, build_network
+from nasnet_cli.network.spec import NASNetA
+
+Weights = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Stands for a tensor where only its size and channels are asked for."""
+
+    size: int
+    channels: int
+
+
+class _ShapeLayers:
+    """The set of layers that computes nothing and writes down the weights."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, tuple[int, ...]] = {}
+
+    def size(self, x: _Shape) -> int:
+        return x.size
+
+    def channels(self, x: _Shape) -> int:
+        return x.channels
+
+    def same(self, x: _Shape, *_: Any, **__: Any) -> _Shape:
+        return x
+
+    rescale = relu = shift = path_dropout = dropout = global_average_pool = softmax = same
+
+    def convolution(
+        self,
+        x: _Shape,
+        scope: str,
+        filters: int,
+        kernel: int,
+        stride: int = 1,
+        padding: Padding = "same",
+    ) -> _Shape:
+        self.weights[f"{scope}/weights"] = (kernel, kernel, x.channels, filters)
+        return _Shape(_pooled(x.size, kernel, stride, padding), filters)
+
+    def separable_convolution(
+        self, x: _Shape, scope: str, filters: int, kernel: int, stride: int
+    ) -> _Shape:
+        self.weights[f"{scope}/depthwise_weights"] = (kernel, kernel, x.channels, 1)
+        self.weights[f"{scope}/pointwise_weights"] = (1, 1, x.channels, filters)
+        return _Shape(_pooled(x.size, kernel, stride, "same"), filters)
+
+    def batch_norm(self, x: _Shape, scope: str) -> _Shape:
+        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+            self.weights[f"{scope}/{name}"] = (x.channels,)
+        return x
+
+    def average_pool(
+        self, x: _Shape, size: int, stride: int, padding: Padding = "same"
+    ) -> _Shape:
+        return _Shape(_pooled(x.size, size, stride, padding), x.channels)
+
+    def max_pool(self, x: _Shape, size: int, stride: int) -> _Shape:
+        return _Shape(_pooled(x.size, size, stride, "same"), x.channels)
+
+    def add(self, a: _Shape, b: _Shape, scope: str) -> _Shape:
+        return a
+
+    def concat(self, parts: Sequence[_Shape], scope: str) -> _Shape:
+        return _Shape(parts[0].size, sum(part.channels for part in parts))
+
+    def dense(self, x: _Shape, scope: str, units: int) -> _Shape:
+        self.weights[f"{scope}/weights"] = (x.channels, units)
+        self.weights[f"{scope}/biases"] = (units,)
+        return _Shape(1, units)
+
+
+def _pooled(size: int, kernel: int, stride: int, padding: Padding) -> int:
+    return -(-(size if padding == "same" else size - kernel + 1) // stride)
+
+
+def weight_shapes(
+    spec: NASNetA, *, classification: bool = True, auxiliary: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the network's weights, in the order in which it is built."""
+    layers = _ShapeLayers()
+    build_network(
+        spec,
+        layers,
+        _Shape(spec.image_size, 3),
+        classification=classification,
+        auxiliary=auxiliary,
+    )
+    return layers.weights
+
+
+def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Raises a ModelError that names what is missing from, extra or misshapen in weights."""
+    missing = [name for name in shapes if name not in weights]
+    extra = [name for name in weights if name not in shapes]
+    misshapen = [
+        f"{name} is {_times(weights[name].shape)}, not {_times(shape)}"
+        for name, shape in shapes.items()
+        if name in weights and weights[name].shape != shape
+    ]
+    problems = [
+        f"{len(names)} {what} ({_some(names)})"
+        for what, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
+        if names
+    ]
+    if problems:
+        raise ModelError(
+            f"The variables of {source} are not those of this network: {', '.join(problems)}.",
+            "Check that the checkpoint and the network's size and classes belong together.",
+        )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"
+
+
+def assign_weights(model: Any, weights: Weights, source: str = "the weights") -> None:
+    """Sets a Keras model's weights; they must be exactly the model's own."""
+    from nasnet_cli.network.keras_layers import slim_variables
+
+    variables = slim_variables(model)
+    check_weights(weights, {name: tuple(v.shape) for name, v in variables.items()}, source)
+    for name, variable in variables.items():
+        variable.assign(weights[name])

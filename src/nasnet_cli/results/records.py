@@ -1,0 +1,68 @@
+"""The records of a run: one per input, in the order of the inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nasnet_cli.errors import ErrorKind
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class that a picture may show.
+
+    rank counts from 1. index is the class's place in the model's output. wnid is the WordNet id,
+    "" where the label list has none. probability is in [0, 1]; logit is the model's raw output.
+    """
+
+    rank: int
+    index: int
+    wnid: str
+    label: str
+    probability: float
+    logit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an input has no result."""
+
+    kind: ErrorKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """What was found for one input.
+
+    path is the input's name, with bytes that are not UTF-8 as Python's surrogate escapes.
+    Exactly one of predictions (best first; a threshold may have emptied it) and error is set.
+    """
+
+    path: str
+    predictions: tuple[Prediction, ...] | None
+    error: Failure | None = None
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts over a whole run. seconds is the wall time from start to end.
+
+    inputs = ok + failed is the number of rows; passed_over counts files in folders that are no
+    pictures and have no row.
+    """
+
+    inputs: int = 0
+    ok: int = 0
+    failed: int = 0
+    passed_over: int = 0
+    seconds: float = 0.0
+
+    def counts(self) -> dict[str, int]:
+        """What goes into files: the counts without the time, so that two runs write the same."""
+        return {
+            "inputs": self.inputs,
+            "ok": self.ok,
+            "failed": self.failed,
+            "passed_over": self.passed_over,
+        }

@@ -1,0 +1,197 @@
+"""The table that classify shows people on a terminal, or as plain text in a pipe.
+
+    photos/cat.jpg            tiger cat              ████████████▎          61.0 %
+                              tabby                  ███▋                   18.2 %
+
+Its columns' widths come from the terminal alone, so each picture is shown as soon as it is done.
+Every name passes through printable(): none reaches the terminal with a control character, and
+rich does not read markup in it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from nasnet_cli.results.records import Classified, Prediction, Summary
+from nasnet_cli.results.text import printable
+
+_MIN_WIDTH, _MAX_WIDTH = 40, 160
+_MAX_MESSAGE_LINES = 4
+_GAP = 2
+
+
+@dataclass(frozen=True)
+class _Signs:
+    """What the table is drawn with. eighths are a cell filled by 1/8 … 7/8."""
+
+    full: str
+    eighths: str
+    rule: str
+    dots: str
+
+
+_BLOCKS = _Signs(full="█", eighths="▏▎▍▌▋▊▉", rule="─", dots="…")
+_ASCII = _Signs(full="#", eighths="", rule="-", dots="~")
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """The columns' widths in terminal cells."""
+
+    path: int
+    label: int
+    bar: int
+    percent: int
+    logit: int
+
+    @classmethod
+    def within(cls, width: int, *, logits: bool) -> _Widths:
+        """Percentages get what they need, the bar a fifth; path and label share what is left."""
+        width = max(_MIN_WIDTH, min(_MAX_WIDTH, width))
+        percent, logit = 7, 8 * logits
+        bar = max(5, min(24, width // 5))
+        left = width - percent - bar - 3 * _GAP - (logit + _GAP if logits else 0)
+        path = left * 11 // 20
+        return cls(path, left - path, bar, percent, logit)
+
+    @property
+    def beside_path(self) -> int:
+        """Cells from the label's first to the table's last."""
+        return self.label + self.bar + self.percent + 2 * _GAP + (self.logit and self.logit + _GAP)
+
+
+class TableWriter:
+    """Writes rows to a text stream, for people.
+
+    On a terminal in colour (NO_COLOR is honoured), else plain, as wide as the terminal or 80
+    cells; width, in cells, overrides that. Widths are held within 40 … 160. logits adds a column.
+    """
+
+    def __init__(self, stream: TextIO, *, width: int | None = None, logits: bool = False) -> None:
+        self._console = Console(file=stream, width=width, highlight=False, markup=False)
+        # A latin-1 or ASCII terminal can show neither blocks nor most names.
+        self._is_unicode = self._console.encoding.lower().startswith("utf")
+        self._signs = _BLOCKS if self._is_unicode else _ASCII
+        self._widths = _Widths.within(self._console.width, logits=logits)
+        self._has_rows = False
+
+    def write(self, row: Classified) -> None:
+        """Shows one input: a line per prediction, or the error in red."""
+        lines = self._error_lines(row) if row.error else self._prediction_lines(row)
+        if not self._has_rows:
+            lines = [*self._header(), *lines]
+        self._has_rows = True
+        self._console.print(Text("\n").join(lines), soft_wrap=True)
+
+    def finish(self, summary: Summary) -> None:
+        """Nothing: the counts are for the command to say, on standard error."""
+
+    def _header(self) -> list[Text]:
+        widths = self._widths
+        titles = [_pad("Picture", widths.path), _pad("Best labels", widths.label)]
+        titles.append("Probability".rjust(widths.bar + _GAP + widths.percent))
+        if widths.logit:
+            titles.append("Logit".rjust(widths.logit))
+        rule = self._signs.rule * (widths.path + _GAP + widths.beside_path)
+        return [Text((" " * _GAP).join(titles), "bold"), Text(rule, "dim")]
+
+    def _prediction_lines(self, row: Classified) -> list[Text]:
+        path = Text(self._path(row.path))
+        if not row.predictions:
+            return [Text.assemble(path, " " * _GAP, ("nothing above the threshold", "dim"))]
+        lines = []
+        for found in row.predictions:
+            lines.append(Text.assemble(path, " " * _GAP, self._prediction(found)))
+            path = Text(" " * self._widths.path)
+        return lines
+
+    def _prediction(self, found: Prediction) -> Text:
+        widths, best = self._widths, found.rank == 1
+        label = _shorten(self._shown(found.label), widths.label, self._signs.dots)
+        bar = _pad(_bar(found.probability, widths.bar, self._signs), widths.bar)
+        parts = [
+            (_pad(label, widths.label), "bold" if best else ""),
+            (bar, "green" if best else "cyan"),
+            (_percent(found.probability).rjust(widths.percent), "bold" if best else ""),
+        ]
+        if widths.logit:
+            logit = "" if found.logit is None else f"{found.logit:.3f}"
+            parts.append((logit.rjust(widths.logit), ""))
+        return Text(" " * _GAP).join(Text(*part) for part in parts)
+
+    def _error_lines(self, row: Classified) -> list[Text]:
+        assert row.error is not None
+        message = Text(f"{row.error.kind}: {self._shown(row.error.message)}")
+        lines = list(message.wrap(self._console, self._widths.beside_path, overflow="fold"))
+        if len(lines) > _MAX_MESSAGE_LINES:
+            last = _MAX_MESSAGE_LINES - 1
+            room = self._widths.beside_path - 1
+            lines[last:] = [Text(_clip(lines[last].plain, room) + self._signs.dots)]
+        starts = [self._path(row.path)] + [" " * self._widths.path] * (len(lines) - 1)
+        return [
+            Text(start + " " * _GAP + line.plain.rstrip(), "red")
+            for start, line in zip(starts, lines, strict=True)
+        ]
+
+    def _path(self, path: str) -> str:
+        width = self._widths.path
+        return _pad(_shorten_path(self._shown(path), width, self._signs.dots), width)
+
+    def _shown(self, name: str) -> str:
+        name = printable(name)
+        if self._is_unicode:
+            return name
+        encoding = self._console.encoding
+        return name.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _percent(probability: float) -> str:
+    if not math.isfinite(probability):
+        return "?"
+    return "< 0.1 %" if 0 < probability < 0.0005 else f"{probability:.1%}".replace("%", " %")
+
+
+def _bar(probability: float, cells: int, signs: _Signs) -> str:
+    """A bar that fills the cells at 1; any probability over 0 shows, NaN as none."""
+    steps = len(signs.eighths) + 1
+    if not probability > 0:
+        return ""
+    full, part = divmod(max(1, round(min(probability, 1.0) * cells * steps)), steps)
+    return signs.full * full + (signs.eighths[part - 1] if part else "")
+
+
+def _pad(text: str, cells: int) -> str:
+    return text + " " * (cells - cell_len(text))
+
+
+def _shorten_path(path: str, cells: int, dots: str) -> str:
+    """path within so many cells; the file's name is what stays."""
+    folder, slash, name = path.rpartition("/")
+    room = cells - cell_len(f"{dots}/{name}")
+    if cell_len(path) <= cells:
+        return path
+    if slash and room >= 0:
+        return f"{_clip(folder, room)}{dots}/{name}"
+    return _shorten(name, cells, dots)
+
+
+def _shorten(text: str, cells: int, dots: str) -> str:
+    """text within so many cells, its beginning and its end kept."""
+    if cell_len(text) <= cells:
+        return text
+    room = cells - cell_len(dots)
+    return _clip(text, room - room // 2) + dots + _clip(text[::-1], room // 2)[::-1]
+
+
+def _clip(text: str, cells: int) -> str:
+    """The longest beginning of text within so many cells."""
+    text = text[: 4 * cells]
+    while cell_len(text) > cells:
+        text = text[:-1]
+    return text

@@ -1,0 +1,85 @@
+"""Names and numbers as text that is safe where it goes: a UTF-8 file, JSON, a terminal.
+
+File names on Linux are bytes. Python holds those that are not UTF-8 as lone surrogates, which no
+encoder takes, and names that are UTF-8 may still hold escapes that a terminal would obey.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# DEL, the C1 controls and the two Unicode line ends: JSON allows them raw, but terminals obey
+# some of them and readers that split text into lines (Python's str.splitlines) cut rows there.
+_RAW_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
+# They shape emoji and the scripts of Persia and India, and join nothing after an ASCII letter.
+_JOINERS = "\u200c\u200d"
+
+
+def _byte_or_code(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    is_byte = 0xDC80 <= code <= 0xDCFF
+    return f"\\x{code - 0xDC00:02x}" if is_byte else f"\\u{code:04x}"
+
+
+def readable(text: str) -> str:
+    r"""text that any encoder takes: a byte that is not UTF-8 becomes the four characters \xNN.
+
+    Unlike U+FFFD this keeps two different names apart. All else stays as it is.
+    """
+    return _SURROGATE.sub(_byte_or_code, text)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """value as JSON with sorted keys, in characters that UTF-8 can hold and no raw controls.
+
+    Raises ValueError for NaN and infinity, which JSON has no words for.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, indent=indent)
+    # Both kinds of characters stand only inside of strings, where a backslash is written twice.
+    text = _SURROGATE.sub(lambda match: "\\" + _byte_or_code(match), text)
+    return _RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def decimal(value: float, *, missing: str) -> str:
+    """value with six digits after the point, never with an exponent: 0.000012.
+
+    Python rounds and prints this the same on every machine. The digits are always six, so that
+    the columns of a CSV line up. -0 is written 0.000000; NaN and infinity, which a broken model
+    gives, are written as missing.
+    """
+    return f"{value:z.6f}" if math.isfinite(value) else missing
+
+
+def printable(text: str) -> str:
+    r"""text that a terminal only shows: one line, and nothing in it that it would obey.
+
+    Controls (C0, DEL, C1), line ends, marks that turn the direction of writing, invisible
+    characters and bytes that are not UTF-8 become visible: \x1b, \u202e, \U000e0041.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    pairs = zip(" " + text, text, strict=False)
+    return "".join(c if _is_shown(c, before) else _escape(c) for before, c in pairs)
+
+
+def _is_shown(character: str, before: str) -> bool:
+    if character.isprintable():
+        return True
+    # The spaces that Python does not call printable are in everyday names: macOS puts U+202F
+    # into those of screenshots.
+    if unicodedata.category(character) == "Zs":
+        return True
+    return character in _JOINERS and not before.isascii()
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

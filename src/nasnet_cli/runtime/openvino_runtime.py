@@ -1,0 +1,153 @@
+"""Runs modules with OpenVINO, straight from their SavedModel folder and without TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_cli import cache
+from nasnet_cli.errors import ModelError
+from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Plan, available_cores
+from nasnet_cli.runtime.quiet_openvino import openvino
+
+
+class OpenVINORuntime:
+    """A plan compiled for this processor.
+
+    The compiled form is kept in the cache under the plan, the module's digest, OpenVINO's version
+    and the processor, since compiling takes several times as long as reading it back.
+    """
+
+    name = "openvino"
+
+    def __init__(self, plan: Plan, threads: int | None = None) -> None:
+        self.plan = plan
+        self.version = str(openvino.get_version())
+        self.threads = threads or available_cores()
+        core = openvino.Core()
+        self._compiled = self._from_cache(core) or self._compile(core)
+        requests = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # One more than can run, so that a finished one's successor is always waiting.
+        self._requests = [self._compiled.create_infer_request() for _ in range(requests + 1)]
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[dict[Output, np.ndarray]]:
+        """See Runtime.run."""
+        idle = deque(self._requests)
+        busy: deque[tuple[Any, int]] = deque()
+        for batch in batches:
+            if not idle:
+                yield self._finish(busy, idle)
+            request = idle.popleft()
+            # Copied into the request's own memory: the caller may use its array again at once.
+            tensor = request.get_input_tensor().data
+            tensor[: len(batch)] = batch
+            tensor[len(batch) :] = 0
+            request.start_async()
+            busy.append((request, len(batch)))
+        while busy:
+            yield self._finish(busy, idle)
+
+    def _finish(
+        self, busy: deque[tuple[Any, int]], idle: deque[Any]
+    ) -> dict[Output, np.ndarray]:
+        request, count = busy.popleft()
+        request.wait()
+        idle.append(request)
+        return {
+            name: request.get_output_tensor(i).data[:count].copy()
+            for i, (name, _) in enumerate(self.plan.outputs)
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": self.plan.precision,
+            "INFERENCE_NUM_THREADS": self.threads,
+            # A thread a stream: requests run beside each other, none waits for another's threads.
+            "NUM_STREAMS": self.threads,
+        }
+
+    def _cache_file(self) -> Path:
+        key = {
+            "digest": self.plan.digest,
+            "input": self.plan.input,
+            "outputs": self.plan.outputs,
+            "size": self.plan.size,
+            "pixels": self.plan.pixels,
+            "request": REQUEST_SIZE,
+            "settings": self._settings(),
+            "openvino": self.version,
+            "processor": _processor(),
+        }
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return cache.cache_folder() / "compiled" / f"{name}.blob"
+
+    def _from_cache(self, core: Any) -> Any:
+        blob = cache.load(self._cache_file())
+        if blob is None:
+            return None
+        try:
+            return core.import_model(blob, "CPU", self._settings())
+        except RuntimeError:
+            # Whole, but not to this build's liking: compiling anew replaces it.
+            return None
+
+    def _compile(self, core: Any) -> Any:
+        try:
+            model = self._read()
+            compiled = core.compile_model(model, "CPU", self._settings())
+        except RuntimeError as error:
+            raise ModelError(
+                f"OpenVINO can't read the model in {self.plan.folder}: {_first_line(error)}.",
+                "Try it with --runtime tensorflow.",
+            ) from error
+        blob = io.BytesIO()
+        compiled.export_model(blob)
+        cache.store(self._cache_file(), blob.getvalue())
+        return compiled
+
+    def _read(self) -> Any:
+        from openvino.frontend import FrontEndManager
+        from openvino.preprocess import PrePostProcessor
+
+        frontend = FrontEndManager().load_by_framework("tf")
+        loaded = frontend.load(str(self.plan.folder))
+        # By tensor name: signatures share output names, and which output gets a shared name
+        # changes from process to process.
+        places = [loaded.get_place_by_tensor_name(tensor) for _, tensor in self.plan.outputs]
+        loaded.override_all_outputs(places)
+        model = frontend.convert(loaded)
+        if len(model.inputs) != 1:
+            raise RuntimeError(f"it has {len(model.inputs)} inputs")
+        steps = PrePostProcessor(model)
+        if self.plan.pixels == "uint8":
+            steps.input(0).tensor().set_element_type(openvino.Type.u8)
+            steps.input(0).preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+        for i in range(len(model.outputs)):
+            steps.output(i).tensor().set_element_type(openvino.Type.f32)
+        model = steps.build()
+        model.reshape([REQUEST_SIZE, *self.plan.size, 3])
+        return model
+
+
+def _processor() -> str:
+    """The processor's model and what it can do: compiled code belongs to one such."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    kept = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU "))]
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # OpenVINO's first lines say where in its source it stood, the last what was wrong.
+    return lines[-1].rstrip(".") if lines else type(error).__name__

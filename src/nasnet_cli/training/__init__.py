@@ -1,0 +1,1 @@
+"""Training NASNet-A: pictures in memory, augmentation, and a loop that resumes."""
