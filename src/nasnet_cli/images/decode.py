@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import logging
@@ -59,11 +60,11 @@ _heif_lock = threading.Lock()
 def _quieten_libraries() -> None:
     """Keeps what Pillow logs, and what libtiff writes to descriptor 2 itself, off the terminal."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    maps = Path("/proc/self/maps")
-    if maps.exists():
-        # Pillow has no switch for this, and which libtiff it loaded depends on who built it.
-        columns = (line.split(maxsplit=5) for line in maps.read_text().splitlines())
-        for path in {line[-1] for line in columns if "/libtiff" in line[-1]}:
+    # Pillow has no switch for libtiff, and which one it loaded depends on who built it. Where it
+    # can't be found, the only loss is quiet.
+    with contextlib.suppress(OSError, AttributeError):
+        maps = Path("/proc/self/maps").read_text(errors="surrogateescape")
+        for path in set(re.findall(r"/\S*/libtiff\S*", maps)):
             ctypes.CDLL(path).TIFFSetErrorHandler(None)
 
 

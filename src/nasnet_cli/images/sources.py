@@ -101,19 +101,22 @@ def _walk(top: _Folder, recursive: bool, listing: Listing) -> Iterator[Source]:
             continue
         try:
             status = os.stat(path)
-            if stat.S_ISDIR(status.st_mode):
-                if recursive and not any(_is(status, above) for above in trail):
-                    trail.append(_list_folder(path, status))
-                continue
-        except OSError as error:
-            failure = explain_os_error(error)
-        else:
-            if stat.S_ISREG(status.st_mode) and (has_picture_suffix(name) or _sniff(path)):
-                yield Source(path, file=path)
+        except OSError as error:  # a link that leads nowhere, or the entry has gone
+            if has_picture_suffix(name):
+                yield Source(path, failure=explain_os_error(error))
             else:
                 listing.passed_over += 1
             continue
-        yield Source(path, failure=failure)
+        if stat.S_ISDIR(status.st_mode):
+            if recursive and not any(_is(status, above) for above in trail):
+                try:
+                    trail.append(_list_folder(path, status))
+                except OSError as error:
+                    yield Source(path, failure=explain_os_error(error))
+        elif stat.S_ISREG(status.st_mode) and (has_picture_suffix(name) or _sniff(path)):
+            yield Source(path, file=path)
+        else:
+            listing.passed_over += 1
 
 
 def _is(status: os.stat_result, folder: _Folder) -> bool:

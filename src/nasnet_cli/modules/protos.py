@@ -205,6 +205,13 @@ def dtype_name(number: int) -> str:
     return DTYPES.get(number % 100, f"type {number}")
 
 
+def attribute(node: Any, name: str) -> Any:
+    """A node's AttrValue; an empty one where the node has none, as TensorFlow strips defaults."""
+    # Indexing a map of messages would add the missing one to the node.
+    found = node.attr.get(name)
+    return message("AttrValue")() if found is None else found
+
+
 def shape_of(proto: Any) -> tuple[int | None, ...] | None:
     """A TensorShapeProto's sizes, None for one that is open; None when the rank is unknown."""
     if proto.unknown_rank:

@@ -1,14 +1,14 @@
 """Reads a SavedModel's folder, TF1 Hub module or TF2, without TensorFlow.
 
 `read_saved_model` gives what saved_model.pb says: tag sets, signatures, variables, the expected
-image size. `pick_signature` says which of a module's outputs are the logits and the features.
+image size.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,6 @@ from nasnet_cli.modules import protos
 from nasnet_cli.modules.bundle import read_bundle
 
 Format = Literal["tf1-hub", "saved-model"]
-Purpose = Literal["classification", "feature_vector"]
 Shape = tuple[int | None, ...] | None
 
 PB = "saved_model.pb"
@@ -28,8 +27,6 @@ INIT_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 """Entries of signature_def that are operations for the loader and no signatures."""
 
 _SIZE_LIMIT = 2**31 - 1  # protobuf's own
-_FEATURE_KEYS = ("features", "feature_vector")
-_LOGITS_KEYS = ("logits", "Logits")
 # What optimizers and their like leave among a graph's variables: slots are named
 # VARIABLE/Optimizer, their own state is a plain name at the top.
 _SLOT = re.compile(
@@ -71,15 +68,6 @@ class Variable:
     dtype: str
     shape: Shape
     trainable: bool
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to run for a purpose: a signature, its picture input and its output."""
-
-    signature: Signature
-    input: Tensor
-    output: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +173,7 @@ class MetaGraph:
                 continue
             yield Variable(
                 node.name,
-                protos.dtype_name(node.attr["dtype"].type if "dtype" in node.attr else 0),
+                protos.dtype_name(protos.attribute(node, "dtype").type),
                 protos.shape_of(node.attr["shape"].shape) if "shape" in node.attr else None,
                 f"{node.name}:0" in trainable,
             )
@@ -230,118 +218,12 @@ def read_saved_model(folder: Path) -> SavedModelFile:
             f"The module {folder} holds only a graph for training, whose dropout is live.",
             "Use a module that has a graph for inference too.",
         )
-    if any(graph.variables for graph in graphs):
-        read_bundle(folder / "variables" / "variables").check_complete()
+    checkpoint = folder / "variables" / "variables"
+    if any(graph.variables for graph in graphs) or checkpoint.with_suffix(".index").exists():
+        read_bundle(checkpoint).check_complete()
     marker, content = HUB_MARKER
     is_hub = (folder / marker).is_file() and (folder / marker).read_bytes() == content
     return SavedModelFile(folder, "tf1-hub" if is_hub else "saved-model", graphs, proto)
-
-
-def pick_signature(graph: MetaGraph, purpose: Purpose) -> Choice:
-    """Which signature, input and output give the logits, or the feature vector.
-
-    classification: the first of image_classification, default and serving_default that isn't the
-    feature vector's own. feature_vector: image_feature_vector, else an output of another
-    signature that is named for features, else default when nothing classifies. The output is the
-    key "default", else the only one, else the one named for the purpose. It has one vector for
-    each picture. Raises ModelError, with the keys there are, when nothing fits.
-    """
-    if purpose == "classification":
-        candidates = _classifying(graph)
-        named = _LOGITS_KEYS
-    else:
-        candidates = _describing(graph)
-        named = _FEATURE_KEYS
-    if not candidates:
-        raise ModelError(
-            f"The module {graph.where.parent} has no signature for {purpose.replace('_', ' ')}; "
-            f"it has {_listed(graph.signatures)}.",
-            "Use a module with the common image signatures of tensorflow-hub.",
-        )
-    signature = candidates[0]
-    return Choice(
-        signature, _picture_input(graph, signature), _output(graph, signature, purpose, named)
-    )
-
-
-def _classifying(graph: MetaGraph) -> list[Signature]:
-    features = graph.signatures.get("image_feature_vector")
-    feature_tensor = features and _main_output(features, _FEATURE_KEYS)
-    result = []
-    for name in ("image_classification", "default", "serving_default"):
-        signature = graph.signatures.get(name)
-        if signature is None:
-            continue
-        output = _main_output(signature, _LOGITS_KEYS)
-        if output and feature_tensor and output.tensor == feature_tensor.tensor:
-            continue  # a feature-vector module's default is its features
-        if set(signature.outputs) and set(signature.outputs) <= set(_FEATURE_KEYS):
-            continue
-        result.append(signature)
-    return result
-
-
-def _describing(graph: MetaGraph) -> list[Signature]:
-    found = graph.signatures
-    if "image_feature_vector" in found:
-        return [found["image_feature_vector"]]
-    named = [
-        signature
-        for name in ("default", "serving_default")
-        if (signature := found.get(name)) and set(_FEATURE_KEYS) & set(signature.outputs)
-    ]
-    if not named and "default" in found and "image_classification" not in found:
-        named = [found["default"]]
-    return named
-
-
-def _main_output(signature: Signature, named: Sequence[str]) -> Tensor | None:
-    outputs = signature.outputs
-    if len(outputs) == 1:
-        return next(iter(outputs.values()))
-    return next((outputs[key] for key in ("default", *named) if key in outputs), None)
-
-
-def _output(
-    graph: MetaGraph, signature: Signature, purpose: Purpose, named: Sequence[str]
-) -> Tensor:
-    # A signature that was chosen for its output's name gives that one.
-    if purpose == "feature_vector" and signature.name != "image_feature_vector":
-        output = next((signature.outputs[key] for key in named if key in signature.outputs), None)
-        output = output or _main_output(signature, named)
-    else:
-        output = _main_output(signature, named)
-    if output is None:
-        raise _misfit(graph, signature, f"outputs {_listed(signature.outputs)}")
-    if output.shape is not None and len(output.shape) != 2:
-        raise _misfit(graph, signature, f"the output {output.key!r} of shape {output.shape}")
-    return output
-
-
-def _picture_input(graph: MetaGraph, signature: Signature) -> Tensor:
-    if "images" in signature.inputs:
-        return signature.inputs["images"]
-    fitting = [
-        tensor
-        for tensor in signature.inputs.values()
-        if tensor.dtype == "float32" and tensor.shape is not None and len(tensor.shape) == 4
-    ]
-    if len(fitting) != 1:
-        raise _misfit(graph, signature, f"inputs {_listed(signature.inputs)}")
-    return fitting[0]
-
-
-def _misfit(graph: MetaGraph, signature: Signature, has: str) -> ModelError:
-    return ModelError(
-        f"The signature {signature.name!r} of the module {graph.where.parent} has {has}, so it "
-        "doesn't say what to run.",
-        'A module needs an input "images" (float32 [batch, height, width, 3]) and an output '
-        '"default" ([batch, length]).',
-    )
-
-
-def _listed(names: dict[str, Any]) -> str:
-    return ", ".join(map(repr, names)) or "none"
 
 
 def _tensors(infos: Any) -> dict[str, Tensor]:
@@ -357,26 +239,38 @@ def _tensors(infos: Any) -> dict[str, Tensor]:
 
 
 def _object_variables(objects: Any) -> Iterator[Variable]:
-    """Variables that the root reaches without passing through an optimizer or a metric."""
+    """The variables that the root lists as its own, else all that it reaches but for optimizers'.
+
+    The list comes first because Keras' export saves each variable twice, in it and beside it.
+    """
     nodes = objects.nodes
+    listed = [c.node_id for c in nodes[0].children if c.local_name == "variables"]
+    for start in (listed, [0]):
+        found = [i for i in sorted(_reached(nodes, start)) if nodes[i].HasField("variable")]
+        if found:
+            break
+    for index in found:
+        variable = nodes[index].variable
+        yield Variable(
+            variable.name,
+            protos.dtype_name(variable.dtype),
+            protos.shape_of(variable.shape),
+            variable.trainable,
+        )
+
+
+def _reached(nodes: Any, start: list[int]) -> set[int]:
+    """Objects that can be reached without passing through an optimizer or a metric."""
     slots = {slot.slot_variable_node_id for node in nodes for slot in node.slot_variables}
-    reached = {0}
-    waiting = [0]
+    waiting = [node for node in start if 0 <= node < len(nodes)]
+    reached = set(waiting)
     while waiting:
         for child in nodes[waiting.pop()].children:
             known = child.local_name in _NOT_OF_THE_MODEL or child.node_id in reached
             if not known and 0 <= child.node_id < len(nodes):
                 reached.add(child.node_id)
                 waiting.append(child.node_id)
-    for index in sorted(reached - slots):
-        if nodes[index].HasField("variable"):
-            variable = nodes[index].variable
-            yield Variable(
-                variable.name,
-                protos.dtype_name(variable.dtype),
-                protos.shape_of(variable.shape),
-                variable.trainable,
-            )
+    return reached - slots
 
 
 def _parse(folder: Path) -> Any:

@@ -52,10 +52,11 @@ class _Widths:
 
     @classmethod
     def within(cls, width: int, *, logits: bool) -> _Widths:
-        """Percentages get what they need, the bar a fifth; path and label share what is left."""
+        """Percentages get what they need, bars up to a quarter; path and label share the rest."""
         width = max(_MIN_WIDTH, min(_MAX_WIDTH, width))
         percent, logit = 7, 8 * logits
-        bar = max(5, min(24, width // 5))
+        # Where all is narrow the names need the room more than the bars do.
+        bar = max(2 if logits else 5, min(24, (width - 20) // 4 - logit // 2))
         left = width - percent - bar - 3 * _GAP - (logit + _GAP if logits else 0)
         path = left * 11 // 20
         return cls(path, left - path, bar, percent, logit)
@@ -94,7 +95,7 @@ class TableWriter:
 
     def _header(self) -> list[Text]:
         widths = self._widths
-        titles = [_pad("Picture", widths.path), _pad("Best labels", widths.label)]
+        titles = [_pad("Picture", widths.path), _pad("Label", widths.label)]
         titles.append("Probability".rjust(widths.bar + _GAP + widths.percent))
         if widths.logit:
             titles.append("Logit".rjust(widths.logit))
@@ -158,7 +159,7 @@ def _percent(probability: float) -> str:
 
 
 def _bar(probability: float, cells: int, signs: _Signs) -> str:
-    """A bar that fills the cells at 1; any probability over 0 shows, NaN as none."""
+    """A bar that fills the cells at 1; any probability over 0 shows. NaN has no bar."""
     steps = len(signs.eighths) + 1
     if not probability > 0:
         return ""

@@ -137,8 +137,9 @@ def _json_prediction(found: Prediction) -> str:
 
 
 _COLUMNS = "path,status,rank,index,wnid,label,probability,error_kind,error"
-# What makes a spreadsheet take a cell for a formula; the wide forms are what Excel in Japan takes.
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
+# What makes a spreadsheet take a cell for a formula. The last four are the wide forms of the
+# first four, which Excel in Japan takes as well.
+_FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class CsvWriter:

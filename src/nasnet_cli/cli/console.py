@@ -1,0 +1,58 @@
+"""What a command says beside its data, all of it on standard error: the one place that prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import click
+
+from nasnet_cli.results.text import printable
+
+Item = TypeVar("Item")
+
+
+class Console:
+    """Notes and progress for a person. quiet leaves errors alone; verbose adds detail."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose and not quiet
+        self._has_bar = sys.stderr.isatty() and not quiet
+
+    def note(self, message: str) -> None:
+        """Says something unless quiet."""
+        if not self.quiet:
+            click.secho(printable(message), err=True, dim=sys.stderr.isatty() and _has_colour())
+
+    def detail(self, message: str) -> None:
+        """Says something when verbose."""
+        if self.verbose:
+            click.echo(printable(message), err=True)
+
+    def progress(self, rows: Iterable[Item], count: Callable[[], int] | None) -> Iterator[Item]:
+        """The rows, with a bar on a terminal.
+
+        count tells how many there will be and may take its time: it is called in a thread, and
+        the bar has no end until it returns.
+        """
+        if not self._has_bar:
+            yield from rows
+            return
+        from tqdm import tqdm
+
+        with tqdm(rows, unit=" pictures", dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
+            if count is not None:
+
+                def find_end() -> None:
+                    bar.total = count()
+
+                threading.Thread(target=find_end, daemon=True).start()
+            yield from bar
+
+
+def _has_colour() -> bool:
+    return not os.environ.get("NO_COLOR")

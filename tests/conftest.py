@@ -1,0 +1,54 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import golden
+import pytest
+
+from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
+from nasnet_cli.network.weights import weight_shapes
+
+# The smallest network that has every part: both cells, a stem with reduction cells, two scales.
+TINY = replace(MOBILE, image_size=32, cells_per_stage=1, filters=8, classes=7)
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> NASNetA:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TF1 Hub module of a very small NASNet-A with golden weights."""
+    from nasnet_cli.modules.tf1_hub import write_tf1_hub
+
+    folder = tmp_path_factory.mktemp("modules") / "tiny"
+    write_tf1_hub(folder, TINY, golden.weights(weight_shapes(TINY)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mobile module with golden weights."""
+    from nasnet_cli.modules.tf1_hub import write_tf1_hub
+
+    folder = tmp_path_factory.mktemp("modules") / "mobile"
+    write_tf1_hub(folder, MOBILE, golden.weights(weight_shapes(MOBILE)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_cifar() -> NASNetA:
+    """A network with the stem, the raw first cell and the path dropout of the cifar size."""
+    return replace(CIFAR, cells_per_stage=1, filters=8)
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("NASNET_CACHE_DIR", str(folder))
+    return folder

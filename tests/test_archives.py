@@ -1,0 +1,243 @@
+"""Pictures in archives, read in place."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from nasnet_cli.errors import InputError
+from nasnet_cli.images.files import MAX_BYTES, Listing, Source
+from nasnet_cli.images.sources import find_sources
+
+PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
+
+
+@pytest.fixture(autouse=True)
+def in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def sources(path: Path, listing: Listing | None = None, max_bytes: int = MAX_BYTES) -> list[Source]:
+    return list(find_sources([path.name], listing=listing or Listing(), max_bytes=max_bytes))
+
+
+def contents(found: Iterable[Source]) -> list[tuple[str, bytes | str]]:
+    """Each source's name with its bytes or the kind of its error."""
+
+    def content(source: Source) -> bytes | str:
+        try:
+            return source.read()
+        except InputError as error:
+            return error.kind
+
+    return [(source.path, content(source)) for source in found]
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+MEMBERS = {
+    "b/two.jpg": b"two",
+    "notes.txt": b"text",
+    "a/one": PNG_START,
+    ".hidden/x.jpg": b"hidden",
+    "__MACOSX/._x.jpg": b"hidden",
+    "../up.jpg": b"up",
+    "/etc/abs.jpg": b"abs",
+}
+
+
+def test_a_zip_gives_its_pictures_by_the_bytes_of_their_names(tmp_path: Path) -> None:
+    listing = Listing()
+    found = sources(write_zip(tmp_path / "p.zip", MEMBERS), listing)
+    assert contents(found) == [
+        ("p.zip!/../up.jpg", b"up"),
+        ("p.zip!//etc/abs.jpg", b"abs"),
+        ("p.zip!/a/one", PNG_START),
+        ("p.zip!/b/two.jpg", b"two"),
+    ]
+    assert listing.passed_over == 3
+
+
+@pytest.mark.parametrize("name", ["p.tar", "p.tar.gz", "p.TGZ"])
+def test_a_tar_gives_its_pictures_in_its_own_order(tmp_path: Path, name: str) -> None:
+    path = write_tar(tmp_path / name.lower(), MEMBERS)
+    path = path.rename(tmp_path / name)
+    listing = Listing()
+    assert contents(sources(path, listing)) == [
+        (f"{name}!/b/two.jpg", b"two"),
+        (f"{name}!/a/one", PNG_START),
+        (f"{name}!/../up.jpg", b"up"),
+        (f"{name}!//etc/abs.jpg", b"abs"),
+    ]
+    assert listing.passed_over == 3
+    assert not (tmp_path.parent / "up.jpg").exists()
+
+
+def test_a_tar_made_of_the_current_folder_has_plain_names(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "p.tar", {"./a.jpg": b"a", "./.b.jpg": b"b"})
+    assert contents(sources(path)) == [("p.tar!/a.jpg", b"a")]
+
+
+def test_members_of_every_length_are_read_from_a_stream(tmp_path: Path) -> None:
+    members = {f"{size}.jpg": os.urandom(size) for size in (0, 1, 63, 64, 511, 512, 513, 9000)}
+    path = write_tar(tmp_path / "p.tar.gz", members)
+    assert contents(sources(path)) == [(f"p.tar.gz!/{n}", data) for n, data in members.items()]
+
+
+def test_links_and_devices_in_archives_are_passed_over(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "p.tar", "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            info = tarfile.TarInfo("link.jpg")
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+        folder = tarfile.TarInfo("folder.jpg")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        link = zipfile.ZipInfo("link.jpg")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.mkdir("folder.jpg")
+    for name, count in (("p.tar", 4), ("p.zip", 1)):
+        listing = Listing()
+        assert sources(tmp_path / name, listing) == []
+        assert listing.passed_over == count
+
+
+def test_zip_names_that_are_utf8_without_saying_so_are_read_as_such(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", {"??.jpg": b"x", "\N{SNOWMAN}.jpg": b"y"})
+    path.write_bytes(path.read_bytes().replace(b"??.jpg", "é.jpg".encode()))
+    assert contents(sources(path)) == [("p.zip!/é.jpg", b"x"), ("p.zip!/\N{SNOWMAN}.jpg", b"y")]
+
+
+def test_an_encrypted_member_is_an_archive_error(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", {"a.jpg": b"a", "b.jpg": b"b"})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= 1  # the central directory's flags of the first member
+    path.write_bytes(data)
+    assert contents(sources(path)) == [("p.zip!/a.jpg", "archive"), ("p.zip!/b.jpg", b"b")]
+
+
+def test_a_member_with_a_bad_checksum_is_an_archive_error_and_the_others_are_read(
+    tmp_path: Path,
+) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("a.jpg", b"aaaa")
+        archive.writestr("b.jpg", b"bbbb")
+    data = (tmp_path / "p.zip").read_bytes()
+    (tmp_path / "p.zip").write_bytes(data.replace(b"aaaa", b"aaab"))
+    assert contents(sources(tmp_path / "p.zip")) == [
+        ("p.zip!/a.jpg", "archive"),
+        ("p.zip!/b.jpg", b"bbbb"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz", "p.tgz"])
+@pytest.mark.parametrize("data", [b"", b"not an archive", bytes(100), PNG_START * 100])
+def test_what_is_no_archive_has_one_row(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert contents(sources(tmp_path / name)) == [(name, "archive")]
+
+
+def test_a_missing_archive_is_not_found(tmp_path: Path) -> None:
+    assert contents(sources(tmp_path / "p.zip")) == [("p.zip", "not_found")]
+
+
+@pytest.mark.parametrize("name", ["p.tar", "p.tar.gz"])
+def test_a_tar_cut_short_gives_what_is_whole_and_then_an_error(tmp_path: Path, name: str) -> None:
+    path = write_tar(tmp_path / name, {"a.jpg": os.urandom(3000), "b.jpg": os.urandom(3000)})
+    data = path.read_bytes()
+    path.write_bytes(data[: 512 + 3072 + 512 + 1000])
+    rows = contents(sources(path))
+    assert rows[0][0] == f"{name}!/a.jpg"
+    assert isinstance(rows[0][1], bytes)
+    assert rows[-1] == (name, "archive")
+
+
+def test_a_damaged_header_within_a_tar_does_not_pass_for_its_end(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "p.tar", {f"{n}.jpg": b"x" for n in "abc"})
+    data = bytearray(path.read_bytes())
+    data[1024 + 5] ^= 0xFF
+    path.write_bytes(data)
+    assert contents(sources(path)) == [("p.tar!/a.jpg", b"x"), ("p.tar", "archive")]
+
+
+def test_a_compressed_tar_with_a_bad_checksum_ends_with_an_error(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "p.tar.gz", {"a.jpg": b"x"})
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 0xFF
+    path.write_bytes(data)
+    assert contents(sources(path)) == [("p.tar.gz!/a.jpg", b"x"), ("p.tar.gz", "archive")]
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz"])
+def test_a_member_over_the_limit_is_too_large(tmp_path: Path, name: str) -> None:
+    write = write_zip if name == "p.zip" else write_tar
+    path = write(tmp_path / name, {"a.jpg": bytes(2000), "b.jpg": b"b"})
+    big, small = sources(path, max_bytes=1000)
+    with pytest.raises(InputError) as caught:
+        big.read(max_bytes=1000)
+    assert caught.value.kind == "too_large"
+    assert small.read(max_bytes=1000) == b"b"
+
+
+def test_a_zip_whose_header_lies_about_a_size_is_not_expanded_beyond_it(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", {"a.jpg": bytes(10_000_000)})
+    data = path.read_bytes()
+    size = struct.pack("<I", 10_000_000)
+    assert data.count(size) == 2
+    path.write_bytes(data.replace(size, struct.pack("<I", 10)))
+    assert contents(sources(path)) == [("p.zip!/a.jpg", "archive")]
+
+
+def test_a_header_of_an_absurd_size_in_a_tar_is_not_read(tmp_path: Path) -> None:
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 8 << 30
+    with gzip.open(tmp_path / "p.tar.gz", "wb") as stream:
+        stream.write(name.tobuf(tarfile.GNU_FORMAT))
+        stream.write(bytes(10_000))
+    assert contents(sources(tmp_path / "p.tar.gz")) == [("p.tar.gz", "archive")]
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz"])
+def test_members_are_read_from_several_threads_at_once(tmp_path: Path, name: str) -> None:
+    members = {f"{number:03}.jpg": os.urandom(5000) for number in range(100)}
+    write = write_zip if name == "p.zip" else write_tar
+    found = sources(write(tmp_path / name, members))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(Source.read, found)) == list(members.values())
+
+
+def test_a_tar_of_many_members_is_listed_in_flat_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = write_tar(tmp_path / "p.tar.gz", {f"{n}.jpg": bytes(10_000) for n in range(1000)})
+    tracemalloc.start()
+    count = sum(len(s.read()) > 0 for s in find_sources([str(path)], listing=Listing()))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 1000
+    assert peak < 2_000_000  # of 10 MB

@@ -1,0 +1,464 @@
+"""From a file's bytes to the RGB picture that a viewer would show."""
+
+from __future__ import annotations
+
+import errno
+import io
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, features
+
+from nasnet_cli.errors import InputError
+from nasnet_cli.images.decode import decode
+
+RNG = np.random.default_rng(7)
+NOISE = Image.fromarray(RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+SMOOTH = Image.linear_gradient("L").convert("RGB").resize((32, 24))
+
+
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def pixels(data: bytes) -> NDArray[np.uint8]:
+    image = decode(data)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def refused(data: bytes, **options: int) -> InputError:
+    with pytest.raises(InputError) as caught:
+        decode(data, **options)
+    assert caught.value.message.count("\n") == 0
+    assert " at 0x" not in caught.value.message
+    return caught.value
+
+
+def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int = 2) -> bytes:
+    """A PNG whose header says what is wanted, whatever follows."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# What becomes of colours
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "TGA", "PCX", "SGI", "QOI"])
+def test_lossless_formats_keep_every_pixel(format: str) -> None:
+    assert np.array_equal(pixels(saved(NOISE, format)), np.asarray(NOISE))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "JPEG2000", "MPO", "GIF"])
+def test_lossy_formats_come_close(format: str) -> None:
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    difference = pixels(saved(SMOOTH, format)).astype(int) - np.asarray(SMOOTH)
+    assert abs(difference).mean() < 8
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA"])
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_grey_palette_and_1_bit_pictures_become_rgb(mode: str, format: str) -> None:
+    image = NOISE.convert(mode)
+    assert np.array_equal(pixels(saved(image, format)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(("mode", "format"), [("CMYK", "JPEG"), ("CMYK", "TIFF"), ("LAB", "TIFF")])
+def test_other_colour_spaces_become_rgb(mode: str, format: str) -> None:
+    image = Image.new("RGB", (16, 16), (200, 30, 60))
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(image, srgb, lab, outputMode="LAB")  # type: ignore[assignment]
+    else:
+        image = image.convert(mode)
+    assert abs(pixels(saved(image, format)).astype(int) - (200, 30, 60)).max() <= 6
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+def test_alpha_lies_on_white(format: str) -> None:
+    image = Image.new("RGBA", (3, 1), (100, 0, 200, 255))
+    image.putpixel((1, 0), (100, 0, 200, 128))
+    image.putpixel((2, 0), (100, 0, 200, 0))
+    options = {"lossless": True} if format == "WEBP" else {}
+    shown = pixels(saved(image, format, **options))
+    assert shown[0, 0].tolist() == [100, 0, 200]
+    assert abs(shown[0, 1].astype(int) - (177, 127, 227)).max() <= 1
+    assert shown[0, 2].tolist() == [255, 255, 255]
+
+
+def test_transparent_palette_entries_and_colours_lie_on_white() -> None:
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    rgb = Image.new("RGB", (2, 1), (10, 20, 30))
+    rgb.putpixel((1, 0), (40, 50, 60))
+    grey = Image.new("L", (2, 1), 10)
+    grey.putpixel((1, 0), 40)
+    for data, opaque in (
+        (saved(palette, "PNG", transparency=0), [40, 50, 60]),
+        (saved(palette, "PNG", transparency=b"\x00\xff"), [40, 50, 60]),
+        (saved(palette, "GIF", transparency=0), [40, 50, 60]),
+        (saved(rgb, "PNG", transparency=(10, 20, 30)), [40, 50, 60]),
+        (saved(grey, "PNG", transparency=10), [40, 40, 40]),
+    ):
+        assert pixels(data)[0].tolist() == [[255, 255, 255], opaque]
+
+
+@pytest.mark.parametrize(
+    ("format", "order"), [("PNG", "<u2"), ("PPM", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2")]
+)
+def test_16_bit_grey_is_shown_by_its_high_byte(format: str, order: str) -> None:
+    values = np.array([[0, 255, 256, 0x1234, 0xFFFF]], dtype=order)
+    shown = pixels(saved(Image.fromarray(values), format))
+    assert shown[0, :, 0].tolist() == [0, 0, 1, 0x12, 255]
+
+
+def test_a_transparent_16_bit_grey_lies_on_white() -> None:
+    data = png(2, 1, b"\0\x12\x34\x56\x78", depth=16, colour=0)
+    body = b"tRNS\x12\x34"
+    chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+    at = data.index(b"IDAT") - 4
+    assert pixels(data[:at] + chunk + data[at:])[0, :, 0].tolist() == [255, 0x56]
+
+
+def test_16_bit_grey_where_white_is_zero_is_turned_round() -> None:
+    values = Image.fromarray(np.array([[0, 0xFFFF]], dtype=np.uint16))
+    assert pixels(saved(values, "TIFF", tiffinfo={262: 0}))[0, :, 0].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (np.array([[0, 10, 255]], np.int32), [0, 10, 255]),
+        (np.array([[-100, 0, 300]], np.int32), [0, 64, 255]),
+        (np.array([[2**31 - 3, 2**31 - 2, 2**31 - 1]], np.int32), [0, 128, 255]),
+        (np.array([[0, 99.6, 255]], np.float32), [0, 100, 255]),
+        (np.array([[0, 0.5, 1]], np.float32), [0, 128, 255]),
+        (np.array([[-1, 0, 1]], np.float32), [0, 128, 255]),
+        (np.array([[-3e38, 0, 3e38]], np.float32), [0, 128, 255]),
+        (np.array([[np.nan, -np.inf, 7, np.inf]], np.float32), [0, 0, 7, 255]),
+        (np.array([[np.nan, 1000, 2000]], np.float32), [0, 0, 255]),
+        (np.full((1, 3), np.nan, np.float32), [0, 0, 0]),
+        (np.full((1, 3), 5000, np.float32), [0, 0, 0]),
+    ],
+)
+def test_integers_and_floats_are_shown_by_their_own_range(
+    values: NDArray[np.int32 | np.float32], shown: list[int]
+) -> None:
+    assert pixels(saved(Image.fromarray(values), "TIFF"))[0, :, 0].tolist() == shown
+
+
+# What becomes of frames and orientation
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_an_animation_is_taken(format: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    data = saved(frames[0], format, save_all=True, append_images=frames[1:])
+    assert abs(pixels(data).astype(int) - (255, 0, 0)).max() <= 5
+
+
+def corners(image: Image.Image) -> list[int]:
+    grey = np.asarray(image.convert("L")) // 64
+    return [int(grey[y, x]) for y in (4, -4) for x in (4, -4)]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (1, [0, 1, 2, 3]),
+        (2, [1, 0, 3, 2]),
+        (3, [3, 2, 1, 0]),
+        (4, [2, 3, 0, 1]),
+        (5, [0, 2, 1, 3]),
+        (6, [2, 0, 3, 1]),
+        (7, [3, 1, 2, 0]),
+        (8, [1, 3, 0, 2]),
+        (9, [0, 1, 2, 3]),
+    ],
+)
+def test_exif_orientation_is_applied(format: str, orientation: int, expected: list[int]) -> None:
+    if format == "AVIF" and (orientation == 9 or not features.check("avif")):
+        pytest.skip("AVIF turns pictures its own way, and needs a Pillow with it")
+    quarters = np.array([[32, 96], [160, 224]], np.uint8).repeat(16, 0).repeat(24, 1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decode(saved(Image.fromarray(quarters).convert("RGB"), format, exif=exif))
+    assert image.size == ((32, 48) if 5 <= orientation <= 8 else (48, 32))
+    assert corners(image) == expected
+
+
+def test_bad_exif_does_not_stop_a_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = exif.tobytes()
+    for at in range(6, len(whole)):
+        broken = whole[:at] + b"\xff" + whole[at + 1 :]
+        for format in ("JPEG", "PNG", "WEBP"):
+            assert sorted(decode(saved(SMOOTH, format, exif=broken)).size) == [24, 32]
+
+
+# Scaled decoding
+
+
+def photo(width: int, height: int, orientation: int = 1) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.radial_gradient("L").convert("RGB").resize((width, height))
+    return saved(image, "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("needed", "size"),
+    [
+        ((100, 75), (200, 150)),
+        ((50, 30), (100, 75)),
+        ((10, 10), (100, 75)),
+        ((101, 75), (400, 300)),
+        ((200, 150), (400, 300)),
+        ((201, 10), (800, 600)),
+        ((5000, 5000), (800, 600)),
+    ],
+)
+def test_a_jpeg_is_shrunk_while_decoding_but_stays_twice_what_is_needed(
+    needed: tuple[int, int], size: tuple[int, int]
+) -> None:
+    assert decode(photo(800, 600), needed_size=lambda _: needed).size == size
+
+
+def test_scaled_decoding_minds_the_orientation() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def needed(size: tuple[int, int]) -> tuple[int, int]:
+        seen.append(size)
+        return 200, 10
+
+    assert decode(photo(800, 400, orientation=6), needed_size=needed).size == (400, 800)
+    assert decode(photo(400, 800, orientation=6), needed_size=needed).size == (400, 200)
+    assert seen == [(400, 800), (800, 400)]
+
+
+def test_other_formats_are_decoded_whole() -> None:
+    assert decode(saved(SMOOTH, "PNG"), needed_size=lambda _: (1, 1)).size == SMOOTH.size
+
+
+# What can't be decoded
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello, this is a text and not a picture at all\n" * 20,
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
+        b"%PDF-1.7\n" + bytes(100),
+        b"\x89HDF\r\n\x1a\n" + bytes(100),
+        b"SIMPLE  =                    T" + b" " * 2880,
+        bytes(1000),
+    ],
+)
+def test_what_is_no_picture_is_not_an_image(data: bytes) -> None:
+    assert refused(data).kind == "not_an_image"
+
+
+def test_an_empty_file_says_so() -> None:
+    error = refused(b"")
+    assert (error.kind, error.message) == ("not_an_image", "The file is empty.")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM"])
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_a_file_cut_short_is_truncated(format: str, fraction: float) -> None:
+    data = saved(NOISE, format)
+    assert refused(data[: int(len(data) * fraction)]).kind == "truncated"
+
+
+def test_damaged_bytes_are_decode_failed() -> None:
+    data = bytearray(saved(NOISE, "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    error = refused(bytes(data))
+    assert (error.kind, error.message) == ("decode_failed", "The PNG picture is damaged.")
+
+
+def test_heic_without_its_plugin_says_how_to_get_it() -> None:
+    code = "import sys; sys.modules['pillow_heif'] = None\n"
+    code += "from nasnet_cli.images.decode import decode\n"
+    code += r"decode(b'\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf' + bytes(100))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "HEIC pictures need the extra: pip install 'nasnet-cli[heif]'." in answer.stderr
+
+
+def test_a_format_without_a_decoder_is_unsupported() -> None:
+    assert refused(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100)).kind == "unsupported"
+
+
+@pytest.mark.parametrize("size", [(100_000, 100_000), (15_000, 15_000), (2**31 - 1, 2**31 - 1)])
+def test_too_many_pixels_are_refused_before_decoding(size: tuple[int, int]) -> None:
+    assert refused(png(*size)).kind == "too_large"
+
+
+def test_the_limit_on_pixels_is_the_callers() -> None:
+    data = saved(SMOOTH, "PNG")
+    assert decode(data, max_pixels=32 * 24).size == (32, 24)
+    error = refused(data, max_pixels=32 * 24 - 1)
+    assert (error.kind, error.message) == (
+        "too_large",
+        "It has 32 x 24 pixels, more than 767 in all.",
+    )
+
+
+def test_a_side_of_absurd_length_is_too_large() -> None:
+    assert refused(png(2_000_000, 1)).kind == "too_large"
+
+
+def test_a_huge_picture_within_an_icon_is_too_large() -> None:
+    inner = png(50_000, 50_000, colour=6)
+    entry = struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 32, len(inner), 22)
+    assert refused(b"\0\0\1\0\1\0" + entry + inner).kind == "too_large"
+
+
+def test_a_stream_that_fails_is_unreadable() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 40_000:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(InputError) as caught:
+        decode(Broken(saved(Image.effect_noise((400, 400), 100), "JPEG", quality=95)))
+    assert caught.value.kind == "unreadable"
+
+
+# What the rest of the program relies on
+
+
+def test_neither_warnings_nor_libraries_reach_the_user() -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\xff\xff\xff\xff\0\0\0\0"
+    code = f"""
+import io, sys, warnings
+warnings.simplefilter("error")
+from PIL import Image
+from nasnet_cli.images.decode import decode
+from nasnet_cli.errors import InputError
+image = Image.linear_gradient("L").convert("RGB")
+def saved(format, **options):
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+decode(saved("JPEG", exif={exif!r}))
+damaged = bytearray(saved("TIFF", compression="tiff_lzw"))
+damaged[100:3000] = bytes(2900)
+for data in (damaged, b"II*\\0\\x08\\0\\0\\0\\x01\\0" + b"\\x15\\x01\\x03\\0\\x01\\0\\0\\0\\xff\\xff\\0\\0" + bytes(4)):
+    try:
+        decode(bytes(data))
+    except InputError:
+        pass
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, b"", b"")
+
+
+def test_warnings_stay_away_however_the_caller_sets_them() -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\xff\xff\xff\xff\0\0\0\0"
+    data = saved(SMOOTH, "JPEG", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decode(data)
+        warnings.simplefilter("error")
+        decode(data)
+
+
+def test_a_stream_that_was_handed_in_stays_open() -> None:
+    stream = io.BytesIO(saved(SMOOTH, "JPEG"))
+    assert decode(stream).size == SMOOTH.size
+    assert not stream.closed
+
+
+def test_decoding_in_threads_gives_what_one_thread_gives() -> None:
+    files = [saved(NOISE, f) for f in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")] * 10
+    files.append(b"no picture")
+    expected = [pixels(data) for data in files[:-1]]
+    barrier = threading.Barrier(4)
+
+    def work(_: int) -> bool:
+        barrier.wait()
+        assert refused(files[-1]).kind == "not_an_image"
+        return all(
+            np.array_equal(pixels(data), want)
+            for data, want in zip(files[:-1], expected, strict=True)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+
+
+SEEDS = [
+    saved(NOISE.convert(mode), format)
+    for format, mode in (
+        ("JPEG", "RGB"),
+        ("JPEG", "CMYK"),
+        ("PNG", "P"),
+        ("PNG", "RGBA"),
+        ("GIF", "P"),
+        ("WEBP", "RGB"),
+        ("TIFF", "RGB"),
+        ("TIFF", "F"),
+        ("BMP", "RGB"),
+        ("ICO", "RGBA"),
+        ("TGA", "RGB"),
+        ("PPM", "RGB"),
+        ("JPEG2000", "RGB"),
+    )
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.sampled_from(SEEDS),
+    changes=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=8),
+    length=st.floats(0, 1),
+)
+def test_no_bytes_raise_anything_but_an_input_error(
+    seed: bytes, changes: list[tuple[int, int]], length: float
+) -> None:
+    data = bytearray(seed)
+    for at, value in changes:
+        data[at % len(data)] = value
+    if not changes:
+        del data[int(length * len(data)) :]
+    try:
+        image = decode(bytes(data), max_pixels=10_000_000, needed_size=lambda _: (8, 8))
+    except InputError:
+        return
+    assert image.mode == "RGB"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_random_bytes_raise_nothing_but_an_input_error(data: bytes) -> None:
+    try:
+        decode(data, max_pixels=10_000_000)
+    except InputError:
+        return

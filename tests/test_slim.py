@@ -1,0 +1,115 @@
+"""TF-Slim checkpoints in the four layouts in which they exist, and broken ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import golden
+import numpy as np
+import pytest
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.modules.slim import network_of, read_slim_checkpoint
+from nasnet_cli.network.spec import SIZES
+from nasnet_cli.network.weights import weight_shapes
+
+AVERAGE = "/ExponentialMovingAverage"
+
+
+def save_checkpoint(prefix, values):
+    """Writes values by key as a TensorFlow checkpoint."""
+    from nasnet_cli.quiet_tensorflow import tf
+
+    v1 = tf.compat.v1
+    with v1.Graph().as_default(), v1.Session() as session:
+        feeds = {key: v1.placeholder(value.dtype, value.shape) for key, value in values.items()}
+        variables = {key: v1.Variable(feed) for key, feed in feeds.items()}
+        session.run(
+            [variable.initializer for variable in variables.values()],
+            {feeds[key]: value for key, value in values.items()},
+        )
+        v1.train.Saver(variables).save(
+            session, str(prefix), write_meta_graph=False, write_state=False
+        )
+
+
+def is_trainable(name):
+    return not name.endswith(("/moving_mean", "/moving_variance"))
+
+
+def stale(value):
+    """A raw value that must not be taken where there is an average."""
+    return value + np.float32(1)
+
+
+def layouts(weights):
+    extra = {"global_step": np.array(312, np.int64), "aux_1/aux_logits/FC/biases": np.ones(3, "f")}
+    return {
+        "averages only": {k + AVERAGE: v for k, v in weights.items()},
+        "averages and raw for all": {
+            **{k: stale(v) for k, v in weights.items()},
+            **{k + AVERAGE: v for k, v in weights.items()},
+            **extra,
+        },
+        "averages for trainables only": {
+            **{k: stale(v) if is_trainable(k) else v for k, v in weights.items()},
+            **{k + AVERAGE: v for k, v in weights.items() if is_trainable(k)},
+            **{k + "/RMSProp": v for k, v in weights.items() if is_trainable(k)},
+        },
+        "plain": {**weights, **extra},
+    }
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["averages only", "averages and raw for all", "averages for trainables only", "plain"],
+)
+def test_each_layout_gives_the_same_weights(layout, tmp_path, tiny_spec):
+    weights = golden.weights(weight_shapes(tiny_spec))
+    save_checkpoint(tmp_path / "model.ckpt", layouts(weights)[layout])
+    spec, read = read_slim_checkpoint(tmp_path / "model.ckpt")
+    assert replace(spec, image_size=tiny_spec.image_size) == tiny_spec
+    assert read.keys() == weights.keys()
+    assert all(np.array_equal(read[name], weights[name]) for name in weights)
+
+
+def test_missing_extra_and_misshapen_variables_are_named(tmp_path, tiny_spec):
+    weights = golden.weights(weight_shapes(tiny_spec))
+    del weights["conv0_bn/beta"]
+    weights["cell_9x/unknown/weights"] = np.zeros((2, 2), np.float32)
+    weights["cell_1/1x1/weights"] = np.zeros((1, 1, 5, 16), np.float32)
+    save_checkpoint(tmp_path / "model.ckpt", weights)
+    with pytest.raises(ModelError) as caught:
+        read_slim_checkpoint(tmp_path / "model.ckpt")
+    message = str(caught.value)
+    assert "1 missing (conv0_bn/beta)" in message
+    assert "1 extra (cell_9x/unknown/weights)" in message
+    assert "1 misshapen (cell_1/1x1/weights is 1x1x5x16, not 1x1x" in message
+    assert str(tmp_path / "model.ckpt") in message
+
+
+def test_what_is_no_checkpoint_is_refused_in_words(tmp_path):
+    (tmp_path / "model.ckpt.index").write_bytes(b"no index at all")
+    for prefix in (tmp_path / "model.ckpt", tmp_path / "absent"):
+        with pytest.raises(ModelError, match="no checkpoint that can be read"):
+            read_slim_checkpoint(prefix)
+
+
+def test_a_checkpoint_without_its_data_is_refused_in_words(tmp_path, tiny_spec):
+    save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
+    (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
+    with pytest.raises(ModelError):
+        read_slim_checkpoint(tmp_path / "model.ckpt")
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_words(tmp_path):
+    save_checkpoint(tmp_path / "model.ckpt", {"MobilenetV1/weights": np.zeros(3, np.float32)})
+    with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):
+        read_slim_checkpoint(tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_published_sizes_are_told_by_their_variables(size):
+    assert network_of(weight_shapes(SIZES[size]), "it") == SIZES[size]
+    fine_tuned = replace(SIZES[size], classes=5)
+    assert network_of(weight_shapes(fine_tuned), "it") == fine_tuned

@@ -1,0 +1,284 @@
+"""From what a user names to the inputs that it stands for."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasnet_cli.errors import InputError
+from nasnet_cli.images.files import Listing, Source
+from nasnet_cli.images.sources import find_sources, read_list
+
+PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
+
+
+def names(*paths: Path | str, recursive: bool = True) -> list[str]:
+    found = find_sources([str(path) for path in paths], recursive=recursive, listing=Listing())
+    return [source.path for source in found]
+
+
+def only(path: Path | str) -> Source:
+    (source,) = find_sources([str(path)], listing=Listing())
+    return source
+
+
+def failure(source: Source) -> tuple[str, str]:
+    with pytest.raises(InputError) as caught:
+        source.read()
+    return caught.value.kind, caught.value.message
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Callable[[], None]]:
+    """A function that gives up root's rights until the test ends."""
+    user = os.geteuid()
+    yield lambda: os.seteuid(65534) if user == 0 else None
+    os.seteuid(user)
+
+
+def test_listing_needs_neither_numpy_nor_pillow() -> None:
+    code = "import sys, nasnet_cli.images.sources; print({'numpy', 'PIL'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert answer.stdout.strip() == b"set()"
+
+
+def test_a_folder_is_walked_in_the_order_of_its_names_bytes(tmp_path: Path) -> None:
+    for name in ("b/x.jpg", "b.jpg", "a/2.jpg", "a/10.jpg", "B.jpg", "é.jpg", "z.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert names(tmp_path) == [
+        f"{tmp_path}/{name}"
+        for name in ("B.jpg", "a/10.jpg", "a/2.jpg", "b/x.jpg", "b.jpg", "z.jpg", "é.jpg")
+    ]
+
+
+def test_a_found_path_is_joined_to_what_the_user_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert names("photos", "photos/", ".", "./photos/../photos") == [
+        "photos/a.jpg",
+        "photos/a.jpg",
+        "./photos/a.jpg",
+        "./photos/../photos/a.jpg",
+    ]
+
+
+def test_without_recursion_only_the_folder_itself_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/b.jpg").write_bytes(b"")
+    (tmp_path / "a.jpg").write_bytes(b"")
+    assert names(tmp_path, recursive=False) == [f"{tmp_path}/a.jpg"]
+
+
+def test_a_picture_is_known_by_its_suffix_or_else_its_first_bytes(tmp_path: Path) -> None:
+    (tmp_path / "by-suffix.JPEG").write_bytes(b"not really")
+    (tmp_path / "by-bytes").write_bytes(PNG_START)
+    (tmp_path / "odd.dat").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "notes.txt").write_bytes(b"BM is how this text begins, and it is no bitmap")
+    (tmp_path / "empty").write_bytes(b"")
+    listing = Listing()
+    found = [Path(s.path).name for s in find_sources([str(tmp_path)], listing=listing)]
+    assert found == ["by-bytes", "by-suffix.JPEG", "odd.dat"]
+    assert listing.passed_over == 2
+
+
+def test_hidden_entries_archives_and_pipes_in_folders_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden/a.jpg").write_bytes(PNG_START)
+    (tmp_path / ".a.jpg").write_bytes(PNG_START)
+    (tmp_path / "photos.zip").write_bytes(b"PK\3\4")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "b.jpg").write_bytes(PNG_START)
+    listing = Listing()
+    found = [s.path for s in find_sources([str(tmp_path)], listing=listing)]
+    assert found == [f"{tmp_path}/b.jpg"]
+    assert listing.passed_over == 5
+
+
+def test_symbolic_links_are_followed_but_loops_end(tmp_path: Path) -> None:
+    (tmp_path / "top/in").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/b.jpg").write_bytes(b"")
+    (tmp_path / "top/in/a.jpg").write_bytes(b"")
+    (tmp_path / "top/in/loop").symlink_to(tmp_path / "top")
+    (tmp_path / "top/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "top/same.jpg").symlink_to(tmp_path / "elsewhere/b.jpg")
+    top = tmp_path / "top"
+    assert names(top) == [f"{top}/in/a.jpg", f"{top}/link/b.jpg", f"{top}/same.jpg"]
+
+
+def test_a_deep_tree_is_walked_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    deep = "/".join(["d"] * 1500)
+    subprocess.run(["mkdir", "-p", deep], check=True)
+    Path(deep, "a.jpg").write_bytes(b"")
+    found = names("d")
+    subprocess.run(["rm", "-r", "d"], check=True)  # Python's own rmtree would recurse
+    assert found == [f"{deep}/a.jpg"]
+
+
+def test_a_large_folder_takes_little_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    count = 20_000
+    for number in range(count):
+        (tmp_path / f"IMG_{number:08}.jpg").touch()
+    tracemalloc.start()
+    found = find_sources([str(tmp_path)], listing=Listing())
+    assert next(found).path.endswith("IMG_00000000.jpg")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / count < 100
+    assert sum(1 for _ in found) == count - 1
+
+
+def test_a_file_named_outright_is_always_tried_and_named_twice_has_two_rows(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / ".notes.txt"
+    file.write_bytes(b"hello")
+    assert names(file, file) == [str(file), str(file)]
+    assert only(file).read() == b"hello"
+
+
+def test_a_missing_path_has_a_row(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.jpg", "", "a\0b", "\ud800.jpg", tmp_path / "x.jpg/none"):
+        (tmp_path / "x.jpg").write_bytes(b"")
+        assert failure(only(path))[0] == "not_found"
+
+
+def test_a_pipe_or_device_named_outright_has_a_row_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        assert failure(only(path)) == (
+            "unreadable",
+            "It is a pipe, a socket or a device, not a file.",
+        )
+
+
+def test_a_file_that_becomes_a_pipe_or_vanishes_before_it_is_read_has_an_error(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"")
+    source = only(file)
+    file.unlink()
+    assert failure(source)[0] == "not_found"
+    os.mkfifo(file)
+    assert failure(source)[0] == "unreadable"
+
+
+def test_links_that_lead_nowhere_have_rows_where_they_look_like_pictures(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing")
+    (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
+    listing = Listing()
+    found = list(find_sources([str(tmp_path)], listing=listing))
+    assert [(Path(s.path).name, failure(s)[0]) for s in found] == [
+        ("gone.jpg", "not_found"),
+        ("self.jpg", "unreadable"),
+    ]
+    assert listing.passed_over == 1
+
+
+def test_what_may_not_be_read_has_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_nobody: Callable[[], None]
+) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    (tmp_path / "locked.jpg").write_bytes(b"")
+    (tmp_path / "locked.jpg").chmod(0)
+    (tmp_path / "open.jpg").write_bytes(b"")
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    as_nobody()
+    found = list(find_sources([".", "locked"], listing=Listing()))
+    assert [s.path for s in found] == ["./locked", "./locked.jpg", "./open.jpg", "locked"]
+    assert found[2].read() == b""
+    for source in (found[0], found[1], found[3]):
+        assert failure(source) == ("unreadable", "It cannot be read: Permission denied.")
+
+
+def test_names_that_are_not_utf8_travel_as_surrogate_escapes(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
+    Path(os.fsdecode(raw)).write_bytes(b"x")
+    (source,) = find_sources([str(tmp_path)], listing=Listing())
+    assert os.fsencode(source.path) == raw
+    assert source.read() == b"x"
+
+
+def test_a_file_over_the_limit_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(bytes(100))
+    source = only(tmp_path / "a.jpg")
+    assert len(source.read(max_bytes=100)) == 100
+    with pytest.raises(InputError, match="more than 99 bytes") as caught:
+        source.open(max_bytes=99)
+    assert caught.value.kind == "too_large"
+
+
+def test_sources_are_found_while_the_list_of_paths_still_grows(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+
+    def paths() -> Iterator[str]:
+        yield str(tmp_path)
+        raise AssertionError("nobody asked for a second path")
+
+    assert next(find_sources(paths(), listing=Listing())).path == f"{tmp_path}/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"", []),
+        (b"a.jpg", ["a.jpg"]),
+        (b"a.jpg\nb c.jpg\n", ["a.jpg", "b c.jpg"]),
+        (b"a.jpg\r\n\r\n\nb.jpg\r\n", ["a.jpg", "b.jpg"]),
+        (b"a\nb.jpg\0c\r\0\0", ["a\nb.jpg", "c\r"]),
+        (b" spaced .jpg \n", [" spaced .jpg "]),
+        (b"\xff.jpg\n", ["\udcff.jpg"]),
+    ],
+)
+def test_a_list_is_separated_by_newlines_or_nuls(text: bytes, expected: list[str]) -> None:
+    assert list(read_list(io.BytesIO(text))) == expected
+
+
+def test_a_list_is_read_as_it_arrives() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as sink:
+        found = read_list(stream)
+        sink.write(b"a.jpg\nb.j")
+        assert next(found) == "a.jpg"
+        sink.write(b"pg\n")
+        assert next(found) == "b.jpg"
+
+
+class Trickle(io.BytesIO):
+    """A stream that hands out a few bytes at a time, as a pipe may."""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return super().read1(3)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name)))
+def test_every_name_survives_a_nul_separated_list(raw: list[bytes]) -> None:
+    text = b"".join(name + b"\0" for name in raw)
+    assert [os.fsencode(name) for name in read_list(io.BytesIO(text))] == raw
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=12).filter(lambda name: not set(name) & set(b"\0\n\r")))
+)
+def test_every_name_survives_a_newline_separated_list_in_pieces(raw: list[bytes]) -> None:
+    text = b"".join(name + b"\n" for name in raw)
+    assert [os.fsencode(name) for name in read_list(Trickle(text))] == raw
