@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nasnet_cli
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.labels import Label, builtin_labels, check_count, labels_for, read_labels
 
@@ -230,3 +235,20 @@ def test_plain_lists_and_json_lists_agree(
     expected = tuple(Label("", name.strip()) for name in names)
     assert read_labels(folder / "any.json") == expected
     assert read_labels(folder / "list.txt") == expected
+
+
+def test_an_installed_package_has_the_lists_inside(tmp_path: Path) -> None:
+    source = Path(nasnet_cli.__file__).parent
+    package = tmp_path / "site-packages" / "nasnet_cli"
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import nasnet_cli.labels as l; print(l.__file__, len(l.builtin_labels('imagenet_1001')))"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    broken = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "Install nasnet-cli again." in broken.stderr
+    # As pyproject.toml has the wheel.
+    shutil.copytree(source.parents[1] / "labels", package / "labels_data")
+    whole = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert whole.stdout == f"{package / 'labels.py'} 1001\n"

@@ -51,7 +51,9 @@ class Console:
                     bar.total = count()
 
                 threading.Thread(target=find_end, daemon=True).start()
-            yield from bar
+            for row in bar:
+                bar.clear()  # what is done with the row may print on the same terminal
+                yield row
 
 
 def _has_colour() -> bool:

@@ -25,7 +25,7 @@ _ZIP_UTF8 = 0x800
 
 # A long name or an extended header is read whole into memory; no honest one is near this.
 _MAX_TAR_HEADER_BYTES = 1 << 20
-_MAX_TAR_PADDING_BYTES = 1 << 20
+_MAX_TAR_PADDING_BYTES = 1 << 17
 _EXTENDED_HEADERS = frozenset(
     (
         tarfile.GNUTYPE_LONGNAME,

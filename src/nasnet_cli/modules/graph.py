@@ -8,7 +8,7 @@ from typing import Any
 from nasnet_cli.modules.protos import attribute
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_FRAME_LIMIT = 2000  # calls may multiply: f calls g twice, g calls h twice, ...
+_NODE_LIMIT = 10**6  # calls may multiply: f calls g twice, g calls h twice, ...
 
 
 class UntraceableError(Exception):
@@ -66,7 +66,7 @@ class FlatGraph:
     def __init__(self, meta_graph: Any) -> None:
         library = meta_graph.graph_def.library
         self.functions = {function.signature.name: function for function in library.function}
-        self.frames = 1
+        self.size = 0
         self.root = Frame(self, meta_graph.graph_def.node, {})
 
     def is_call(self, node: Any) -> bool:
@@ -77,8 +77,10 @@ class FlatGraph:
         """A new frame for a call. Raises UntraceableError when there is no such function."""
         name = attribute(node, "f").func.name if node.op in _CALLS else node.op
         function = self.functions.get(name)
-        self.frames += 1
-        if function is None or self.frames > _FRAME_LIMIT:
+        if function is None:
+            raise UntraceableError(name)
+        self.size += 1 + len(function.node_def)
+        if self.size > _NODE_LIMIT:
             raise UntraceableError(name)
         names = [argument.name for argument in function.signature.input_arg]
         inputs = frame.inputs(node)
@@ -96,7 +98,7 @@ def producer(meta_graph: Any, tensor: str) -> str | None:
     try:
         graph = FlatGraph(meta_graph)
         place = graph.root.place(tensor)
-        for _ in range(_FRAME_LIMIT):
+        for _ in range(1000):
             frame = place.frame
             node = frame.nodes[place.node]
             if graph.is_call(node):

@@ -134,8 +134,10 @@ def _shape(node: Any, values: list[_Value]) -> _Value:
         if sizes is None or None in sizes:
             raise UntraceableError(node.name)
         return _Value(tuple(size for size in sizes if size is not None))
-    if op in _SAME:
+    if op in ("Identity", "Cast"):
         return values[0]
+    if op in _SAME:
+        return _Value(values[0].shape)
     if op in _ELEMENTWISE:
         return _elementwise(op, values)
     return _RULES[op](node, values)
@@ -148,7 +150,7 @@ def _constant(tensor: Any) -> _Value:
     width = {"int32": 4, "int64": 8}.get(protos.dtype_name(tensor.dtype))
     if width is None or count > _NUMBERS:
         return _Value(shape)
-    if content := tensor.tensor_content:
+    if content := tensor.tensor_content[: count * width]:
         numbers = [
             int.from_bytes(content[at : at + width], "little", signed=True)
             for at in range(0, len(content), width)
@@ -369,8 +371,8 @@ def _numbers(value: _Value) -> Sizes:
 
 # The result has the shape of the first input.
 _SAME_SHAPE = """
-    Abs BiasAdd Cast CheckNumerics ClipByValue Elu EnsureShape Erf Exp Floor FusedBatchNorm
-    FusedBatchNormV2 FusedBatchNormV3 GuaranteeConst Identity LRN LeakyRelu Log LogSoftmax Neg
+    Abs BiasAdd CheckNumerics ClipByValue Elu EnsureShape Erf Exp Floor FusedBatchNorm
+    FusedBatchNormV2 FusedBatchNormV3 GuaranteeConst LRN LeakyRelu Log LogSoftmax Neg
     PlaceholderWithDefault PreventGradient ReadVariableOp Reciprocal Relu Relu6 Round Rsqrt Selu
     Sigmoid Sign Snapshot Softmax Softplus Softsign Sqrt Square StopGradient Tanh
 """

@@ -99,5 +99,3 @@ def network_of(shapes: Mapping[str, tuple[int, ...]], source: str) -> NASNetA:
     return replace(
         like, cells_per_stage=max(1, cells // 3), filters=filters, classes=classes, stem=stem
     )
-
-

@@ -1,0 +1,62 @@
+"""The inputs that a command line names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.images.archives import is_archive
+from nasnet_cli.images.sources import Listing, Source, find_sources, read_list
+
+
+class Inputs:
+    """Paths, and lists of paths, as a stream of sources.
+
+    "-" among the paths stands for the list on standard input. Without paths and lists it is the
+    current folder.
+    """
+
+    def __init__(
+        self, paths: tuple[str, ...], list_file: BinaryIO | None, *, recursive: bool
+    ) -> None:
+        self.paths = paths or (() if list_file else (".",))
+        self.list_file = list_file
+        self.recursive = recursive
+        self.listing = Listing()
+        if self.paths.count("-") + (getattr(list_file, "name", "") == "<stdin>") > 1:
+            raise NasnetError("Standard input is named twice.", "Name it once.")
+
+    @property
+    def can_be_counted(self) -> bool:
+        """Whether the inputs can be listed once more, cheaply, to tell how many there are."""
+        return not self.list_file and not any(p == "-" or is_archive(p) for p in self.paths)
+
+    @property
+    def in_words(self) -> str:
+        """What was looked in, for a message."""
+        if self.paths == (".",):
+            return "the current folder"
+        names = [path if path != "-" else "the list on standard input" for path in self.paths]
+        if self.list_file:
+            names.append(f"the list {getattr(self.list_file, 'name', '')}".strip())
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    def sources(self) -> Iterator[Source]:
+        """The inputs, in order."""
+        return find_sources(self._names(), recursive=self.recursive, listing=self.listing)
+
+    def count(self) -> int:
+        """How many inputs there are."""
+        found = find_sources(self.paths, recursive=self.recursive, listing=Listing())
+        return sum(1 for _ in found)
+
+    def _names(self) -> Iterator[str]:
+        for path in self.paths:
+            if path == "-":
+                yield from read_list(sys.stdin.buffer)
+            else:
+                yield path
+        if self.list_file:
+            yield from read_list(self.list_file)

@@ -1,0 +1,203 @@
+"""A model that is opened and ready: what the commands are a thin layer over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasnet_cli import builtin
+from nasnet_cli.errors import ModelError
+from nasnet_cli.labels import Label, check_count, labels_for, read_labels
+from nasnet_cli.modules.opened import OpenedModule, open_module
+from nasnet_cli.results.records import Classified, Failure
+
+if TYPE_CHECKING:
+    from nasnet_cli.images.files import Source
+    from nasnet_cli.images.load import Limits
+    from nasnet_cli.images.preprocess import Preprocessing
+    from nasnet_cli.runtime.base import Output, Plan, Runtime
+
+StrPath = str | os.PathLike[str]
+
+
+def load_model(
+    model: StrPath | None = None,
+    *,
+    labels: StrPath | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> Model:
+    """Opens a model: a module's folder, or the built-in one.
+
+    labels is a file with the names of the classes, in place of the model's own. preprocessing may
+    have resize, crop_fraction and resample, which then count instead of the model's own. Raises
+    NasnetError, in words, for what can't be opened or doesn't fit.
+    """
+    module = open_module(builtin.folder() if model is None else Path(model))
+    return Model(module, is_builtin=model is None, labels_file=labels, changes=preprocessing or {})
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model with its labels and its preprocessing. load_model makes one."""
+
+    module: OpenedModule
+    is_builtin: bool
+    labels_file: StrPath | None
+    changes: Mapping[str, Any]
+
+    @cached_property
+    def labels(self) -> tuple[Label, ...]:
+        """The label of each class, in the order of the model's output.
+
+        The labels file that was asked for, else the module's own, else ImageNet's where the count
+        of classes is ImageNet's, else "class 0" and so on.
+        """
+        classes = self.module.classes
+        if classes is None:
+            raise self._without("classes")
+        if self.labels_file is not None:
+            labels = read_labels(self.labels_file)
+            check_count(labels, classes, self.labels_file)
+            return labels
+        if self.module.labels is not None:
+            return self.module.labels
+        return labels_for(classes) or tuple(Label("", f"class {i}") for i in range(classes))
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become the model's input."""
+        from nasnet_cli.images.preprocess import Preprocessing
+
+        said = {k: v for k, v in self.module.preprocessing.items() if k != "range"}
+        if "size" not in said:
+            raise ModelError(
+                f"The module {self.module.folder} doesn't say what size of pictures it takes.",
+                "Use a module whose input has a fixed size.",
+            )
+        return Preprocessing.from_dict({**said, **self.changes})
+
+    def classify(
+        self,
+        paths: Iterable[StrPath],
+        *,
+        top: int = 5,
+        threshold: float = 0.0,
+        logits: bool = False,
+        workers: int | None = None,
+    ) -> Iterator[Classified]:
+        """A record for each input that paths (files, folders, archives) stand for, in order.
+
+        top is how many classes a record has at the most, threshold the least probability in [0, 1].
+        With logits each prediction has the model's raw output too. A bad input gives a record with
+        an error; NasnetError is raised when the model can't be run.
+        """
+        from nasnet_cli.images.sources import Listing, find_sources
+
+        sources = find_sources((os.fspath(path) for path in paths), listing=Listing())
+        return self.classify_sources(
+            sources, top=top, threshold=threshold, logits=logits, workers=workers
+        )
+
+    def classify_sources(
+        self,
+        sources: Iterable[Source],
+        *,
+        top: int,
+        threshold: float = 0.0,
+        logits: bool = False,
+        workers: int | None = None,
+        limits: Limits | None = None,
+    ) -> Iterator[Classified]:
+        """Like classify, for inputs that are found already."""
+        from functools import partial
+
+        from nasnet_cli import pipeline
+        from nasnet_cli.images.load import load
+        from nasnet_cli.results.top import best_classes
+        from nasnet_cli.runtime.base import available_cores
+
+        labels = self.labels
+        is_logits = self.module.output == "logits"
+        decode = partial(load, preprocessing=self.preprocessing, limits=limits)
+        runtime = self.runtime(("logits",))
+        for result in pipeline.run(
+            sources, decode, runtime, workers=workers or available_cores()
+        ):
+            path = result.source.path
+            if result.error is not None:
+                failure = Failure(result.error.kind, result.error.message)
+                yield Classified(path, None, failure)
+            elif result.outputs is not None:
+                best = best_classes(
+                    result.outputs["logits"],
+                    labels,
+                    top=top,
+                    threshold=threshold,
+                    is_logits=is_logits,
+                    with_logits=logits,
+                )
+                yield Classified(path, best)
+
+    def runtime(self, outputs: Sequence[Output]) -> Runtime:
+        """The model compiled for these outputs; what was compiled is kept for the next time."""
+        plan = self._plan(tuple(outputs))
+        known = self._runtimes.get(plan)
+        if known is None:
+            from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
+
+            known = self._runtimes[plan] = OpenVINORuntime(plan)
+        return known
+
+    @cached_property
+    def _runtimes(self) -> dict[Plan, Runtime]:
+        return {}
+
+    def _plan(self, outputs: tuple[Output, ...]) -> Plan:
+        from nasnet_cli.runtime.base import Plan
+
+        tensors = []
+        picture = ""
+        for output in outputs:
+            purpose = self.module.classification if output == "logits" else self.module.features
+            if purpose is None:
+                raise self._without("classes" if output == "logits" else "a feature vector")
+            tensors.append((output, purpose.output.tensor))
+            picture = purpose.input.tensor
+        return Plan(
+            self.module.folder,
+            self.module.digest,
+            picture,
+            tuple(tensors),
+            self.preprocessing.size,
+            pixels="float32" if self.preprocessing.resample == "tf1" else "uint8",
+        )
+
+    def _without(self, what: str) -> ModelError:
+        has = "a feature vector" if what == "classes" else "classes"
+        return ModelError(
+            f"The model {self.module.folder} has no {what.removeprefix('a ')}, only {has}.",
+            "Use another with --model.",
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the model in a result: its name or folder, digest, classes and format."""
+        card = self.module.card
+        return {
+            "name": card.name if card else self.module.folder.name,
+            "location": "built-in" if self.is_builtin else str(self.module.folder),
+            "digest": self.module.digest,
+            "format": self.module.format,
+            "classes": self.module.classes,
+        }
+
+    def inspect(self) -> dict[str, Any]:
+        """All that is known about the model, as plain data for JSON."""
+        from nasnet_cli.modules.description import description
+
+        return {**self.describe(), **description(self.module), "preprocessing": {
+            **self.module.preprocessing, **self.changes,
+        }}

@@ -1,0 +1,69 @@
+"""The files of a module's folder: listed, measured, digested."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from nasnet_cli.errors import ModelError
+
+_CHUNK = 2**20
+
+
+def module_files(folder: Path) -> dict[str, int]:
+    """Sizes in bytes of all files in a folder by their relative names with "/", sorted by bytes.
+
+    Raises ModelError for what no module has: a link that leads out of the folder or to another
+    folder, a pipe, a device; and when the folder can't be read.
+    """
+    root = folder.resolve()
+    try:
+        found = dict(_walk(root, folder, ""))
+    except OSError as error:
+        raise ModelError(
+            f"The module {folder} can't be read: {error.strerror}.", "Check the permissions."
+        ) from None
+    return dict(sorted(found.items(), key=lambda item: os.fsencode(item[0])))
+
+
+def digest(folder: Path) -> str:
+    """The SHA-256 of a module, in hexadecimal digits: the same for the same files anywhere.
+
+    It goes over each file in the order of module_files: its name, a zero byte, its size in
+    decimal digits, a zero byte, its content. Dates and permissions don't count, and neither do
+    empty folders. Raises ModelError as module_files does.
+    """
+    total = hashlib.sha256()
+    for name, size in module_files(folder).items():
+        total.update(b"%b\0%d\0" % (os.fsencode(name), size))
+        try:
+            with (folder / name).open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    total.update(chunk)
+        except OSError as error:
+            raise ModelError(
+                f"{folder / name} can't be read: {error.strerror}.", "Check the permissions."
+            ) from None
+    return total.hexdigest()
+
+
+def _walk(root: Path, folder: Path, above: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = above + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(root, Path(entry.path), name + "/")
+                continue
+            path = Path(entry.path)
+            if entry.is_symlink() and not path.resolve().is_relative_to(root):
+                raise ModelError(
+                    f"{path} is a link that leads out of the module.",
+                    "Put the file itself in its place.",
+                )
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelError(f"{path} is no plain file.", "Remove it; no module has such.")
+            yield name, status.st_size

@@ -1,0 +1,73 @@
+"""Saved models made by hand, for what no honest program writes. Nothing here runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nasnet_cli.modules.protos import message
+
+
+def node(name: str, op: str, *inputs: str, **attributes: Any) -> Any:
+    """A NodeDef; an attribute's value is a function's name, bytes, or an AttrValue's fields."""
+    result = message("NodeDef")(name=name, op=op, input=inputs)
+    for key, value in attributes.items():
+        if isinstance(value, str):
+            result.attr[key].func.name = value
+        elif isinstance(value, bytes):
+            result.attr[key].s = value
+        else:
+            result.attr[key].CopyFrom(message("AttrValue")(**value))
+    return result
+
+
+def function(name: str, arguments: Sequence[str], *nodes: Any, **results: str) -> Any:
+    """A FunctionDef; results are tensors inside by the names of its outputs."""
+    result = message("FunctionDef")(node_def=nodes, ret=results)
+    result.signature.name = name
+    for argument in arguments:
+        result.signature.input_arg.add(name=argument)
+    for output in results:
+        result.signature.output_arg.add(name=output)
+    return result
+
+
+def tensor(name: str, *sizes: int, dtype: int = 1) -> Any:
+    """A TensorInfo, float32 unless dtype says another; -1 for an open size."""
+    result = message("TensorInfo")(name=name, dtype=dtype)
+    for size in sizes:
+        result.tensor_shape.dim.add(size=size)
+    return result
+
+
+def signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+    return message("SignatureDef")(inputs=inputs, outputs=outputs)
+
+
+def classifier(classes: int = 5, output: str = "logits:0") -> Any:
+    """The signature of a classifier of 8x8 pictures."""
+    images = tensor("images:0", -1, 8, 8, 3)
+    return signature({"images": images}, {"default": tensor(output, -1, classes)})
+
+
+def meta_graph(
+    nodes: Sequence[Any] = (),
+    functions: Sequence[Any] = (),
+    tags: Sequence[str] = (),
+    **signatures: Any,
+) -> Any:
+    """A MetaGraphDef; without signatures it has image_classification from "logits:0"."""
+    result = message("MetaGraphDef")(signature_def=signatures or {"default": classifier()})
+    result.meta_info_def.tags.extend(tags)
+    result.graph_def.node.extend(nodes)
+    result.graph_def.library.function.extend(functions)
+    return result
+
+
+def write(folder: Path, *graphs: Any) -> Path:
+    """Writes a module's folder with these graphs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = message("SavedModel")(saved_model_schema_version=1, meta_graphs=graphs)
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString(deterministic=True))
+    return folder
