@@ -77,9 +77,7 @@ def main(data: Path, work: Path) -> None:
         shown = pictures[held] if size == 64 else shrink(pictures[held], size)
         return {f"slice_{k}": v for k, v in accuracy(model, shown, targets[held]).items()}
 
-    model = train(
-        RECIPE, pictures[~held], targets[~held], work, log=log, evaluate=evaluate
-    )
+    model = train(RECIPE, pictures[~held], targets[~held], work, log=log, evaluate=evaluate)
     weights = {name: ops.convert_to_numpy(v) for name, v in slim_variables(model).items()}
     np.savez(work / "weights.npz", **weights)
     shown, answers, _ = read_pictures([data / "val.zip"], wnids)

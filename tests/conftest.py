@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import golden
 import pytest
 
+import golden
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
 from nasnet_cli.network.weights import weight_shapes
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import golden
 import numpy as np
 import pytest
 
+import golden
 from nasnet_cli.network.spec import MOBILE, SIZES, NASNetA
 from nasnet_cli.network.weights import assign_weights, weight_shapes
 
@@ -80,8 +80,7 @@ def _run_graph(spec: NASNetA, inputs, *, training=False, auxiliary=False):
         variables = v1.global_variables()
         with v1.Session() as session:
             values = {
-                v.initializer.inputs[1]: golden.weight(v.op.name, tuple(v.shape))
-                for v in variables
+                v.initializer.inputs[1]: golden.weight(v.op.name, tuple(v.shape)) for v in variables
             }
             session.run([v.initializer for v in variables], values)
             first = session.run([endpoints, updates], {images: inputs[0]})[0]
@@ -100,9 +99,7 @@ def _assert_training(got, statistics):
     assert len(checked) == 12
     for key in checked:
         name = key.removeprefix("batchstat:")
-        np.testing.assert_allclose(
-            statistics[name], expected[key], rtol=0, atol=1e-4, err_msg=name
-        )
+        np.testing.assert_allclose(statistics[name], expected[key], rtol=0, atol=1e-4, err_msg=name)
 
 
 def test_graph_network_trains_as_the_reference_does():
@@ -176,9 +173,7 @@ def test_path_dropout_lies_on_every_operation_but_identity():
     keeps = [layer.keep for layer in model.layers if isinstance(layer, PathDropout)]
     # Normal cells have eight operations that are no identity, reduction cells nine.
     assert len(keeps) == 3 * 8 + 2 * 9
-    assert sorted(set(keeps), reverse=True) == pytest.approx(
-        [1 - k / 5 * 0.4 for k in range(1, 6)]
-    )
+    assert sorted(set(keeps), reverse=True) == pytest.approx([1 - k / 5 * 0.4 for k in range(1, 6)])
 
 
 def test_keras_own_nasnet_differs_from_the_reference_by_its_padding_alone():

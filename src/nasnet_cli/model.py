@@ -72,7 +72,7 @@ class Model:
         """How pictures become the model's input."""
         from nasnet_cli.images.preprocess import Preprocessing
 
-        said = {k: v for k, v in self.module.preprocessing.items() if k != "range"}
+        said = self.module.preprocessing
         if "size" not in said:
             raise ModelError(
                 f"The module {self.module.folder} doesn't say what size of pictures it takes.",
@@ -124,9 +124,7 @@ class Model:
         is_logits = self.module.output == "logits"
         decode = partial(load, preprocessing=self.preprocessing, limits=limits)
         runtime = self.runtime(("logits",))
-        for result in pipeline.run(
-            sources, decode, runtime, workers=workers or available_cores()
-        ):
+        for result in pipeline.run(sources, decode, runtime, workers=workers or available_cores()):
             path = result.source.path
             if result.error is not None:
                 failure = Failure(result.error.kind, result.error.message)
@@ -198,6 +196,11 @@ class Model:
         """All that is known about the model, as plain data for JSON."""
         from nasnet_cli.modules.description import description
 
-        return {**self.describe(), **description(self.module), "preprocessing": {
-            **self.module.preprocessing, **self.changes,
-        }}
+        return {
+            **self.describe(),
+            **description(self.module),
+            "preprocessing": {
+                **self.module.preprocessing,
+                **self.changes,
+            },
+        }

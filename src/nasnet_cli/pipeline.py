@@ -72,9 +72,7 @@ def _decoded(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batches(
-    decoded: Iterable[_Decoded], groups: deque[list[_Decoded]]
-) -> Iterator[np.ndarray]:
+def _batches(decoded: Iterable[_Decoded], groups: deque[list[_Decoded]]) -> Iterator[np.ndarray]:
     """Batches of up to REQUEST_SIZE pictures; what each is made of goes to groups first."""
     group: list[_Decoded] = []
     arrays: list[np.ndarray] = []

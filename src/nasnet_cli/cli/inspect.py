@@ -45,7 +45,9 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "images", (f"{size[0]}x{size[1]} RGB, " if size else "") + f"values {low:g} to {high:g}"
     yield "preprocessing", _preprocessing(found["preprocessing"])
     if found["classes"] is not None:
-        labels = f"{found['labels']} labels of its own" if found["labels"] else "no labels of its own"
+        labels = (
+            f"{found['labels']} labels of its own" if found["labels"] else "no labels of its own"
+        )
         yield "classes", f"{found['classes']:,} ({labels}), given as {found['output']}"
     if found["feature_depth"] is not None:
         yield "feature vector", f"{found['feature_depth']:,} values"

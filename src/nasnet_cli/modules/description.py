@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasnet_cli.modules.opened import OpenedModule
+from nasnet_cli.modules.opened import INPUT_RANGE, OpenedModule
 from nasnet_cli.modules.saved_model import Signature, Tensor
 
 
@@ -20,7 +20,7 @@ def description(module: OpenedModule) -> dict[str, Any]:
         "tag_sets": module.tag_sets,
         "signatures": {name: _signature(s) for name, s in module.signatures.items()},
         "image_size": list(module.image_size) if module.image_size else None,
-        "image_range": module.preprocessing["range"],
+        "image_range": list(INPUT_RANGE),
         "output": module.output,
         "classes": module.classes,
         "labels": len(module.labels) if module.labels is not None else None,

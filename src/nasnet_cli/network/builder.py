@@ -30,7 +30,13 @@ class Layers(Protocol[T]):
 
     def relu(self, x: T) -> T: ...
     def convolution(
-        self, x: T, scope: str, filters: int, kernel: int, stride: int = 1, padding: Padding = "same"
+        self,
+        x: T,
+        scope: str,
+        filters: int,
+        kernel: int,
+        stride: int = 1,
+        padding: Padding = "same",
     ) -> T: ...
     def separable_convolution(
         self, x: T, scope: str, filters: int, kernel: int, stride: int
@@ -140,7 +146,9 @@ class _Builder(Generic[T]):
             )
             states.append(layers.add(left, right, f"{scope}/comb_iter_{i}/combine"))
         output = f"{scope}/cell_output"
-        parts = [self.fit_output(states[i], f"{output}/reduction_{i}", filters) for i in cell.output]
+        parts = [
+            self.fit_output(states[i], f"{output}/reduction_{i}", filters) for i in cell.output
+        ]
         return layers.concat(parts, f"{output}/concat")
 
     def operation(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from nasnet_cli.network.builder import Padding
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.quiet_tensorflow import tf

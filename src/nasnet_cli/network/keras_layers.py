@@ -82,7 +82,9 @@ class KerasLayers:
                 2.0, mode="fan_out", distribution="truncated_normal"
             ),
             # Keras' L2 has no factor of a half.
-            "regularizer": keras.regularizers.L2(self.spec.weight_decay / 2) if self.spec.weight_decay else None,
+            "regularizer": keras.regularizers.L2(self.spec.weight_decay / 2)
+            if self.spec.weight_decay
+            else None,
         }
 
     def size(self, x: Any) -> int:
@@ -153,9 +155,7 @@ class KerasLayers:
         return self._layer(scope, keras.layers.Concatenate)(list(parts))
 
     def path_dropout(self, x: Any, keep: float, scope: str) -> Any:
-        return self._layer(
-            f"{scope}/path_dropout", lambda name: PathDropout(keep, name=name)
-        )(x)
+        return self._layer(f"{scope}/path_dropout", lambda name: PathDropout(keep, name=name))(x)
 
     def dropout(self, x: Any, keep: float) -> Any:
         return keras.layers.Dropout(1.0 - keep)(x) if keep < 1.0 else x
@@ -165,9 +165,7 @@ class KerasLayers:
 
     def dense(self, x: Any, scope: str, units: int) -> Any:
         options = {f"kernel_{k}": v for k, v in self._kernel().items()}
-        return self._layer(
-            scope, lambda name: keras.layers.Dense(units, name=name, **options)
-        )(x)
+        return self._layer(scope, lambda name: keras.layers.Dense(units, name=name, **options))(x)
 
     def softmax(self, x: Any, scope: str) -> Any:
         return keras.layers.Softmax()(x)

@@ -35,10 +35,26 @@ class _ShapeLayers:
     def channels(self, x: _Shape) -> int:
         return x.channels
 
-    def same(self, x: _Shape, *_: Any, **__: Any) -> _Shape:
+    def rescale(self, images: _Shape) -> _Shape:
+        return images
+
+    def relu(self, x: _Shape) -> _Shape:
         return x
 
-    rescale = relu = shift = path_dropout = dropout = global_average_pool = softmax = same
+    def shift(self, x: _Shape) -> _Shape:
+        return x
+
+    def path_dropout(self, x: _Shape, keep: float, scope: str) -> _Shape:
+        return x
+
+    def dropout(self, x: _Shape, keep: float) -> _Shape:
+        return x
+
+    def global_average_pool(self, x: _Shape, scope: str) -> _Shape:
+        return x
+
+    def softmax(self, x: _Shape, scope: str) -> _Shape:
+        return x
 
     def convolution(
         self,
@@ -64,9 +80,7 @@ class _ShapeLayers:
             self.weights[f"{scope}/{name}"] = (x.channels,)
         return x
 
-    def average_pool(
-        self, x: _Shape, size: int, stride: int, padding: Padding = "same"
-    ) -> _Shape:
+    def average_pool(self, x: _Shape, size: int, stride: int, padding: Padding = "same") -> _Shape:
         return _Shape(_pooled(x.size, size, stride, padding), x.channels)
 
     def max_pool(self, x: _Shape, size: int, stride: int) -> _Shape:

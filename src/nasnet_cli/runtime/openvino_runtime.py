@@ -55,9 +55,7 @@ class OpenVINORuntime:
         while busy:
             yield self._finish(busy, idle)
 
-    def _finish(
-        self, busy: deque[tuple[Any, int]], idle: deque[Any]
-    ) -> dict[Output, np.ndarray]:
+    def _finish(self, busy: deque[tuple[Any, int]], idle: deque[Any]) -> dict[Output, np.ndarray]:
         request, count = busy.popleft()
         request.wait()
         idle.append(request)

@@ -7,12 +7,9 @@ its telemetry package can't be imported; without that package it does neither, a
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
 
 __all__ = ["openvino"]
-
-openvino: Any

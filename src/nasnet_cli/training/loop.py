@@ -100,9 +100,7 @@ def train(
     total = int(ends[-1])
     layers = KerasLayers(recipe.network)
     models = {
-        phase.size: build_keras_model(
-            replace(recipe.network, image_size=phase.size), layers=layers
-        )
+        phase.size: build_keras_model(replace(recipe.network, image_size=phase.size), layers=layers)
         for phase in recipe.phases
     }
     rate = keras.optimizers.schedules.CosineDecay(

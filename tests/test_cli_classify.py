@@ -1,0 +1,320 @@
+"""nasnet classify as a user runs it: real processes, real files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+NASNET = [sys.executable, "-m", "nasnet_cli"]
+
+
+def nasnet(*arguments, cwd=None, stdin=None, **variables):
+    """Runs the command line as a process of its own."""
+    return subprocess.run(
+        [*NASNET, *map(str, arguments)],
+        capture_output=True,
+        cwd=cwd,
+        input=stdin,
+        env={**os.environ, **variables},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of five pictures, one of them in a folder below, beside other files."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "below").mkdir()
+    random = np.random.default_rng(5)
+    for i, name in enumerate(["a.jpg", "b.png", "below/c.jpg", "d.webp", "e.bmp"]):
+        pixels = random.integers(0, 256, (4 + i, 6, 3), np.uint8)
+        Image.fromarray(pixels).resize((90 + 20 * i, 70)).save(folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared_cache(tmp_path_factory):
+    """One cache for these tests, so that each model is compiled once."""
+    before = os.environ.get("NASNET_CACHE_DIR")
+    os.environ["NASNET_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["NASNET_CACHE_DIR"]
+    else:
+        os.environ["NASNET_CACHE_DIR"] = before
+
+
+def rows(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_piped_results_are_json_lines_in_the_order_of_the_inputs(photos, tiny_module):
+    done = nasnet("classify", photos, "-m", tiny_module, "--top", 2)
+    assert done.returncode == 0
+    names = [Path(row["path"]).relative_to(photos).as_posix() for row in rows(done)]
+    assert names == ["a.jpg", "b.png", "below/c.jpg", "d.webp", "e.bmp"]
+    for row in rows(done):
+        assert row["status"] == "ok"
+        assert [found["rank"] for found in row["predictions"]] == [1, 2]
+        first, second = row["predictions"]
+        assert 1 >= first["probability"] >= second["probability"] >= 0
+        assert first["label"] == f"class {first['index']}"
+    assert b"5 pictures: 5 classified, 1 other files passed over" in done.stderr
+
+
+def test_results_agree_with_tensorflows_own_run_of_the_module(photos, tiny_module):
+    """The whole way, by other means: Pillow's documented calls and hub.load's signature."""
+    import warnings
+
+    from nasnet_cli.quiet_tensorflow import tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_hub as hub
+    done = nasnet("classify", photos, "-m", tiny_module, "--logits", "--top", 7)
+    module = hub.load(str(tiny_module))
+    for row in rows(done):
+        image = Image.open(row["path"]).convert("RGB")
+        w, h = image.size
+        box = (w * 0.0625, h * 0.0625, w * 0.9375, h * 0.9375)
+        image = image.resize((32, 32), Image.Resampling.BILINEAR, box=box)
+        pixels = np.asarray(image, np.float32)[None] / np.float32(255)
+        logits = module.signatures["default"](tf.constant(pixels))["default"].numpy()[0]
+        probabilities = tf.nn.softmax(logits).numpy()
+        for found in row["predictions"]:
+            assert found["logit"] == pytest.approx(logits[found["index"]], abs=1e-5)
+            assert found["probability"] == pytest.approx(probabilities[found["index"]], abs=1e-5)
+
+
+def test_the_bytes_are_the_same_for_any_number_of_workers(photos, tiny_module, tmp_path):
+    contents = set()
+    for workers in (1, 2, 8):
+        out = tmp_path / f"{workers}.json"
+        done = nasnet("classify", photos, "-m", tiny_module, "-o", out, "--workers", workers)
+        assert done.returncode == 0
+        contents.add((out.read_bytes(), Path(f"{out}.meta.json").read_bytes()))
+    assert len(contents) == 1
+
+
+def test_inputs_that_fail_have_rows_and_the_rest_have_results(photos, tiny_module, tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    whole = (photos / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    inputs = [tmp_path / "text.jpg", photos / "a.jpg", tmp_path / "cut.jpg", tmp_path / "gone.jpg"]
+    done = nasnet("classify", *inputs, photos / "b.png", "-m", tiny_module)
+    assert done.returncode == 3
+    found = rows(done)
+    assert [Path(row["path"]) for row in found] == [*inputs, photos / "b.png"]
+    kinds = [row["error"]["kind"] if row["status"] == "error" else "ok" for row in found]
+    assert kinds == ["not_an_image", "ok", "truncated", "not_found", "ok"]
+    assert all(row["error"]["message"] for row in found if row["status"] == "error")
+    assert b"Traceback" not in done.stderr
+    assert b"3 with errors" in done.stderr
+
+
+def test_only_inputs_that_fail_still_have_rows(tiny_module, tmp_path):
+    done = nasnet("classify", tmp_path / "gone.jpg", "-m", tiny_module)
+    assert (done.returncode, len(rows(done))) == (3, 1)
+
+
+def test_a_folder_without_pictures_is_an_error(tiny_module, tmp_path):
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out.jsonl"
+    done = nasnet("classify", tmp_path / "empty", "-m", tiny_module, "-o", out)
+    assert done.returncode == 1
+    assert f"There is no picture in {tmp_path / 'empty'}." in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+    assert list(tmp_path.glob("*out*")) == [] and list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty folder", "text file", "broken", "train only"])
+def test_a_model_that_is_none_is_an_error_in_a_line(kind, photos, tiny_module, tmp_path):
+    folder = tmp_path / "model"
+    if kind == "empty folder":
+        folder.mkdir()
+    elif kind == "text file":
+        folder.write_text("hello")
+    elif kind == "broken":
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(b"\xff" * 100)
+    elif kind == "train only":
+        import shutil
+
+        from nasnet_cli.modules import protos
+
+        shutil.copytree(tiny_module, folder)
+        model = protos.parse("SavedModel", (folder / "saved_model.pb").read_bytes())
+        kept = [g for g in model.meta_graphs if "train" in g.meta_info_def.tags]
+        del model.meta_graphs[:]
+        model.meta_graphs.extend(kept)
+        (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+    done = nasnet("classify", photos, "-m", folder)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("Error: ") and str(folder) in line
+
+
+def test_the_formats_hold_the_same(photos, tiny_module, tmp_path):
+    outs = {name: tmp_path / f"out.{name}" for name in ("jsonl", "json", "csv")}
+    for out in outs.values():
+        assert nasnet("classify", photos, "-m", tiny_module, "-o", out, "-q").returncode == 0
+    lines = [json.loads(line) for line in outs["jsonl"].read_text().splitlines()]
+    document = json.loads(outs["json"].read_text())
+    assert document["results"] == lines
+    assert document["summary"] == {"inputs": 5, "ok": 5, "failed": 0, "passed_over": 1}
+    table = list(csv.DictReader(io.StringIO(outs["csv"].read_text())))
+    assert [(row["path"], row["label"], float(row["probability"])) for row in table] == [
+        (line["path"], found["label"], found["probability"])
+        for line in lines
+        for found in line["predictions"]
+    ]
+    meta = json.loads(Path(f"{outs['csv']}.meta.json").read_text())
+    assert meta["model"]["digest"] == document["model"]["digest"]
+    assert meta["preprocessing"]["digest"] == document["preprocessing"]["digest"]
+
+
+def test_an_existing_output_is_kept_unless_told_otherwise(photos, tiny_module, tmp_path):
+    out = tmp_path / "out.csv"
+    out.write_text("mine")
+    done = nasnet("classify", photos, "-m", tiny_module, "-o", out)
+    assert (done.returncode, out.read_text()) == (1, "mine")
+    assert b"--overwrite" in done.stderr
+    assert nasnet("classify", photos, "-m", tiny_module, "-o", out, "--overwrite").returncode == 0
+    assert out.read_text().startswith("path,status,")
+
+
+def test_an_ending_that_names_no_format_is_a_usage_error(photos, tiny_module, tmp_path):
+    done = nasnet("classify", photos, "-m", tiny_module, "-o", tmp_path / "out.xyz")
+    assert done.returncode == 2
+    assert b"--format" in done.stderr
+
+
+def test_labels_of_a_file_are_used_and_must_fit(photos, tiny_module, tmp_path):
+    names = tmp_path / "labels.txt"
+    names.write_text("".join(f"thing {i}\n" for i in range(7)))
+    done = nasnet("classify", photos, "-m", tiny_module, "--labels", names)
+    assert all(
+        found["label"] == f"thing {found['index']}"
+        for row in rows(done)
+        for found in row["predictions"]
+    )
+    names.write_text("one\ntwo\n")
+    done = nasnet("classify", photos, "-m", tiny_module, "--labels", names)
+    assert done.returncode == 1
+    assert b"has 2 labels, but the model has 7 classes" in done.stderr
+
+
+def test_paths_come_from_standard_input_and_from_a_file(photos, tiny_module, tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{photos / 'b.png'}\n{photos / 'below'}\n")
+    from_file = nasnet("classify", "--from", listed, "-m", tiny_module)
+    from_input = nasnet("classify", "-", "-m", tiny_module, stdin=listed.read_bytes())
+    assert [Path(row["path"]).name for row in rows(from_file)] == ["b.png", "c.jpg"]
+    assert from_file.stdout == from_input.stdout
+
+
+def test_without_paths_it_is_the_current_folder(photos, tiny_module):
+    done = nasnet("classify", "-m", tiny_module, "--no-recursive", cwd=photos)
+    assert [row["path"] for row in rows(done)] == ["./a.jpg", "./b.png", "./d.webp", "./e.bmp"]
+
+
+def test_archives_are_read_in_place(photos, tiny_module, tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.write(photos / "a.jpg", "x/a.jpg")
+    done = nasnet("classify", archive, "-m", tiny_module)
+    (row,) = rows(done)
+    (plain,) = rows(nasnet("classify", photos / "a.jpg", "-m", tiny_module))
+    assert row["path"] == f"{archive}!/x/a.jpg"
+    assert row["predictions"] == plain["predictions"]
+
+
+def test_quiet_says_nothing_but_errors(photos, tiny_module):
+    assert nasnet("classify", photos, "-m", tiny_module, "-q").stderr == b""
+
+
+def test_options_come_from_the_environment_too(photos, tiny_module):
+    done = nasnet("classify", photos, "-m", tiny_module, NASNET_CLASSIFY_TOP="1")
+    assert all(len(row["predictions"]) == 1 for row in rows(done))
+
+
+def test_a_reader_that_leaves_early_is_no_error(photos, tiny_module):
+    command = f"{' '.join(NASNET)} classify {photos} {photos} -q -m {tiny_module} | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, check=True)
+    assert done.stderr == b""
+    assert done.stdout.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_leaves_no_half_file(sent, status, photos, tiny_module, tmp_path):
+    out = tmp_path / "out.jsonl"
+    process = subprocess.Popen(
+        [*NASNET, "classify", "-", "-m", str(tiny_module), "-o", str(out)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdin.write(f"{photos}\n".encode() * 50)
+    process.stdin.flush()  # and left open: the job is not done
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert b"Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorflow_is_never_imported(photos, tiny_module):
+    code = (
+        "import sys\n"
+        "from nasnet_cli.cli.main import _status\n"
+        f"status = _status(['classify', {str(photos)!r}, '-m', {str(tiny_module)!r}, '-q'])\n"
+        "heavy = {'tensorflow', 'tensorflow_hub', 'keras', 'h5py', 'rich', 'openvino_telemetry'}\n"
+        "loaded = {name for name in heavy if sys.modules.get(name)}\n"
+        "assert not loaded, loaded\n"
+        "sys.exit(status)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    for arguments in (["--help"], ["classify", "--help"], ["inspect", "--help"]):
+        code = (
+            "import sys\n"
+            "from nasnet_cli.cli.main import _status\n"
+            f"_status({arguments!r})\n"
+            "heavy = {'numpy', 'PIL', 'openvino', 'tensorflow', 'keras', 'rich', 'tqdm', 'google'}\n"
+            "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert b"Usage: nasnet" in done.stdout
+
+
+def test_openvino_sends_no_usage_event_and_writes_nothing_home(photos, tiny_module, tmp_path):
+    variables = {k: v for k, v in os.environ.items() if k != "CI"}
+    done = subprocess.run(
+        [*NASNET, "classify", str(photos), "-q", "-m", str(tiny_module)],
+        env={**variables, "HOME": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
