@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import crafted
 import pytest
-from crafted import classifier, meta_graph, signature, tensor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import crafted
+from crafted import classifier, meta_graph, signature, tensor
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules import protos
-from nasnet_cli.modules.saved_model import Variable, read_saved_model
+from nasnet_cli.modules.saved_model import MetaGraph, Variable, read_saved_model
 from nasnet_cli.modules.signatures import pick_signature
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"
@@ -30,10 +31,10 @@ def module(tmp_path: Path) -> Path:
 
 
 def test_the_table_of_messages_is_tensorflows() -> None:
-    from nasnet_cli.quiet_tensorflow import tf  # noqa: F401  (registers the messages)
-
     from google.protobuf import descriptor_pool
     from tensorflow.core.protobuf import saved_model_pb2, tensor_bundle_pb2  # noqa: F401
+
+    from nasnet_cli.quiet_tensorflow import tf  # noqa: F401  (registers the messages)
 
     pool = descriptor_pool.Default()
     elsewhere = {
@@ -57,6 +58,12 @@ def test_the_table_of_messages_is_tensorflows() -> None:
             assert _described(field) == _described(twin), f"{name}.{field.name}"
 
 
+def _tensorflow(name: str) -> Any:
+    """TensorFlow's own messages, which its quiet import must come before."""
+    importlib.import_module("nasnet_cli.quiet_tensorflow")
+    return importlib.import_module(f"tensorflow.core.protobuf.{name}")
+
+
 def _described(field: Any) -> tuple[Any, ...]:
     entry = field.message_type if field.type == field.TYPE_MESSAGE else None
     value = entry.fields_by_name["value"].type if entry and entry.GetOptions().map_entry else None
@@ -67,12 +74,12 @@ def _described(field: Any) -> tuple[Any, ...]:
 
 def test_what_we_do_not_read_survives_being_written() -> None:
     model = protos.parse("SavedModel", PB)
-    from nasnet_cli.quiet_tensorflow import tf  # noqa: F401
-
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+    from nasnet_cli.quiet_tensorflow import tf  # noqa: F401
+
     again = SavedModel.FromString(model.SerializeToString())
-    assert again == SavedModel.FromString(PB)
+    assert again == theirs.FromString(PB)
     assert again.meta_graphs[0].meta_info_def.stripped_op_list.op
 
 
@@ -316,6 +323,4 @@ def test_optimizers_variables_are_no_parameters(tmp_path: Path) -> None:
     nodes = [crafted.node(name, "VariableV2", dtype={"type": 1}, shape=shape) for name in names]
     graph = crafted.meta_graph(nodes)
     model = protos.message("SavedModel")(meta_graphs=[graph])
-    from nasnet_cli.modules.saved_model import MetaGraph
-
     assert MetaGraph(model.meta_graphs[0], tmp_path).parameters == 10

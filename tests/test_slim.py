@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import golden
 import numpy as np
 import pytest
 
+import golden
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.slim import network_of, read_slim_checkpoint
 from nasnet_cli.network.spec import SIZES

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import golden
 import numpy as np
 import pytest
 
+import golden
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import MOBILE

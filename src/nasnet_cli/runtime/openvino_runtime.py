@@ -93,15 +93,16 @@ class OpenVINORuntime:
             return None
         try:
             return core.import_model(blob, "CPU", self._settings())
-        except RuntimeError:
-            # Whole, but not to this build's liking: compiling anew replaces it.
+        except Exception:
+            # Whole, but not to this build's liking: compiling anew replaces it. OpenVINO's own
+            # exceptions share no base but Exception.
             return None
 
     def _compile(self, core: Any) -> Any:
         try:
             model = self._read()
             compiled = core.compile_model(model, "CPU", self._settings())
-        except RuntimeError as error:
+        except Exception as error:  # whatever stops OpenVINO, it is the module that it can't read
             raise ModelError(
                 f"OpenVINO can't read the model in {self.plan.folder}: {_first_line(error)}.",
                 "Try it with --runtime tensorflow.",

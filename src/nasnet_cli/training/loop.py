@@ -8,10 +8,9 @@ pictures first, which are quick, and the final size last.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ class Recipe:
 
     network: NASNetA
     phases: tuple[Phase, ...]
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     batch_size: int = 128
     peak_rate: float = 0.2
     warmup_steps: int = 500
@@ -171,7 +170,7 @@ def _save(path: Path, state: list[Any], step: int) -> None:
     temporary = path.with_name("checkpoint.part.npz")
     arrays = {str(i): ops.convert_to_numpy(value) for i, value in enumerate(state)}
     np.savez(temporary, step=step, names=json.dumps([v.path for v in state]), **arrays)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _restore(path: Path, state: list[Any]) -> int:

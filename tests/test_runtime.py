@@ -1,0 +1,155 @@
+"""The OpenVINO runtime: the same numbers however it is fed, and a cache that heals itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import golden
+from nasnet_cli import cache
+from nasnet_cli.errors import ModelError
+from nasnet_cli.modules.opened import open_module
+from nasnet_cli.runtime.base import REQUEST_SIZE, Plan
+from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
+
+
+@pytest.fixture
+def plan(tiny_module):
+    module = open_module(tiny_module)
+    return Plan(
+        tiny_module,
+        module.digest,
+        module.classification.input.tensor,
+        (
+            ("logits", module.classification.output.tensor),
+            ("features", module.features.output.tensor),
+        ),
+        module.image_size,
+    )
+
+
+def pictures(count):
+    return np.random.default_rng(3).integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def run(runtime, batches):
+    results = list(runtime.run(batches))
+    return {
+        name: np.concatenate([result[name] for result in results])
+        for name in ("logits", "features")
+    }
+
+
+def test_a_pictures_result_does_not_depend_on_its_batch(plan, cache_folder):
+    runtime = OpenVINORuntime(plan)
+    images = pictures(23)
+    ones = run(runtime, (images[i : i + 1] for i in range(23)))
+    assert ones["logits"].shape == (23, 7) and ones["features"].shape == (23, 192)
+    for size in range(2, REQUEST_SIZE + 1):
+        got = run(runtime, (images[i : i + size] for i in range(0, 23, size)))
+        assert all(got[name].tobytes() == ones[name].tobytes() for name in ones)
+    more = run(OpenVINORuntime(plan, threads=3), (images[i : i + 4] for i in range(0, 23, 4)))
+    assert all(more[name].tobytes() == ones[name].tobytes() for name in ones)
+
+
+def test_bytes_become_the_floats_that_they_stand_for(plan, cache_folder):
+    images = pictures(4)
+    by_bytes = run(OpenVINORuntime(plan), [images])
+    floats = images.astype(np.float32) / np.float32(255)
+    by_floats = run(OpenVINORuntime(replace(plan, pixels="float32")), [floats])
+    for name, values in by_bytes.items():
+        np.testing.assert_allclose(values, by_floats[name], rtol=0, atol=2e-6)
+
+
+def test_an_array_may_be_used_again_while_others_run(plan, cache_folder):
+    runtime = OpenVINORuntime(plan)
+    images = pictures(24).reshape(6, 4, 32, 32, 3)
+    expected = run(runtime, list(images))
+
+    def one_array():
+        array = np.empty_like(images[0])
+        for batch in images:
+            array[:] = batch
+            yield array
+
+    got = run(runtime, one_array())
+    assert got["logits"].tobytes() == expected["logits"].tobytes()
+
+
+def blobs(cache_folder):
+    return sorted((cache_folder / "compiled").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
+def test_a_broken_cache_file_is_replaced(damage, plan, cache_folder):
+    expected = run(OpenVINORuntime(plan), [pictures(4)])
+    (blob,) = blobs(cache_folder)
+    whole = blob.read_bytes()
+    if damage == "foreign":
+        cache.store(blob, b"whole by its checksum, but nothing that OpenVINO wrote" * 50)
+    else:
+        broken = {"cut": whole[: len(whole) // 2], "empty": b""}
+        blob.write_bytes(broken.get(damage, whole[:5000] + b"\xff" + whole[5001:]))
+    got = run(OpenVINORuntime(plan), [pictures(4)])
+    assert got["logits"].tobytes() == expected["logits"].tobytes()
+    assert blobs(cache_folder) == [blob]
+    assert len(cache.load(blob)) == pytest.approx(len(whole), rel=0.01)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(plan, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("NASNET_CACHE_DIR", str(tmp_path / "file"))
+    assert run(OpenVINORuntime(plan), [pictures(1)])["logits"].shape == (1, 7)
+
+
+def test_a_changed_module_is_compiled_anew(plan, cache_folder):
+    for digest in ("one", "other", "one"):
+        OpenVINORuntime(replace(plan, digest=digest))
+    assert len(blobs(cache_folder)) == 2
+
+
+def test_processes_that_start_at_once_share_one_cache(plan, cache_folder, tiny_module, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "one.png")
+    command = [sys.executable, "-m", "nasnet_cli", "classify", str(tmp_path / "one.png")]
+    command += ["-m", str(tiny_module), "-q"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    outputs = {process.communicate(timeout=120)[0] for process in started}
+    assert len(outputs) == 1 and all(process.returncode == 0 for process in started)
+    assert len(blobs(cache_folder)) == 1
+
+
+def test_what_openvino_cannot_read_is_an_error_in_words(plan, cache_folder, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(ModelError, match="OpenVINO can't read the model"):
+        OpenVINORuntime(replace(plan, folder=tmp_path, digest="none"))
+
+
+def test_the_right_output_is_taken_in_every_process(golden_module, tmp_path):
+    """Two signatures share an output's name; which gets it changed between processes."""
+    np.save(tmp_path / "noise.npy", golden.noise(1, 224))
+    code = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from nasnet_cli.model import load_model\n"
+        f"model = load_model({str(golden_module)!r}, preprocessing={{'resample': 'tf1'}})\n"
+        f"noise = np.load({str(tmp_path / 'noise.npy')!r})\n"
+        "(got,) = model.runtime(('features', 'logits')).run([noise])\n"
+        "print(got['logits'].shape, got['features'].shape, float(got['logits'][0, 0]))\n"
+    )
+    seen = set()
+    for _ in range(4):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        seen.add(done.stdout)
+    (line,) = seen
+    assert line.startswith("(1, 1001) (1, 1056)")
+    assert float(line.split()[-1]) == pytest.approx(
+        float(golden.outputs("mobile")["logits"][0, 0]), abs=1e-5
+    )
