@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test lint format types clean
+.PHONY: demo test lint docs format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -21,6 +21,9 @@ test: $(TOOLS)
 lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_commands.py
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .

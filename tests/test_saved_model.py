@@ -31,12 +31,8 @@ def module(tmp_path: Path) -> Path:
 
 
 def test_the_table_of_messages_is_tensorflows() -> None:
-    from google.protobuf import descriptor_pool
-    from tensorflow.core.protobuf import saved_model_pb2, tensor_bundle_pb2  # noqa: F401
-
-    from nasnet_cli.quiet_tensorflow import tf  # noqa: F401  (registers the messages)
-
-    pool = descriptor_pool.Default()
+    _tensorflow("tensor_bundle_pb2")
+    pool = _tensorflow("saved_model_pb2").DESCRIPTOR.pool
     elsewhere = {
         "MetaInfoDef": "MetaGraphDef.MetaInfoDef",
         "ListValue": "AttrValue.ListValue",
@@ -74,11 +70,8 @@ def _described(field: Any) -> tuple[Any, ...]:
 
 def test_what_we_do_not_read_survives_being_written() -> None:
     model = protos.parse("SavedModel", PB)
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    from nasnet_cli.quiet_tensorflow import tf  # noqa: F401
-
-    again = SavedModel.FromString(model.SerializeToString())
+    theirs = _tensorflow("saved_model_pb2").SavedModel
+    again = theirs.FromString(model.SerializeToString())
     assert again == theirs.FromString(PB)
     assert again.meta_graphs[0].meta_info_def.stripped_op_list.op
 

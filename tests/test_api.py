@@ -1,0 +1,78 @@
+"""The library: what `import nasnet_cli` offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nasnet_cli
+from nasnet_cli import Classified, NasnetError, load_model
+
+
+@pytest.fixture
+def picture(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_the_public_names_are_there_and_are_all():
+    for name in nasnet_cli.__all__:
+        assert getattr(nasnet_cli, name) is not None
+    assert set(nasnet_cli.__all__) == set(nasnet_cli._PUBLIC)
+    with pytest.raises(AttributeError):
+        _ = nasnet_cli.no_such_name
+
+
+def test_importing_the_package_is_light():
+    code = "import nasnet_cli, sys; assert not {'numpy', 'PIL', 'click'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_classify_yields_records_and_prints_nothing(picture, tiny_module, cache_folder, capfd):
+    model = load_model(tiny_module)
+    gone = picture.with_name("gone.png")
+    first, second = model.classify([picture, gone], top=3)
+    assert isinstance(first, Classified)
+    assert [found.rank for found in first.predictions] == [1, 2, 3]
+    assert sum(p.probability for p in first.predictions) <= 1
+    assert first.predictions[0].logit is None
+    assert second.predictions is None and second.error.kind == "not_found"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_threshold_leaves_out_what_is_less_probable(picture, tiny_module, cache_folder):
+    model = load_model(tiny_module)
+    (whole,) = model.classify([picture], top=7)
+    limit = whole.predictions[2].probability
+    (some,) = model.classify([picture], top=7, threshold=limit)
+    assert some.predictions == whole.predictions[:3]
+    (none,) = model.classify([picture], threshold=1.0)
+    assert none.predictions == ()
+
+
+def test_preprocessing_can_be_changed(picture, tiny_module, cache_folder):
+    own = load_model(tiny_module)
+    changed = load_model(tiny_module, preprocessing={"resize": "pad", "resample": "tf1"})
+    assert changed.preprocessing.resize == "pad"
+    assert changed.preprocessing.digest() != own.preprocessing.digest()
+    results = [next(iter(model.classify([picture]))) for model in (own, changed)]
+    assert results[0].predictions != results[1].predictions
+
+
+def test_inspect_says_what_the_module_is(tiny_module):
+    found = load_model(tiny_module).inspect()
+    assert found["format"] == "tf1-hub"
+    assert found["image_size"] == [32, 32]
+    assert (found["classes"], found["feature_depth"]) == (7, 192)
+    assert found["unsafe_operations"] == []
+    assert set(found["signatures"]) == {"default", "image_classification", "image_feature_vector"}
+
+
+def test_what_is_wrong_is_said_in_words(tmp_path):
+    with pytest.raises(NasnetError, match="There is no"):
+        load_model(tmp_path / "absent")

@@ -1,0 +1,392 @@
+"""A module's description: sizes, counts, card, digest, multiply-adds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import crafted
+from crafted import function, meta_graph, node, signature, tensor
+from nasnet_cli.errors import ModelError, NasnetError
+from nasnet_cli.labels import Label
+from nasnet_cli.modules.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
+from nasnet_cli.modules.graph import producer
+from nasnet_cli.modules.multiply_adds import MultiplyAdds, multiply_adds
+from nasnet_cli.modules.opened import open_module
+from nasnet_cli.network.spec import MOBILE
+
+TINY = Path(__file__).parent / "data" / "tf1_tiny"
+NAMES = [Label("n1", "one"), Label("n2", "two"), *(Label("", str(i)) for i in range(3, 6))]
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    """A copy of the tiny module, of 8x8 pictures and 5 classes."""
+    return Path(shutil.copytree(TINY, tmp_path / "module"))
+
+
+def test_the_tiny_module_is_described() -> None:
+    module = open_module(TINY)
+    assert module.format == "tf1-hub"
+    assert module.tag_sets == [[], ["train"]]
+    assert module.image_size == (8, 8)
+    assert (module.classes, module.feature_depth, module.parameters) == (5, 4, 149)
+    assert module.output == "logits"
+    assert module.labels is None
+    assert module.card is None
+    assert module.unsafe_operations == []
+    assert module.preprocessing == {
+        "size": [8, 8],
+        "resize": "stretch",
+        "crop_fraction": 0.875,
+        "resample": "bilinear",
+    }
+    assert list(module.file_sizes) == [
+        "saved_model.pb",
+        "tfhub_module.pb",
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+    ]
+    assert module.file_sizes["tfhub_module.pb"] == 2
+    # The convolution: 4x4 places, 3x3x3 to 4 channels. The classifier: 4 to 5.
+    assert module.multiply_adds == MultiplyAdds(4 * 4 * 27 * 4 + 4 * 5, 0)
+
+
+def test_the_mobile_networks_multiply_adds_are_the_published_ones(golden_module: Path) -> None:
+    module = open_module(golden_module)
+    assert module.parameters == 5_327_773
+    assert module.image_size == (224, 224)
+    assert (module.classes, module.feature_depth) == (1001, 1056)
+    found = module.multiply_adds
+    assert found is not None
+    assert round(found.total / 1e6, 1) == 563.6
+    assert round(found.depthwise / 1e6, 1) == 69.7
+
+
+def test_the_digest_is_of_names_and_contents(module: Path, tmp_path: Path) -> None:
+    digest = open_module(module).digest
+    assert digest == open_module(TINY).digest
+    os.utime(module / "saved_model.pb", (0, 0))
+    (module / "assets").mkdir()
+    assert open_module(module).digest == digest
+    (module / "assets" / "a").write_text("bc")
+    one = open_module(module).digest
+    (module / "assets" / "a").rename(module / "assets" / "ab")
+    (module / "assets" / "ab").write_text("c")
+    assert len({digest, one, open_module(module).digest}) == 3
+
+
+def test_links_are_followed_inside_of_the_module_only(module: Path, tmp_path: Path) -> None:
+    (module / "copy").symlink_to("tfhub_module.pb")
+    assert open_module(module).file_sizes["copy"] == 2
+    (tmp_path / "secret").write_text("x")
+    (module / "copy").unlink()
+    (module / "copy").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="leads out of the module"):
+        _ = open_module(module).digest
+
+
+def test_pipes_and_links_to_folders_are_no_part_of_a_module(module: Path) -> None:
+    os.mkfifo(module / "pipe")
+    with pytest.raises(ModelError, match="no plain file"):
+        _ = open_module(module).digest
+    (module / "pipe").unlink()
+    (module / "loop").symlink_to(".")
+    with pytest.raises(ModelError, match="no plain file"):
+        _ = open_module(module).file_sizes
+
+
+CARD_OF_TINY = Card(
+    name="tiny",
+    output="probabilities",
+    preprocessing={"size": [8, 8], "resize": "crop", "crop_fraction": 1.0, "resample": "tf1"},
+    network=MOBILE.to_dict(),
+    accuracy={"dataset": "none", "pictures": 0, "top1": 0.5, "top5": 0.9, "how": "not at all"},
+    source="here",
+    licence="Apache-2.0",
+    tool="nasnet 0",
+)
+
+
+def test_a_card_and_labels_are_read_back(module: Path) -> None:
+    write_card(module, CARD_OF_TINY, NAMES)
+    opened = open_module(module)
+    assert opened.card is not None
+    assert replace(opened.card, network=None) == replace(CARD_OF_TINY, network=None)
+    assert opened.labels == tuple(NAMES)
+    assert opened.output == "probabilities"
+    assert opened.preprocessing == CARD_OF_TINY.preprocessing
+
+
+def test_keys_of_later_cards_are_passed_over(module: Path) -> None:
+    write_card(module, Card("tiny"), None)
+    data = json.loads((module / CARD).read_text())
+    data["later"] = 1
+    data["preprocessing"]["later"] = 1
+    (module / CARD).write_text(json.dumps(data))
+    card = read_card(module)
+    assert card is not None
+    assert card.name == "tiny"
+    assert "later" not in open_module(module).preprocessing
+    assert not (module / LABELS).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 10**5, "is not JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "a wrong name: it must be text"),
+        ('{"name": 1}', "a wrong name: it must be text"),
+        ('{"name": "a", "output": "softmax"}', "a wrong output: it must be logits or prob"),
+        ('{"name": "a", "output": []}', "a wrong output"),
+        ('{"name": "a", "tool": null}', "a wrong tool: it must be text"),
+        ('{"name": "a", "network": []}', "a wrong network: it must be an object or null"),
+        ('{"name": "a", "preprocessing": 1}', "a wrong preprocessing: it must be an object"),
+        ('{"name": "a", "preprocessing": {"size": [1]}}', r"\[height, width\] in pixels"),
+        ('{"name": "a", "preprocessing": {"size": [1, true]}}', r"\[height, width\] in pixels"),
+        ('{"name": "a", "preprocessing": {"resize": "s"}}', "stretch, crop or pad"),
+        ('{"name": "a", "preprocessing": {"crop_fraction": 0}}', "over 0 and at most 1"),
+        ('{"name": "a", "preprocessing": {"crop_fraction": NaN}}', "over 0 and at most 1"),
+        ('{"name": "a", "preprocessing": {"resample": 3}}', "resample: it must be text"),
+    ],
+)
+def test_a_wrong_card_is_refused_by_its_file(module: Path, text: str, message: str) -> None:
+    (module / CARD).parent.mkdir()
+    (module / CARD).write_text(text)
+    with pytest.raises(ModelError, match=message) as raised:
+        open_module(module)
+    assert str(module / CARD) in str(raised.value)
+
+
+def test_a_card_that_is_no_text_is_refused(module: Path) -> None:
+    (module / CARD).parent.mkdir()
+    (module / CARD).write_bytes(b"\xff")
+    with pytest.raises(ModelError, match="not UTF-8"):
+        open_module(module)
+
+
+def test_as_many_labels_as_classes(module: Path) -> None:
+    write_card(module, Card("tiny"), NAMES[:4])
+    with pytest.raises(ModelError, match="has 4 labels for 5 classes"):
+        open_module(module)
+    (module / LABELS).write_text("index\twnid\tname\n1\t\tone\n")
+    with pytest.raises(NasnetError, match=r"labels\.tsv"):
+        open_module(module)
+
+
+@given(names=st.lists(st.text("ab \t\"'#,é", min_size=1).map(str.strip).filter(bool), min_size=1))
+def test_odd_names_of_labels_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    labels = tuple(Label("", name) for name in names)
+    write_card(folder, Card("odd"), labels)
+    assert read_module_labels(folder) == labels
+
+
+def test_two_image_sizes_are_refused(module: Path) -> None:
+    write_card(module, Card("tiny", preprocessing={"size": [9, 9]}), None)
+    with pytest.raises(ModelError, match=r"8x8 in its attachment.*9x9 in its card"):
+        open_module(module)
+
+
+def _open(
+    folder: Path, nodes: list[Any], functions: tuple[Any, ...] = (), **signatures: Any
+) -> Any:
+    return open_module(crafted.write(folder, meta_graph(nodes, functions, **signatures)))
+
+
+def test_the_card_gives_a_size_that_the_module_does_not(tmp_path: Path) -> None:
+    images = {"images": tensor("images:0", -1, -1, -1, 3)}
+    nodes = [node("images", "Placeholder"), node("logits", "Mean", "images")]
+    default = signature(images, {"default": tensor("logits:0", -1, 5)})
+    module = _open(tmp_path, nodes, default=default)
+    assert module.image_size is None
+    assert "size" not in module.preprocessing
+    assert module.multiply_adds is None
+    write_card(tmp_path, Card("a", preprocessing={"size": [20, 30]}), None)
+    assert open_module(tmp_path).image_size == (20, 30)
+
+
+def test_a_module_for_features_classifies_nothing(tmp_path: Path) -> None:
+    images = {"images": tensor("images:0", -1, 8, 8, 3)}
+    vector = signature(images, {"default": tensor("pool:0", -1, 4)})
+    module = _open(tmp_path, [], default=vector, image_feature_vector=vector)
+    assert (module.classes, module.feature_depth, module.output) == (None, 4, None)
+    with pytest.raises(ModelError, match="no signature for classification"):
+        module.choose("classification")
+
+
+def test_a_module_for_other_things_is_refused(tmp_path: Path) -> None:
+    text = signature({"text": tensor("t:0", -1, dtype=7)}, {"default": tensor("v:0", -1, 4)})
+    with pytest.raises(ModelError, match="the inputs 'text'"):
+        _open(tmp_path / "a", [], default=text)
+    grey = signature({"images": tensor("i:0", -1, 8, 8, 1)}, {"default": tensor("v:0", -1, 4)})
+    with pytest.raises(ModelError, match=r"shape \(None, 8, 8, 1\)"):
+        _open(tmp_path / "b", [], default=grey)
+
+
+def test_a_softmax_at_the_end_gives_probabilities(tmp_path: Path) -> None:
+    last = function(
+        "f", ["x"], node("y", "Softmax", "x"), node("z", "Identity", "y:softmax"), r="z:output"
+    )
+    call = node("logits", "PartitionedCall", "images", f="f")
+    assert _open(tmp_path, [node("images", "Placeholder"), call], (last,)).output == "probabilities"
+
+
+def ints(*numbers: int) -> dict[str, Any]:
+    """A constant's attribute."""
+    shape = {"dim": [{"size": len(numbers)}]}
+    return {"tensor": {"dtype": 3, "tensor_shape": shape, "int_val": numbers}}
+
+
+def shape(*sizes: int) -> dict[str, Any]:
+    return {"shape": {"dim": [{"size": size} for size in sizes]}}
+
+
+WINDOW = {"strides": {"list": {"i": [1, 2, 2, 1]}}, "padding": b"SAME"}
+
+
+def counted(*nodes: Any, functions: tuple[Any, ...] = ()) -> MultiplyAdds | None:
+    """Multiply-adds from images, 9x7, to the last node."""
+    graph = meta_graph([node("images", "Placeholder"), *nodes], functions)
+    return multiply_adds(graph, "images:0", f"{nodes[-1].name}:0", (9, 7))
+
+
+def test_multiply_adds_of_each_padding_and_stride() -> None:
+    weights = node("w", "VarHandleOp", shape=shape(3, 3, 3, 4))
+    read = node("r", "ReadVariableOp", "w")
+    same = node("y", "Conv2D", "images", "r", **WINDOW)
+    assert counted(weights, read, same) == MultiplyAdds(5 * 4 * 27 * 4, 0)
+    valid = node("y", "Conv2D", "images", "r", **{**WINDOW, "padding": b"VALID"})
+    assert counted(weights, read, valid) == MultiplyAdds(4 * 3 * 27 * 4, 0)
+    dilated = {**WINDOW, "padding": b"VALID", "dilations": {"list": {"i": [1, 2, 2, 1]}}}
+    assert counted(weights, read, node("y", "Conv2D", "images", "r", **dilated)) == MultiplyAdds(
+        3 * 2 * 27 * 4, 0
+    )
+    explicit = {
+        **WINDOW,
+        "padding": b"EXPLICIT",
+        "explicit_paddings": {"list": {"i": [0, 0, 1, 2, 0, 0, 0, 0]}},
+    }
+    assert counted(weights, read, node("y", "Conv2D", "images", "r", **explicit)) == MultiplyAdds(
+        5 * 3 * 27 * 4, 0
+    )
+    depthwise = node("y", "DepthwiseConv2dNative", "images", "r", **WINDOW)
+    count = 5 * 4 * 9 * 3 * 4
+    assert counted(weights, read, depthwise) == MultiplyAdds(count, count)
+
+
+def test_multiply_adds_through_pads_slices_and_reshapes() -> None:
+    nodes = [
+        node("pads", "Const", value=ints(0, 0, 0, 1, 0, 1, 0, 0)),
+        node("padded", "Pad", "images", "pads"),  # 10x8
+        node("begin", "Const", value=ints(0, 1, 1, 0)),
+        node("end", "Const", value=ints(0, 0, 0, 0)),
+        node("step", "Const", value=ints(1, 2, 2, 1)),
+        node(
+            "shifted",
+            "StridedSlice",
+            *("padded", "begin", "end", "step"),
+            begin_mask={"i": 9},
+            end_mask={"i": 15},
+        ),  # 5x4
+        node("axis", "Const", value=ints(3)),
+        node("both", "ConcatV2", "shifted", "shifted", "axis"),  # 6 channels
+        node("flat", "Const", value=ints(-1, 120)),
+        node("rows", "Reshape", "both", "flat"),
+        node("w", "VariableV2", shape=shape(7, 120)),
+        node("y", "MatMul", "rows", "w", transpose_b={"b": True}),
+    ]
+    assert counted(*nodes) == MultiplyAdds(120 * 7, 0)
+
+
+def test_shapes_that_are_computed_are_followed() -> None:
+    nodes = [
+        node("shape", "Shape", "images"),
+        node("zero", "Const", value=ints(0)),
+        node("one", "Const", value=ints(1)),
+        node("n", "StridedSlice", "shape", "zero", "one", "one", shrink_axis_mask={"i": 1}),
+        node("rest", "Const", value={"tensor": {"dtype": 3, "int_val": [189]}}),
+        node("new", "Pack", "n", "rest"),
+        node("rows", "Reshape", "images", "new"),
+        node("w", "VariableV2", shape=shape(189, 2)),
+        node("y", "MatMul", "rows", "w"),
+    ]
+    assert counted(*nodes) == MultiplyAdds(189 * 2, 0)
+
+
+def test_each_call_of_a_function_counts() -> None:
+    half = function(
+        "half",
+        ["x", "w"],
+        node("r", "ReadVariableOp", "w"),
+        node("y", "Conv2D", "x", "r:value", **WINDOW),
+        out="y:output",
+    )
+    nodes = [
+        node("w", "VarHandleOp", shape=shape(1, 1, 3, 3)),
+        node("a", "StatefulPartitionedCall", "images", "w", f="half"),
+        node("b", "StatefulPartitionedCall", "a", "w", f="half"),
+    ]
+    expected = 9 * (5 * 4 + 3 * 2)
+    assert counted(*nodes, functions=(half,)) == MultiplyAdds(expected, 0)
+
+
+ENDLESS = function("f", ["x"], node("y", "PartitionedCall", "x", f="f"), r="y:output")
+TWICE = [
+    function(
+        f"f{i}",
+        ["x"],
+        node("a", "PartitionedCall", "x", f=f"f{i + 1}"),
+        node("b", "PartitionedCall", "a", f=f"f{i + 1}"),
+        r="b:output",
+    )
+    for i in range(40)
+]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "functions"),
+    [
+        ([node("y", "Unknown", "images")], []),
+        ([node("y", "Placeholder")], []),
+        ([node("y", "Relu", "nowhere")], []),
+        ([node("y", "Relu")], []),
+        ([node("a", "Relu", "y"), node("y", "Relu", "a")], []),
+        ([node("y", "Conv2D", "images", "images")], []),
+        ([node("y", "Split", "images", "images")], []),
+        ([node("y", "PartitionedCall", "images", f="none")], []),
+        ([node("y", "PartitionedCall", "images", f="f")], [ENDLESS]),
+        ([node("y", "PartitionedCall", "images", f="f0")], TWICE),
+        (
+            [node("three", "Const", value=ints(3))]
+            + [
+                node(f"a{i}", "ConcatV2", *[f"a{i - 1}" if i else "images"] * 2, "three")
+                for i in range(50)
+            ]
+            + [node("y", "Relu", "a49")],
+            [],
+        ),
+    ],
+)
+def test_what_is_not_known_has_no_count(nodes: list[Any], functions: list[Any]) -> None:
+    assert counted(*nodes, functions=tuple(functions)) is None
+
+
+def test_what_cannot_be_traced_has_no_producer() -> None:
+    nodes = [node("y", "PartitionedCall", "x", f="f"), node("x", "Placeholder")]
+    graph = meta_graph([*nodes, node("loop", "Identity", "loop")], [ENDLESS])
+    assert producer(graph, "x:0") == "Placeholder"
+    for name in ("y:0", "loop:0", "none:0"):
+        assert producer(graph, name) is None

@@ -1,0 +1,369 @@
+"""A module that could touch files, the network or run code is told from an honest one.
+
+The attack modules are only parsed here, never run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import crafted
+from crafted import function, meta_graph, node, signature, tensor
+from nasnet_cli.modules.allowed_operations import _GROUPS, ALLOWED, RESTORE, SAVE, TABLE_FILES
+from nasnet_cli.modules.operations import unsafe_operations
+from nasnet_cli.modules.protos import message
+from nasnet_cli.modules.saved_model import read_saved_model
+
+TINY = Path(__file__).parent / "data" / "tf1_tiny"
+IMAGES = node("images", "Placeholder")
+ATTACKS = [
+    "BigQueryReader",
+    "CreateSummaryFileWriter",
+    "DebugIdentity",
+    "DebugIdentityV2",
+    "DebugIdentityV3",
+    "DecodeProtoV2",
+    "DistributedSave",
+    "EagerPyFunc",
+    "EncodeProto",
+    "FixedUnigramCandidateSampler",
+    "ImmutableConst",
+    "InitializeTableFromTextFileV2",
+    "LoadAndRemapMatrix",
+    "MatchingFiles",
+    "MergeV2Checkpoints",
+    "Print",
+    "PrintV2",
+    "PyFunc",
+    "PyFuncStateless",
+    "ReadFile",
+    "RecordInput",
+    "RemoteCall",
+    "RestoreV2",
+    "Save",
+    "SaveV2",
+    "ShardedFilename",
+    "TextLineDataset",
+    "WholeFileReaderV2",
+    "WriteFile",
+    "WriteSummary",
+    "XlaCallModule",
+    "NoSuchOperation",
+]
+
+
+def unsafe(folder: Path, *graphs: Any) -> list[str]:
+    return unsafe_operations(read_saved_model(crafted.write(folder, *graphs)))
+
+
+def test_every_name_on_the_list_is_an_operation() -> None:
+    from nasnet_cli.quiet_tensorflow import tf
+
+    names = [name for group in _GROUPS.values() for name in group.split()]
+    assert len(names) == len(ALLOWED)
+    for name in ALLOWED | RESTORE | SAVE | TABLE_FILES:
+        assert hasattr(tf.raw_ops, name), name
+    assert not ALLOWED & set(ATTACKS)
+
+
+def test_the_hubs_own_module_is_safe() -> None:
+    model = read_saved_model(TINY)
+    assert unsafe_operations(model) == []
+    for graph in model.meta_graphs:
+        assert {n.op for n in graph.proto.graph_def.node} <= ALLOWED
+
+
+def test_the_module_that_we_write_is_safe(tiny_module: Path) -> None:
+    assert unsafe_operations(read_saved_model(tiny_module)) == []
+
+
+@pytest.mark.parametrize("op", ATTACKS)
+def test_an_operation_that_an_output_needs_is_named(tmp_path: Path, op: str) -> None:
+    nodes = [IMAGES, node("attack", op, "images"), node("logits", "Identity", "attack:0")]
+    assert unsafe(tmp_path, meta_graph(nodes, tags=["serve"])) == [f"{op} in the graph {{serve}}"]
+
+
+@pytest.mark.parametrize("op", ["WriteFile", "PrintV2", "SaveV2"])
+def test_control_inputs_are_followed(tmp_path: Path, op: str) -> None:
+    nodes = [IMAGES, node("attack", op), node("logits", "Identity", "images", "^attack")]
+    assert unsafe(tmp_path, meta_graph(nodes)) == [f"{op} in the graph {{}}"]
+
+
+def test_a_graph_for_training_is_looked_at_too(tmp_path: Path) -> None:
+    nodes = [node("logits", "ReadFile")]
+    graphs = meta_graph([node("logits", "Const")]), meta_graph(nodes, tags=["train"])
+    assert unsafe(tmp_path, *graphs) == ["ReadFile in the graph {train}"]
+
+
+def test_what_nothing_reaches_does_not_count(tmp_path: Path) -> None:
+    nodes = [IMAGES, node("logits", "Identity", "images"), node("idle", "WriteFile", "images")]
+    unused = function("unused", ["x"], node("attack", "WriteFile", "x"))
+    assert unsafe(tmp_path, meta_graph(nodes, [unused])) == []
+
+
+LEAF = function("leaf", ["x"], node("attack", "WriteFile", "x", "x"))
+CALLERS = {
+    "a call": node("logits", "StatefulPartitionedCall", "images", f="leaf"),
+    "a branch": node("logits", "If", "images", then_branch="fine", else_branch="leaf"),
+    "a loop": node("logits", "While", "images", cond="leaf", body="fine"),
+    "a list": node("logits", "Case", branches={"list": {"func": [{"name": "leaf"}]}}),
+    "the function's name": node("logits", "leaf", "images"),
+    "a gradient's name": node("logits", "Identity", "images", _gradient_op_type=b"leaf"),
+    "an attribute of a function": node(
+        "logits",
+        "SymbolicGradient",
+        f={"func": {"name": "fine", "attr": {"g": {"func": {"name": "leaf"}}}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS.values(), ids=CALLERS.keys())
+def test_functions_are_followed(tmp_path: Path, caller: Any) -> None:
+    fine = function("fine", ["x"], node("y", "Identity", "x"))
+    assert unsafe(tmp_path, meta_graph([IMAGES, caller], [fine, LEAF])) == [
+        "WriteFile in the function leaf"
+    ]
+
+
+def test_functions_are_followed_through_functions(tmp_path: Path) -> None:
+    outer = function("outer", ["x"], node("y", "PartitionedCall", "x", f="middle"))
+    middle = function("middle", ["x"], node("y", "PartitionedCall", "x", f="leaf"))
+    call = node("logits", "PartitionedCall", "images", f="outer")
+    assert unsafe(tmp_path, meta_graph([IMAGES, call], [outer, middle, LEAF])) == [
+        "WriteFile in the function leaf"
+    ]
+
+
+def test_an_operation_named_where_a_function_belongs_is_found(tmp_path: Path) -> None:
+    call = node("logits", "PartitionedCall", "images", f="WriteFile")
+    assert unsafe(tmp_path, meta_graph([IMAGES, call])) == ["WriteFile in the graph {}"]
+
+
+def test_a_function_cannot_pass_for_an_operation(tmp_path: Path) -> None:
+    false = function("Identity", ["x"], node("attack", "ReadFile", "x"))
+    nodes = [IMAGES, node("logits", "Identity", "images")]
+    assert unsafe(tmp_path, meta_graph(nodes, [false])) == [
+        "ReadFile in the function Identity",
+        "function Identity in the place of the operation",
+    ]
+
+
+@pytest.mark.parametrize("name", ["main_op", "saved_model_main_op", "legacy_init_op", "update_ops"])
+def test_operations_that_run_on_loading_are_roots(tmp_path: Path, name: str) -> None:
+    graph = meta_graph([node("logits", "Const"), node("attack", "WriteFile")])
+    graph.collection_def[name].node_list.value.append("attack")
+    assert unsafe(tmp_path, graph) == ["WriteFile in the graph {}"]
+
+
+def test_an_initialiser_in_the_signatures_is_a_root(tmp_path: Path) -> None:
+    start = signature({}, {"__saved_model_init_op": tensor("attack")})
+    nodes = [node("logits", "Const"), node("attack", "WriteFile")]
+    graph = meta_graph(nodes, default=crafted.classifier(), __saved_model_init_op=start)
+    assert unsafe(tmp_path, graph) == ["WriteFile in the graph {}"]
+
+
+def test_a_variables_initialiser_is_a_root(tmp_path: Path) -> None:
+    graph = meta_graph([node("logits", "Const"), node("w/Assign", "RestoreV2")])
+    variable = message("VariableDef")(variable_name="w:0", initializer_name="w/Assign")
+    graph.collection_def["variables"].bytes_list.value.append(variable.SerializeToString())
+    found = unsafe_operations(read_saved_model(crafted.write(tmp_path, graph)))
+    assert found == ["RestoreV2 in the graph {}"]
+
+
+def test_objects_functions_and_gradients_are_roots(tmp_path: Path) -> None:
+    graph = meta_graph([node("logits", "Const")], [LEAF])
+    graph.object_graph_def.nodes.add()
+    assert unsafe(tmp_path, graph) == []
+    graph.object_graph_def.concrete_functions["leaf"].SetInParent()
+    assert unsafe(tmp_path, graph) == ["WriteFile in the function leaf"]
+    graph.object_graph_def.concrete_functions.clear()
+    graph.graph_def.library.registered_gradients.add(gradient_func="leaf")
+    assert unsafe(tmp_path, graph) == ["WriteFile in the function leaf"]
+
+
+def saver(*extra: Any, restore: str = "restore", save: str = "save") -> Any:
+    """A graph with a saver as TensorFlow 1 makes it, and more nodes."""
+    nodes = [
+        IMAGES,
+        node("logits", "Identity", "images"),
+        node("file", "PlaceholderWithDefault"),
+        node("names", "Const"),
+        node("shard", "ShardedFilename", "file"),
+        node("save", "SaveV2", "shard", "names"),
+        node("merge", "MergeV2Checkpoints", "shard", "file", "^save"),
+        node("value", "RestoreV2", "file", "names"),
+        node("w", "VarHandleOp"),
+        node("assign", "AssignVariableOp", "w", "value"),
+        node("restore", "NoOp", "^assign"),
+    ]
+    replaced = {n.name for n in extra}
+    graph = meta_graph([*(n for n in nodes if n.name not in replaced), *extra])
+    graph.saver_def.filename_tensor_name = "file:0"
+    graph.saver_def.restore_op_name = restore
+    graph.saver_def.save_tensor_name = save
+    return graph
+
+
+def saver_operations(folder: Path, graph: Any) -> list[str]:
+    """Unsafe operations of a graph whose variables aren't on disk."""
+    graph.object_graph_def.nodes.add()  # TensorFlow 2 counts variables among its objects
+    return unsafe(folder, graph)
+
+
+def test_the_savers_own_part_is_fine(tmp_path: Path) -> None:
+    assert saver_operations(tmp_path, saver(save="merge")) == []
+
+
+@pytest.mark.parametrize("op", ["MatchingFiles", "WriteFile", "ReadFile"])
+def test_the_saver_may_do_nothing_else(tmp_path: Path, op: str) -> None:
+    restoring = saver(node("assign", op, "w", "value"))
+    assert saver_operations(tmp_path, restoring) == [f"{op} in the graph {{}}"]
+    saving = saver(node("shard", op, "file"))
+    assert saver_operations(tmp_path, saving) == [f"{op} in the graph {{}}"]
+
+
+def test_restoring_must_not_save(tmp_path: Path) -> None:
+    graph = saver(node("restore", "NoOp", "^assign", "^merge"))
+    assert saver_operations(tmp_path, graph) == [
+        f"{op} in the graph {{}}" for op in ("MergeV2Checkpoints", "SaveV2", "ShardedFilename")
+    ]
+
+
+@pytest.mark.parametrize("node_name", ["value", "merge"])
+def test_the_savers_part_is_refused_where_an_output_reaches_it(
+    tmp_path: Path, node_name: str
+) -> None:
+    graph = saver(node("logits", "Identity", "images", f"^{node_name}"))
+    assert saver_operations(tmp_path, graph)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        [node("other", "Const")],
+        [node("other", "Identity", "file2"), node("file2", "Const")],
+        [node("other", "StringJoin", "file", "file")],
+    ],
+)
+def test_restoring_reads_only_the_file_that_it_is_given(tmp_path: Path, path: list[Any]) -> None:
+    graph = saver(node("value", "RestoreV2", "other", "names"), *path)
+    assert saver_operations(tmp_path, graph) == ["RestoreV2 in the graph {}"]
+
+
+def test_restoring_in_a_function_reads_only_its_argument(tmp_path: Path) -> None:
+    def graph(argument: str) -> Any:
+        reads = function(
+            "reads", ["prefix"], node("p", "Identity", "prefix"), node("v", "RestoreV2", "p:output")
+        )
+        call = node("assign", "StatefulPartitionedCall", argument, f="reads")
+        result = saver(call)
+        result.graph_def.library.function.append(reads)
+        return result
+
+    assert saver_operations(tmp_path, graph("file")) == []
+    assert saver_operations(tmp_path, graph("names")) == ["RestoreV2 in the function reads"]
+
+
+def table(*extra: Any, asset: str = "labels.txt") -> Any:
+    """A graph that reads a table from an asset when it is loaded."""
+    nodes = [
+        node("logits", "Const"),
+        node("path", "Const"),
+        node("table", "HashTableV2"),
+        node("init", "InitializeTableFromTextFileV2", "table", "path"),
+    ]
+    graph = meta_graph([*nodes, *extra])
+    graph.collection_def["legacy_init_op"].node_list.value.append("init")
+    graph.asset_file_def.add(tensor_info=tensor("path:0", dtype=7), filename=asset)
+    return graph
+
+
+def test_a_label_table_among_the_assets_is_fine(tmp_path: Path) -> None:
+    assert unsafe(tmp_path, table()) == []
+
+
+def test_a_table_from_another_file_is_refused(tmp_path: Path) -> None:
+    graph = table()
+    del graph.asset_file_def[:]
+    found = ["InitializeTableFromTextFileV2 in the graph {}"]
+    assert unsafe(tmp_path, graph) == found
+
+
+def test_a_table_that_an_output_reads_is_refused(tmp_path: Path) -> None:
+    # There the loader doesn't put the asset's path in the place of what the graph says.
+    graph = table()
+    graph.graph_def.node[0].input.append("^init")
+    assert unsafe(tmp_path, graph) == ["InitializeTableFromTextFileV2 in the graph {}"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../../b"])
+def test_assets_outside_of_the_module_are_refused(tmp_path: Path, name: str) -> None:
+    assert unsafe(tmp_path, table(asset=name)) == [f"asset {name} outside of the module"]
+
+
+def test_an_asset_that_links_outside_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m" / "assets").mkdir(parents=True)
+    (tmp_path / "m" / "assets" / "labels.txt").symlink_to("/etc/passwd")
+    assert unsafe(tmp_path / "m", table()) == ["asset labels.txt outside of the module"]
+
+
+def test_what_tensorflow_2_saves_is_told_apart(tmp_path: Path) -> None:
+    from nasnet_cli.quiet_tensorflow import tf
+
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+
+    class Model(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.variable = tf.Variable(1.0)
+            line, text = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
+            file = str(tmp_path / "labels.txt")
+            reader = tf.lookup.TextFileInitializer(file, tf.string, text, tf.int64, line)
+            self.table = tf.lookup.StaticHashTable(reader, -1)
+            self.counts = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+        def __call__(self, x: Any) -> Any:
+            return self.table.lookup(x) + self.counts.lookup(x)
+
+    class Attack(Model):
+        @tf.function(input_signature=[])
+        def helper(self) -> Any:
+            tf.io.write_file("/nowhere/else", "text")
+            return self.variable + 0.0
+
+    for model, name in ((Model(), "honest"), (Attack(), "attack")):
+        folder = str(tmp_path / name)
+        tf.saved_model.save(model, folder, signatures={"serving_default": model.__call__})
+    honest = read_saved_model(tmp_path / "honest")
+    operations = {
+        n.op for f in honest.inference.proto.graph_def.library.function for n in f.node_def
+    }
+    assert {"SaveV2", "RestoreV2", "InitializeTableFromTextFileV2"} <= operations
+    assert unsafe_operations(honest) == []
+    (found,) = unsafe_operations(read_saved_model(tmp_path / "attack"))
+    assert found.startswith("WriteFile in the function __inference_helper_")
+
+
+def test_what_keras_exports_is_safe(tmp_path: Path) -> None:
+    from nasnet_cli.quiet_tensorflow import tf
+
+    keras = tf.keras
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(6.0),
+            layers.DepthwiseConv2D(3, padding="same"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(0.2),
+            layers.Dense(5, activation="softmax"),
+        ]
+    )
+    model.export(tmp_path / "m", verbose=False)
+    assert unsafe_operations(read_saved_model(tmp_path / "m")) == []
