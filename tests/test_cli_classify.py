@@ -72,7 +72,7 @@ def test_piped_results_are_json_lines_in_the_order_of_the_inputs(photos, tiny_mo
         first, second = row["predictions"]
         assert 1 >= first["probability"] >= second["probability"] >= 0
         assert first["label"] == f"class {first['index']}"
-    assert b"5 pictures: 5 classified, 1 other files passed over" in done.stderr
+    assert b"5 pictures: 5 classified, 1 other file passed over" in done.stderr
 
 
 def test_results_agree_with_tensorflows_own_run_of_the_module(photos, tiny_module):

@@ -151,6 +151,22 @@ def test_a_function_cannot_pass_for_an_operation(tmp_path: Path) -> None:
     ]
 
 
+def test_names_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+    nodes = [node("logits", "WriteFile"), node("logits", "Const")]
+    assert unsafe(tmp_path, meta_graph(nodes)) == ["two of one name in the graph {}"]
+    graph = meta_graph([node("logits", "Const")], [LEAF, function("leaf", ["x"])])
+    assert unsafe(tmp_path, graph) == ["two of one name in the graph {}"]
+
+
+def test_functions_attributes_are_followed_however_deep(tmp_path: Path) -> None:
+    functions = [function(f"f{i}", []) for i in range(5000)]
+    for number, each in enumerate(functions):
+        each.attr["forward_function_name"].s = b"f%d" % (number + 1)
+    functions.append(function("f5000", [], node("attack", "ReadFile")))
+    graph = meta_graph([node("logits", "PartitionedCall", f="f0")], functions)
+    assert unsafe(tmp_path, graph) == ["ReadFile in the function f5000"]
+
+
 @pytest.mark.parametrize("name", ["main_op", "saved_model_main_op", "legacy_init_op", "update_ops"])
 def test_operations_that_run_on_loading_are_roots(tmp_path: Path, name: str) -> None:
     graph = meta_graph([node("logits", "Const"), node("attack", "WriteFile")])

@@ -142,6 +142,8 @@ def test_what_is_no_module_is_refused(tmp_path: Path) -> None:
         read_saved_model(TINY / "saved_model.pb")
     with pytest.raises(ModelError, match=r"neither saved_model\.pb nor saved_model\.pbtxt"):
         read_saved_model(tmp_path)
+    with pytest.raises(ModelError, match="can't be read: File name too long"):
+        read_saved_model(tmp_path / ("a" * 300))
 
 
 def test_text_form_is_refused_and_binary_form_comes_first(module: Path) -> None:

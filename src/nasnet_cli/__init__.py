@@ -1,10 +1,10 @@
 """Says what is in folders of pictures, with NASNet-A.
 
-    from nasnet_cli import load_model
+from nasnet_cli import load_model
 
-    model = load_model()
-    for record in model.classify(["photos"], top=5):
-        print(record.path, record.predictions or record.error)
+model = load_model()
+for record in model.classify(["photos"], top=5):
+    print(record.path, record.predictions or record.error)
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from nasnet_cli.errors import InputError, NasnetError
     from nasnet_cli.labels import Label
     from nasnet_cli.model import Model, load_model
-    from nasnet_cli.results.records import Classified, Failure, Prediction
+    from nasnet_cli.results.records import Classified, Embedded, Failure, Prediction
+
+__version__ = "0.1.0"
 
 # Where each public name is from: they are imported when they are asked for, so that the command
 # line, which is in this package too, starts at once.
 _PUBLIC = {
     "Classified": "nasnet_cli.results.records",
+    "Embedded": "nasnet_cli.results.records",
     "Failure": "nasnet_cli.results.records",
     "InputError": "nasnet_cli.errors",
     "Label": "nasnet_cli.labels",
@@ -32,6 +35,7 @@ _PUBLIC = {
 
 __all__ = [
     "Classified",
+    "Embedded",
     "Failure",
     "InputError",
     "Label",

@@ -13,12 +13,13 @@ from nasnet_cli import builtin
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
 from nasnet_cli.modules.opened import OpenedModule, open_module
-from nasnet_cli.results.records import Classified, Failure
+from nasnet_cli.results.records import Classified, Embedded, Failure
 
 if TYPE_CHECKING:
     from nasnet_cli.images.files import Source
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
+    from nasnet_cli.pipeline import Result
     from nasnet_cli.runtime.base import Output, Plan, Runtime
 
 StrPath = str | os.PathLike[str]
@@ -80,6 +81,14 @@ class Model:
             )
         return Preprocessing.from_dict({**said, **self.changes})
 
+    @property
+    def feature_depth(self) -> int:
+        """The length of the model's feature vectors. Raises ModelError when it has none."""
+        depth = self.module.feature_depth
+        if depth is None:
+            raise self._without("a feature vector")
+        return depth
+
     def classify(
         self,
         paths: Iterable[StrPath],
@@ -102,6 +111,58 @@ class Model:
             sources, top=top, threshold=threshold, logits=logits, workers=workers
         )
 
+    def embed(
+        self, paths: Iterable[StrPath], *, normalize: bool = False, workers: int | None = None
+    ) -> Iterator[Embedded]:
+        """A record with a feature vector for each input that paths stand for, in order.
+
+        normalize makes each vector of unit length. Errors are as in classify.
+        """
+        from nasnet_cli.images.sources import Listing, find_sources
+
+        sources = find_sources((os.fspath(path) for path in paths), listing=Listing())
+        return self.embed_sources(sources, normalize=normalize, workers=workers)
+
+    def embed_sources(
+        self,
+        sources: Iterable[Source],
+        *,
+        normalize: bool = False,
+        workers: int | None = None,
+        limits: Limits | None = None,
+    ) -> Iterator[Embedded]:
+        """Like embed, for inputs that are found already."""
+        import numpy as np
+
+        for result in self._run(("features",), sources, workers, limits):
+            path = result.source.path
+            if result.outputs is None:
+                yield Embedded(path, None, _failure(result))
+                continue
+            vector = result.outputs["features"]
+            if normalize:
+                # In float64, so that the length doesn't depend on the order of the sum.
+                length = np.sqrt(np.square(vector, dtype=np.float64).sum())
+                vector = (vector / (length or 1.0)).astype(np.float32)
+            yield Embedded(path, vector)
+
+    def _run(
+        self,
+        outputs: tuple[Output, ...],
+        sources: Iterable[Source],
+        workers: int | None,
+        limits: Limits | None,
+    ) -> Iterator[Result]:
+        from functools import partial
+
+        from nasnet_cli import pipeline
+        from nasnet_cli.images.load import load
+        from nasnet_cli.runtime.base import available_cores
+
+        decode = partial(load, preprocessing=self.preprocessing, limits=limits)
+        runtime = self.runtime(outputs)
+        return pipeline.run(sources, decode, runtime, workers=workers or available_cores())
+
     def classify_sources(
         self,
         sources: Iterable[Source],
@@ -113,23 +174,15 @@ class Model:
         limits: Limits | None = None,
     ) -> Iterator[Classified]:
         """Like classify, for inputs that are found already."""
-        from functools import partial
-
-        from nasnet_cli import pipeline
-        from nasnet_cli.images.load import load
         from nasnet_cli.results.top import best_classes
-        from nasnet_cli.runtime.base import available_cores
 
         labels = self.labels
         is_logits = self.module.output == "logits"
-        decode = partial(load, preprocessing=self.preprocessing, limits=limits)
-        runtime = self.runtime(("logits",))
-        for result in pipeline.run(sources, decode, runtime, workers=workers or available_cores()):
+        for result in self._run(("logits",), sources, workers, limits):
             path = result.source.path
-            if result.error is not None:
-                failure = Failure(result.error.kind, result.error.message)
-                yield Classified(path, None, failure)
-            elif result.outputs is not None:
+            if result.outputs is None:
+                yield Classified(path, None, _failure(result))
+            else:
                 best = best_classes(
                     result.outputs["logits"],
                     labels,
@@ -204,3 +257,9 @@ class Model:
                 **self.changes,
             },
         }
+
+
+def _failure(result: Result) -> Failure:
+    error = result.error
+    assert error is not None  # a result has outputs or an error
+    return Failure(error.kind, error.message)

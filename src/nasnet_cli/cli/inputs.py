@@ -19,11 +19,12 @@ class Inputs:
     """
 
     def __init__(
-        self, paths: tuple[str, ...], list_file: BinaryIO | None, *, recursive: bool
+        self, paths: tuple[str, ...], list_file: BinaryIO | None, *, recursive: bool, max_bytes: int
     ) -> None:
         self.paths = paths or (() if list_file else (".",))
         self.list_file = list_file
         self.recursive = recursive
+        self.max_bytes = max_bytes
         self.listing = Listing()
         if self.paths.count("-") + (getattr(list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
@@ -45,7 +46,12 @@ class Inputs:
 
     def sources(self) -> Iterator[Source]:
         """The inputs, in order."""
-        return find_sources(self._names(), recursive=self.recursive, listing=self.listing)
+        return find_sources(
+            self._names(),
+            recursive=self.recursive,
+            listing=self.listing,
+            max_bytes=self.max_bytes,
+        )
 
     def count(self) -> int:
         """How many inputs there are."""

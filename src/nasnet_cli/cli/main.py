@@ -16,6 +16,7 @@ from nasnet_cli.errors import NasnetError
 # not import them all.
 COMMANDS = {
     "classify": "Say what pictures show.",
+    "embed": "Turn pictures into feature vectors.",
     "inspect": "Say what a model is.",
 }
 
@@ -45,9 +46,9 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from nasnet_cli import __version__
 
-        click.echo(f"nasnet {version('nasnet-cli')}")
+        click.echo(f"nasnet {__version__}")
         ctx.exit()
 
 

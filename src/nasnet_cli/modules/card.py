@@ -6,7 +6,6 @@ TensorFlow and tensorflow-hub leave assets.extra alone.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -18,6 +17,7 @@ from nasnet_cli.labels import Label, read_labels
 
 Output = Literal["logits", "probabilities"]
 Resize = Literal["stretch", "crop", "pad"]
+Resample = Literal["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]
 
 CARD = Path("assets.extra", "nasnet.json")
 LABELS = Path("assets.extra", "labels.tsv")
@@ -78,17 +78,21 @@ def read_module_labels(folder: Path) -> tuple[Label, ...] | None:
 
 
 def write_card(folder: Path, card: Card, labels: Sequence[Label] | None) -> None:
-    """Writes the card into a module's folder, and its classes' labels if they are given."""
+    """Writes the card into a module's folder, and its classes' labels if they are given.
+
+    White space within a label's name becomes single spaces.
+    """
     path = folder / CARD
     path.parent.mkdir(exist_ok=True)
     text = json.dumps(asdict(card), indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     if labels is None:
         return
-    with (folder / LABELS).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(("index", "wnid", "name"))
-        writer.writerows((index, label.wnid, label.name) for index, label in enumerate(labels))
+    rows = [("index", "wnid", "name")]
+    # The format has no quotes, so a name can't hold tabs or ends of lines.
+    rows += [(str(i), label.wnid, " ".join(label.name.split())) for i, label in enumerate(labels)]
+    table = "".join("\t".join(row) + "\n" for row in rows)
+    (folder / LABELS).write_text(table, encoding="utf-8", newline="\n")
 
 
 def _problems(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -120,8 +124,8 @@ def _preprocessing_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
     crop = values.get("crop_fraction", 1)
     if isinstance(crop, bool) or not isinstance(crop, int | float) or not 0 < crop <= 1:
         problems.append(("preprocessing crop_fraction", "a number over 0 and at most 1"))
-    if not isinstance(values.get("resample", ""), str):
-        problems.append(("preprocessing resample", "text"))
+    if values.get("resample", "tf1") not in get_args(Resample):
+        problems.append(("preprocessing resample", "one of " + ", ".join(get_args(Resample))))
     return problems
 
 

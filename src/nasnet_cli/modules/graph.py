@@ -8,7 +8,9 @@ from typing import Any
 from nasnet_cli.modules.protos import attribute
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_NODE_LIMIT = 10**6  # calls may multiply: f calls g twice, g calls h twice, ...
+# Calls may multiply: f calls g twice, g calls h twice, and so on.
+_NODE_LIMIT = 200_000
+_CALL_COST = 20
 
 
 class UntraceableError(Exception):
@@ -79,7 +81,7 @@ class FlatGraph:
         function = self.functions.get(name)
         if function is None:
             raise UntraceableError(name)
-        self.size += 1 + len(function.node_def)
+        self.size += _CALL_COST + len(function.node_def)
         if self.size > _NODE_LIMIT:
             raise UntraceableError(name)
         names = [argument.name for argument in function.signature.input_arg]

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from nasnet_cli.modules.allowed_operations import ALLOWED, RESTORE, SAVE, TABLE_FILES
-from nasnet_cli.modules.protos import attribute
+from nasnet_cli.modules.protos import attribute, message
 from nasnet_cli.modules.saved_model import INIT_SIGNATURES, MetaGraph, SavedModelFile
 
 Kind = Literal["compute", "init", "restore", "save"]
@@ -99,6 +99,10 @@ class _Walk:
             if not self._reads_own_file(place):
                 self.bad.add((place.node.op, place.function))
         tags = ", ".join(self.graph.tags)
+        if len(self.nodes) < len(self.graph.proto.graph_def.node) or len(self.functions) < len(
+            self.graph.proto.graph_def.library.function
+        ):
+            yield f"two of one name in the graph {{{tags}}}"
         for name in ALLOWED & self.functions.keys():
             yield f"function {name} in the place of the operation"
         for op, function in self.bad:
@@ -150,10 +154,11 @@ class _Walk:
         if name in self.functions and (kind, True, name) not in self.seen:
             self.seen.add((kind, True, name))
             function = self.functions[name]
-            for reference in _function_names(function.attr):
-                if reference in self.functions:
-                    self._reach_function(kind, reference, _Caller(None, None))
             self.waiting.extend(_Place(kind, name, node) for node in function.node_def)
+            # What the function's own attributes name is followed as if a node named it.
+            self.waiting.append(
+                _Place(kind, name, message("NodeDef")(op="NoOp", attr=function.attr))
+            )
 
     def _visit(self, place: _Place) -> None:
         kind, function, node = place

@@ -274,20 +274,19 @@ def _reached(nodes: Any, start: list[int]) -> set[int]:
 
 
 def _parse(folder: Path) -> Any:
-    if not folder.exists():
-        raise ModelError(f"There is no module at {folder}.", "Check the path.")
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is not a folder.", "Give the folder that holds " + PB + ".")
-    _refuse_other_forms(folder)
     path = folder / PB
     try:
-        size = path.stat().st_size
-        if size > _SIZE_LIMIT:
+        if not folder.exists():
+            raise ModelError(f"There is no module at {folder}.", "Check the path.")
+        if not folder.is_dir():
+            raise ModelError(f"{folder} is not a folder.", f"Give the folder that holds {PB}.")
+        _refuse_other_forms(folder)
+        if path.stat().st_size > _SIZE_LIMIT:
             raise ModelError(f"{path} is over 2 GB.", "No SavedModel is; get the module again.")
         return protos.parse("SavedModel", path.read_bytes())
     except OSError as error:
         raise ModelError(
-            f"{path} can't be read: {error.strerror}.", "Check the permissions."
+            f"{path} can't be read: {error.strerror}.", "Check the path and its permissions."
         ) from None
     except ValueError:
         raise _corrupt(path, "the file") from None

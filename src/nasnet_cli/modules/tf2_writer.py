@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nasnet_cli.modules.silence import silence
 from nasnet_cli.network.builder import build_network
 from nasnet_cli.network.function_layers import FunctionLayers, is_kernel, make_variables
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights, check_weights, weight_shapes
-from nasnet_cli.quiet_tensorflow import quiet, tf
+from nasnet_cli.quiet_tensorflow import tf
 
 Function = Callable[..., Any]
 
@@ -35,7 +36,7 @@ def write_saved_model(
     check_weights(weights, weight_shapes(spec, classification=classification), "the weights")
     variables = make_variables(weights)
     module = _reusable(spec, variables, classification)
-    with quiet():
+    with silence():
         tf.saved_model.save(
             module, str(folder), signatures=_signatures(module, spec, classification)
         )
@@ -47,7 +48,7 @@ def network_function(
     """The network as a tf.function from images to a dict of features and, with classification,
     logits."""
 
-    @tf.function(input_signature=[_images(spec)])
+    @tf.function(input_signature=[_images(spec)], autograph=False)
     def outputs(images: Any) -> dict[str, Any]:
         layers = FunctionLayers(spec, variables, training=training)
         endpoints = build_network(spec, layers, images, classification=classification)
@@ -69,7 +70,7 @@ def _reusable(spec: NASNetA, variables: dict[str, Any], classification: bool) ->
     infer = network_function(spec, variables, classification=classification)
     train = network_function(spec, variables, classification=classification, training=True)
 
-    @tf.function
+    @tf.function(autograph=False)
     def call(images: Any, training: bool = False) -> Any:
         return (train if training else infer)(images)[main]
 
@@ -90,7 +91,7 @@ def _reusable(spec: NASNetA, variables: dict[str, Any], classification: bool) ->
 
 
 def _loss(variable: Any, decay: float) -> Function:
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def loss() -> Any:
         return decay * tf.nn.l2_loss(variable)
 
@@ -100,7 +101,7 @@ def _loss(variable: Any, decay: float) -> Function:
 
 def _signatures(module: Any, spec: NASNetA, classification: bool) -> dict[str, Any]:
     def signature(outputs: dict[str, str]) -> Any:
-        @tf.function(input_signature=[_images(spec)])
+        @tf.function(input_signature=[_images(spec)], autograph=False)
         def run(images: Any) -> dict[str, Any]:
             found = module.infer(images)
             return {key: found[name] for key, name in outputs.items()}

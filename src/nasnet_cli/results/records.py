@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nasnet_cli.errors import ErrorKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,15 @@ class Classified:
 
     path: str
     predictions: tuple[Prediction, ...] | None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The feature vector of one input, float32 [depth]; exactly one of vector and error is set."""
+
+    path: str
+    vector: NDArray[np.float32] | None
     error: Failure | None = None
 
 

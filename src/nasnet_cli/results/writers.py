@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import BinaryIO, Literal, Protocol, get_args
 
 from nasnet_cli.results.meta import section
-from nasnet_cli.results.records import Classified, Prediction, Summary
+from nasnet_cli.results.records import Classified, Failure, Prediction, Summary
 from nasnet_cli.results.text import decimal, json_text, readable
 
 Format = Literal["jsonl", "json", "csv"]
@@ -106,15 +106,24 @@ def json_row(row: Classified) -> str:
     A path that is not UTF-8 is written with \xNN for its odd bytes, and path_bytes holds the
     whole name in base64. The numbers are put in by hand, because json writes 1.2e-05.
     """
-    members = [f'"path": {json_text(row.path)}']
-    if (raw := _odd_bytes(row.path)) is not None:
+    found = ", ".join(map(_json_prediction, row.predictions or ()))
+    return _json_object(row.path, row.error, f'"predictions": [{found}]')
+
+
+def json_vector_row(path: str, error: Failure | None, number: int) -> str:
+    """What one input's vector is, in the form of json_row; number is the vector's row."""
+    return _json_object(path, error, f'"row": {number}')
+
+
+def _json_object(path: str, error: Failure | None, result: str) -> str:
+    members = [f'"path": {json_text(path)}']
+    if (raw := _odd_bytes(path)) is not None:
         members.append(f'"path_bytes": "{base64.b64encode(raw).decode()}"')
-    if row.error is not None:
-        kind, message = json_text(row.error.kind), json_text(row.error.message)
+    if error is not None:
+        kind, message = json_text(error.kind), json_text(error.message)
         members += ['"status": "error"', f'"error": {{"kind": {kind}, "message": {message}}}']
     else:
-        found = ", ".join(map(_json_prediction, row.predictions or ()))
-        members += ['"status": "ok"', f'"predictions": [{found}]']
+        members += ['"status": "ok"', result]
     return "{" + ", ".join(members) + "}"
 
 

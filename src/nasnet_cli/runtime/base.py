@@ -40,6 +40,7 @@ class Runtime(Protocol):
 
     name: str
     version: str
+    instruction_set: str
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[dict[Output, np.ndarray]]:
         """For each batch [n, height, width, 3], n up to REQUEST_SIZE, its outputs [n, depth].

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import platform
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Plan, available_cores
+from nasnet_cli.runtime.processor import fingerprint, instruction_set
 from nasnet_cli.runtime.quiet_openvino import openvino
 
 
@@ -31,6 +31,7 @@ class OpenVINORuntime:
     def __init__(self, plan: Plan, threads: int | None = None) -> None:
         self.plan = plan
         self.version = str(openvino.get_version())
+        self.instruction_set = instruction_set()
         self.threads = threads or available_cores()
         core = openvino.Core()
         self._compiled = self._from_cache(core) or self._compile(core)
@@ -82,7 +83,7 @@ class OpenVINORuntime:
             "request": REQUEST_SIZE,
             "settings": self._settings(),
             "openvino": self.version,
-            "processor": _processor(),
+            "processor": fingerprint(),
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return cache.cache_folder() / "compiled" / f"{name}.blob"
@@ -134,16 +135,6 @@ class OpenVINORuntime:
         model = steps.build()
         model.reshape([REQUEST_SIZE, *self.plan.size, 3])
         return model
-
-
-def _processor() -> str:
-    """The processor's model and what it can do: compiled code belongs to one such."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    kept = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU "))]
-    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 
 def _first_line(error: BaseException) -> str:
