@@ -76,3 +76,14 @@ def test_inspect_says_what_the_module_is(tiny_module):
 def test_what_is_wrong_is_said_in_words(tmp_path):
     with pytest.raises(NasnetError, match="There is no"):
         load_model(tmp_path / "absent")
+
+
+def test_errors_travel_between_processes():
+    import pickle
+
+    from nasnet_cli.errors import InputError, ModelError
+
+    error = pickle.loads(pickle.dumps(InputError("truncated", "It ends early.")))
+    assert (error.kind, error.message, str(error)) == ("truncated", "It ends early.", error.message)
+    other = pickle.loads(pickle.dumps(ModelError("It is broken.", "Fetch it again.")))
+    assert str(other) == "It is broken. Fetch it again."

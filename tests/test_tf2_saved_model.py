@@ -89,24 +89,26 @@ def test_training_updates_statistics_and_drops(tiny_tf2):
     assert {v.name for v in module.trainable_variables} == set(before) - statistics
 
 
-def test_a_keras_layer_of_it_trains(tiny_tf2):
-    """hub.KerasLayer(trainable=True): three steps lower the loss, decay included."""
+def test_a_keras_layer_of_it_trains(tiny_tf2_features):
+    """hub.KerasLayer(trainable=True) under a new head: three steps lower the loss each time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import tf_keras
 
-        layer = hub().KerasLayer(str(tiny_tf2), trainable=True)
-        model = tf_keras.Sequential([tf_keras.Input((32, 32, 3)), layer])
-        # Without the decay's exact weight this would be another number of losses.
-        assert len(model.losses) == 158
+        # Without its classification layer the module has no dropout, so nothing here is chance.
+        layer = hub().KerasLayer(str(tiny_tf2_features), trainable=True)
+        head = tf_keras.layers.Dense(7, kernel_initializer="zeros")
+        model = tf_keras.Sequential([tf_keras.Input((32, 32, 3)), layer, head])
+        assert len(model.losses) == 157
         model.compile(
-            tf_keras.optimizers.SGD(0.01),
+            tf_keras.optimizers.SGD(0.02),
             tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         images, labels = golden.blocks(8, 32), np.arange(8) % 7
-        steps = model.fit(images, labels, batch_size=8, epochs=4, verbose=0).history["loss"]
-    assert steps[3] < steps[0]
-    assert len(layer.trainable_weights) == 325
+        losses = model.fit(images, labels, batch_size=8, epochs=4, verbose=0).history["loss"]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[3] < losses[0] - 0.1
+    assert len(layer.trainable_weights) == 323
 
 
 def test_saved_model_cli_runs_what_a_server_would(tiny_tf2, tmp_path):
@@ -136,7 +138,7 @@ def test_a_feature_vector_module_is_smaller_by_its_layer(tiny_tf2, tiny_tf2_feat
     layer = (tiny_spec.feature_depth + 1) * tiny_spec.classes
     opened = [open_module(folder) for folder in (tiny_tf2, tiny_tf2_features)]
     assert opened[0].parameters - opened[1].parameters == layer
-    assert (opened[1].classes, opened[1].feature_depth) == (None, tiny_spec.feature_depth)
+    assert opened[1].feature_depth == tiny_spec.feature_depth
     numbers = [
         sum(v.numpy().nbytes for v in tf.saved_model.load(str(f)).variables)
         for f in (tiny_tf2, tiny_tf2_features)

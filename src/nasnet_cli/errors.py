@@ -30,9 +30,12 @@ class NasnetError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} {remedy}")
+        super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.remedy}"
 
 
 class ModelError(NasnetError):
@@ -44,9 +47,13 @@ class OutputError(NasnetError):
 
 
 class InputError(Exception):
-    """One input has no result; kind is one of ERROR_KINDS."""
+    """One input has no result; kind is one of ERROR_KINDS, message a sentence or two."""
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
-        super().__init__(message)
+        # Both, so that it can be pickled: an exception is made anew from its arguments.
+        super().__init__(kind, message)
         self.kind: ErrorKind = kind
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message

@@ -33,11 +33,14 @@ class Console:
         if self.verbose:
             click.echo(printable(message), err=True)
 
-    def progress(self, rows: Iterable[Item], count: Callable[[], int] | None) -> Iterator[Item]:
+    def progress(
+        self, rows: Iterable[Item], count: Callable[[], int] | None, *, rows_are_shown: bool
+    ) -> Iterator[Item]:
         """The rows, with a bar on a terminal.
 
         count tells how many there will be and may take its time: it is called in a thread, and
-        the bar has no end until it returns.
+        the bar has no end until it returns. With rows_are_shown the caller prints each row on the
+        same terminal, and the bar makes way for it.
         """
         if not self._has_bar:
             yield from rows
@@ -52,7 +55,8 @@ class Console:
 
                 threading.Thread(target=find_end, daemon=True).start()
             for row in bar:
-                bar.clear()  # what is done with the row may print on the same terminal
+                if rows_are_shown:
+                    bar.clear()
                 yield row
 
 

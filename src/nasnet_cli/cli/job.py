@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -76,7 +77,8 @@ class Job:
         """The rows, counted, with a bar of progress. Raises NasnetError if there was none."""
         summary, inputs = self.summary, self.inputs
         count = inputs.count if inputs.can_be_counted else None
-        for row in self.console.progress(rows, count):
+        rows_are_shown = self.given["out"] is None and sys.stdout.isatty()
+        for row in self.console.progress(rows, count, rows_are_shown=rows_are_shown):
             summary.inputs += 1
             if row.error is None:
                 summary.ok += 1
