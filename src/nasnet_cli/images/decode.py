@@ -54,7 +54,7 @@ _SIDES_SWAP = frozenset((5, 6, 7, 8))
 # As warnings.filterwarnings("ignore", module=...) files it.
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
-_heif_lock = threading.Lock()
+_registering = threading.Lock()
 
 
 def _quieten_libraries() -> None:
@@ -69,7 +69,7 @@ def _quieten_libraries() -> None:
 
 
 _quieten_libraries()
-Image.init()  # registers every format now, not in whichever thread comes first
+Image.preinit()  # the common formats now, not in whichever thread comes first
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -132,9 +132,9 @@ def _quieten_pillow() -> None:
 def _formats(name: str | None) -> tuple[str, ...]:
     """The Pillow formats to try for a file of this signature."""
     if name is None:
+        _register("PCX")
         return _FORMATS_WITHOUT_SIGNATURE
-    if name == "HEIF":
-        _register_heif()
+    _register(name)
     if name not in Image.OPEN:
         raise InputError("unsupported", f"{name} pictures can't be read here.")
     if name in _CODECS and not features.check(_CODECS[name]):
@@ -142,9 +142,13 @@ def _formats(name: str | None) -> tuple[str, ...]:
     return (name,)
 
 
-def _register_heif() -> None:
-    with _heif_lock:
-        if "HEIF" in Image.OPEN:
+def _register(name: str) -> None:
+    """Makes Pillow know a format that isn't among the common ones, which takes a while."""
+    if name in Image.OPEN:
+        return
+    with _registering:
+        Image.init()
+        if name != "HEIF" or "HEIF" in Image.OPEN:
             return
         try:
             from pillow_heif import register_heif_opener  # type: ignore[import-not-found]

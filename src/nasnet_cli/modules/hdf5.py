@@ -1,0 +1,100 @@
+"""Opens HDF5 files from anywhere: what could lead out of a file, or fill the memory, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nasnet_cli.errors import ModelError
+
+_MOST_OBJECTS = 200_000
+_DEEPEST = 64
+# gzip, shuffle, fletcher32, szip, nbit, scaleoffset and h5py's lzf: others come from plugins, code
+# that HDF5 would load.
+_FILTERS = {1, 2, 3, 4, 5, 6, 32000}
+
+
+@contextmanager
+def open_hdf5(file: Path | BinaryIO, source: Path) -> Iterator[Any]:
+    """An h5py.File to read, all of whose parts lie in the file itself.
+
+    source is the name for messages. Raises ModelError when it is no HDF5 file or a broken one, also
+    when that comes out while it is read, and when it has links other than hard ones, datasets kept
+    in other files, or filters from plugins.
+    """
+    import h5py
+
+    try:
+        with h5py.File(file, "r") as opened:
+            _check(opened, source)
+            yield opened
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        # h5py's own errors are of all these types, whatever is broken.
+        raise ModelError(
+            f"{source} is broken or cut off: {_first_line(error)}.", "Get the file again, whole."
+        ) from error
+
+
+def _check(opened: Any, source: Path) -> None:
+    """Looks at every link and dataset once, by their places, so that loops end."""
+    from h5py import h5g, h5o
+
+    seen: set[int] = set()
+    waiting = [(opened.id, 0)]
+    while waiting:
+        group, depth = waiting.pop()
+        address = h5o.get_info(group).addr
+        if address in seen:
+            continue
+        seen.add(address)
+        if len(seen) > _MOST_OBJECTS or depth > _DEEPEST:
+            raise _refused(source, "holds more groups than any model")
+        for name in group:
+            _check_link(group, name, source)
+            found = h5o.open(group, name)
+            if isinstance(found, h5g.GroupID):
+                waiting.append((found, depth + 1))
+            else:
+                _check_dataset(found, name, source)
+
+
+def _check_link(group: Any, name: bytes, source: Path) -> None:
+    from h5py import h5l
+
+    kind = group.links.get_info(name).type
+    if kind == h5l.TYPE_HARD:
+        return
+    what = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
+    raise _refused(source, f"has {what.get(kind, 'a link of its own kind')} ({_text(name)})")
+
+
+def _check_dataset(found: Any, name: bytes, source: Path) -> None:
+    from h5py import h5d
+
+    if not isinstance(found, h5d.DatasetID):
+        return  # a named type
+    plan = found.get_create_plist()
+    if plan.get_layout() == h5d.VIRTUAL or (
+        plan.get_layout() == h5d.CONTIGUOUS and plan.get_external_count()
+    ):
+        raise _refused(source, f"keeps {_text(name)} in another file")
+    filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
+    if filters - _FILTERS:
+        raise _refused(source, f"packs {_text(name)} in a way that needs a plugin")
+
+
+def _refused(source: Path, what: str) -> ModelError:
+    return ModelError(
+        f"{source} {what}, which is refused: no Keras file has that.",
+        "Save the weights again with Keras.",
+    )
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].strip("'\"").rstrip(".") or type(error).__name__
