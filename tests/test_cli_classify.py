@@ -318,3 +318,23 @@ def test_openvino_sends_no_usage_event_and_writes_nothing_home(photos, tiny_modu
     )
     assert done.returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_any_bytes_have_their_rows(photos, tiny_module, tmp_path):
+    import base64
+
+    folder = tmp_path / "names"
+    folder.mkdir()
+    names = [b"\xff\xfe.png", b"a\nb.png", b"=cmd.png", "naïve 猫.png".encode(), b"\x1b[31m.png"]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes((photos / "b.png").read_bytes())
+    done = nasnet("classify", folder, "-m", tiny_module)
+    assert done.returncode == 0
+    found = [
+        base64.b64decode(row["path_bytes"]) if "path_bytes" in row else row["path"].encode()
+        for row in rows(done)
+    ]
+    assert found == [os.fsencode(folder / os.fsdecode(name)) for name in sorted(names)]
+    shown = nasnet("classify", folder, "-m", tiny_module, "--format", "table")
+    assert shown.returncode == 0
+    assert b"\x1b" not in shown.stdout

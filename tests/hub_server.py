@@ -1,0 +1,161 @@
+"""A real HTTP server on the loopback address that speaks tensorflow-hub's protocol, and misbehaves.
+
+A path is served by what was put there: `server.put("/m/1", Module(data))`. Each request is written
+down. As a mirror (NASNET_MIRROR) it serves the paths of other hosts: /storage.googleapis.com/x.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass
+class Answer:
+    """How a path answers.
+
+    The first failures requests get status failing. cuts are sizes after which one request each is
+    cut off. pause is how long it waits before each 64 kB. With needs_format the file is there for
+    ?tf-hub-format=compressed only, as on the hub.
+    """
+
+    data: bytes = b""
+    status: int = 200
+    location: str = ""
+    failing: int = 503
+    failures: int = 0
+    cuts: tuple[int, ...] = ()
+    pause: float = 0.0
+    silent: float = 0.0
+    ranges: bool = True
+    has_length: bool = True
+    has_etag: bool = True
+    needs_format: bool = False
+
+
+class HubServer:
+    """The server: where it is, what it serves, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.requests: list[tuple[str, str | None]] = []
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(_Handler):
+            hub = outer
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def put(self, path: str, answer: Answer) -> str:
+        """Serves it at a path, whose address comes back."""
+        self.answers[path] = answer
+        return self.url + path
+
+    def count(self, path: str) -> int:
+        """How often a path was asked for."""
+        return sum(urlsplit(asked).path == path for asked, _ in self.requests)
+
+
+@contextmanager
+def hub_server() -> Iterator[HubServer]:
+    server = HubServer()
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.http.shutdown()
+        server.http.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: HubServer
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        answer = self.hub.answers.get(parts.path)
+        with self.hub.lock:
+            self.hub.requests.append((self.path, self.headers.get("Range")))
+            failing = answer is not None and answer.failures > 0
+            if answer is not None and failing:
+                answer.failures -= 1
+        compressed = parse_qs(parts.query).get("tf-hub-format") == ["compressed"]
+        if answer is None or (answer.needs_format and not compressed):
+            self._plain(404)
+        elif failing:
+            self._plain(answer.failing)
+        elif answer.location:
+            self._plain(answer.status, {"Location": answer.location})
+        elif answer.status != 200:
+            self._plain(answer.status)
+        else:
+            self._file(answer)
+
+    def _plain(self, status: int, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _file(self, answer: Answer) -> None:
+        time.sleep(answer.silent)
+        data, status, start = answer.data, 200, 0
+        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        asked = self.headers.get("Range")
+        if asked and answer.ranges and self.headers.get("If-Range") == etag:
+            start, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
+        self.send_response(status)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        if answer.has_length:
+            self.send_header("Content-Length", str(len(data) - start))
+        if answer.has_etag:
+            self.send_header("ETag", etag)
+        self.end_headers()
+        with self.hub.lock:
+            end = len(data)
+            if answer.cuts:
+                end, *rest = answer.cuts
+                answer.cuts = tuple(rest)
+        try:
+            for at in range(start, end, 2**16):
+                self.wfile.write(data[at : min(end, at + 2**16)])
+                self.wfile.flush()
+                time.sleep(answer.pause)
+        except OSError:
+            pass
+        self.close_connection = True
+
+
+def tar_of(folder: Path, *, top: str = ".") -> bytes:
+    """A folder as a .tar.gz, the same bytes each time; its files lie below top."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(folder.rglob("*")):
+            name = f"{top}/{path.relative_to(folder)}"
+            tar.add(path, name, recursive=False, filter=_plain_owner)
+    return gzip.compress(stream.getvalue(), 1, mtime=0)
+
+
+def _plain_owner(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = info.mtime = 0
+    info.uname = info.gname = ""
+    return info
