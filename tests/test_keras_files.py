@@ -9,10 +9,10 @@ import warnings
 import zipfile
 from dataclasses import replace
 
-import golden
 import numpy as np
 import pytest
 
+import golden
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.keras_files import read_keras_file
 from nasnet_cli.modules.keras_names import KerasNames
@@ -251,7 +251,7 @@ def test_layers_that_are_not_nasnet_s_are_named(keras_3, tmp_path, tiny_spec):
 
     x = keras.layers.Dense(9, name="hidden")(keras_3.layers[-2].output)
     model = keras.Model(keras_3.input, [keras_3.output, keras.layers.Dense(2, name="mine")(x)])
-    with pytest.raises(ModelError, match="'(hidden|mine)'"):
+    with pytest.raises(ModelError, match=r"'(hidden|mine)'"):
         read_keras_file(save(model, tmp_path / "more.keras"))
     other = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
     with pytest.raises(ModelError, match="none of NASNet's"):
@@ -261,7 +261,7 @@ def test_layers_that_are_not_nasnet_s_are_named(keras_3, tmp_path, tiny_spec):
 def test_what_is_no_keras_file_is_told_by_its_content(tmp_path):
     for content in (b"", b"not a model", b"PK\x03\x04 but no archive"):
         (tmp_path / "model.h5").write_bytes(content)
-        with pytest.raises(ModelError, match="no (whole [.]keras|Keras) file"):
+        with pytest.raises(ModelError, match=r"no (whole [.]keras|Keras) file"):
             read_keras_file(tmp_path / "model.h5")
     with zipfile.ZipFile(tmp_path / "photos.keras", "w") as archive:
         archive.writestr("cat.jpg", b"")

@@ -44,6 +44,8 @@ def test_the_table_of_messages_is_tensorflows() -> None:
         "BytesList": "CollectionDef.BytesList",
         "ObjectReference": "TrackableObjectGraph.TrackableObject.ObjectReference",
         "SlotVariableReference": "TrackableObjectGraph.TrackableObject.SlotVariableReference",
+        "SerializedTensor": "TrackableObjectGraph.TrackableObject.SerializedTensor",
+        "TrackableObject": "TrackableObjectGraph.TrackableObject",
     }
     hub = {"ModuleAttachment", "ImageModuleInfo", "ImageSize"}
     for name in protos._MESSAGES.keys() - hub:

@@ -116,13 +116,15 @@ def test_saved_model_cli_runs_what_a_server_would(tiny_tf2, tmp_path):
     tool = Path(sys.executable).parent / "saved_model_cli"
     if not tool.exists():
         pytest.skip("saved_model_cli is not installed beside this Python")
-    subprocess.run(
-        [tool, "run", "--dir", tiny_tf2, "--tag_set", "serve", "--signature_def"]
-        + ["serving_default", "--inputs", f"images={tmp_path / 'images.npy'}"]
-        + ["--outdir", tmp_path],
-        check=True,
-        capture_output=True,
-    )
+    options = {
+        "--dir": tiny_tf2,
+        "--tag_set": "serve",
+        "--signature_def": "serving_default",
+        "--inputs": f"images={tmp_path / 'images.npy'}",
+        "--outdir": tmp_path,
+    }
+    flat = [str(part) for pair in options.items() for part in pair]
+    subprocess.run([tool, "run", *flat], check=True, capture_output=True)
     assert np.load(tmp_path / "logits.npy").shape == (2, 7)
     assert np.load(tmp_path / "features.npy").shape == (2, 192)
 

@@ -1,12 +1,31 @@
-"""The tool's own cache folder, and files in it that heal when they are broken."""
+"""The tool's own cache folder, and files in it that heal when they are broken.
+
+    modules/NAME-DIGEST/       a module that was fetched or converted, whole or not there
+    modules/NAME-DIGEST.json   where it is from, its files and checksums (modules/store.py)
+    partial/                   downloads that are under way, or that wait to be gone on with
+    locks/                     empty files: who holds one fetches the module of that name
+    compiled/*.blob            modules that OpenVINO has compiled for this processor
+
+DIGEST stands for where the module is from. Everything here can be removed at any time, but for
+what a running process uses; `nasnet cache` lists, checks and removes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from nasnet_cli.errors import ModelError
+
+
+class CacheError(ModelError):
+    """The cache, or the disk that it is on, can't be written: trying elsewhere won't help."""
+
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -19,6 +38,56 @@ def cache_folder() -> Path:
     # The specification of these folders says that a relative path is to be ignored.
     root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
     return root / "nasnet"
+
+
+def modules_folder() -> Path:
+    """Where modules are kept."""
+    return cache_folder() / "modules"
+
+
+def partial_folder() -> Path:
+    """Where downloads lie until they are whole."""
+    return cache_folder() / "partial"
+
+
+def compiled_folder() -> Path:
+    """Where compiled modules are kept."""
+    return cache_folder() / "compiled"
+
+
+@contextlib.contextmanager
+def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds the lock of that name in the cache; waiting is called if another process has it.
+
+    The system frees it when its holder ends, however that happens. Its file stays: two processes
+    could each hold a lock of one name if one of them removed it. Raises ModelError when the cache
+    can't be written or its disk has no locks.
+    """
+    path = cache_folder() / "locks" / f"{name}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise unusable(error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise unusable(error) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def unusable(error: OSError) -> CacheError:
+    """The error to raise when something can't be written into the cache."""
+    return CacheError(
+        f"The cache {cache_folder()} can't be written: {error.strerror or error}.",
+        "Free some space, or name another folder with the environment variable NASNET_CACHE_DIR.",
+    )
 
 
 def load(path: Path) -> bytes | None:

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasnet_cli import builtin
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
+from nasnet_cli.modules.listener import SILENT, Listener
 from nasnet_cli.modules.opened import OpenedModule, open_module
+from nasnet_cli.modules.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded, Failure
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
     from nasnet_cli.pipeline import Result
-    from nasnet_cli.runtime.base import Output, Plan, Runtime
+    from nasnet_cli.runtime.base import Output, Plan, Runtime, RuntimeName
 
 StrPath = str | os.PathLike[str]
 
@@ -30,15 +31,38 @@ def load_model(
     *,
     labels: StrPath | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    runtime: RuntimeName | None = None,
+    allow_unsafe_ops: bool = False,
+    listener: Listener = SILENT,
 ) -> Model:
-    """Opens a model: a module's folder, or the built-in one.
+    """Opens a model: the built-in one, or what model names.
+
+    That is a path (a module's folder, its .tar.gz, a TF-Slim checkpoint, a Keras file), the name of
+    a published module, or an https handle of tensorflow-hub's; only for the last two is anything
+    fetched, and kept in the cache.
 
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
-    have resize, crop_fraction and resample, which then count instead of the model's own. Raises
-    NasnetError, in words, for what can't be opened or doesn't fit.
+    have resize, crop_fraction and resample, which then count instead of the model's own. runtime is
+    openvino or tensorflow; without it, OpenVINO runs what it can read and TensorFlow the rest.
+    allow_unsafe_ops runs modules that could touch files, the network or run code, which are refused
+    otherwise: only for those you trust. listener is told what is worth saying to a person.
+    Raises NasnetError, in words, for what can't be opened or doesn't fit.
     """
-    module = open_module(builtin.folder() if model is None else Path(model))
-    return Model(module, is_builtin=model is None, labels_file=labels, changes=preprocessing or {})
+    found = resolve(model, listener)
+    if found.is_file():
+        raise ModelError(
+            f"{found} is in a runtime's own format, which can't be opened again.",
+            "Name the model that it was made from.",
+        )
+    return Model(
+        open_module(found),
+        named=None if model is None else os.fspath(model),
+        labels_file=labels,
+        changes=preprocessing or {},
+        runtime_name=runtime,
+        allow_unsafe_ops=allow_unsafe_ops,
+        listener=listener,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +70,17 @@ class Model:
     """A model with its labels and its preprocessing. load_model makes one."""
 
     module: OpenedModule
-    is_builtin: bool
+    named: str | None
     labels_file: StrPath | None
     changes: Mapping[str, Any]
+    runtime_name: RuntimeName | None
+    allow_unsafe_ops: bool
+    listener: Listener
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether it is the model that comes with the package."""
+        return self.named is None
 
     @cached_property
     def labels(self) -> tuple[Label, ...]:
@@ -194,13 +226,22 @@ class Model:
                 yield Classified(path, best)
 
     def runtime(self, outputs: Sequence[Output]) -> Runtime:
-        """The model compiled for these outputs; what was compiled is kept for the next time."""
+        """The model ready to run for these outputs; what was compiled is kept for the next time.
+
+        Raises ModelError when the module could do more than compute and isn't allowed to, and when
+        no runtime can read it.
+        """
+        from nasnet_cli.runtime.choose import open_runtime
+
         plan = self._plan(tuple(outputs))
         known = self._runtimes.get(plan)
         if known is None:
-            from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
+            if not self.allow_unsafe_ops:
+                from nasnet_cli.modules.safety import refuse_unsafe
 
-            known = self._runtimes[plan] = OpenVINORuntime(plan)
+                refuse_unsafe(self.module)
+            known = open_runtime(plan, self.runtime_name, self.listener.note)
+            self._runtimes[plan] = known
         return known
 
     @cached_property
@@ -238,8 +279,8 @@ class Model:
         """What identifies the model in a result: its name or folder, digest, classes and format."""
         card = self.module.card
         return {
-            "name": card.name if card else self.module.folder.name,
-            "location": "built-in" if self.is_builtin else str(self.module.folder),
+            "name": card.name if card else _short_name(self.named or ""),
+            "location": "built-in" if self.named is None else self.named,
             "digest": self.module.digest,
             "format": self.module.format,
             "classes": self.module.classes,
@@ -257,6 +298,10 @@ class Model:
                 **self.changes,
             },
         }
+
+
+def _short_name(named: str) -> str:
+    return named if "://" in named else Path(named).resolve().name
 
 
 def _failure(result: Result) -> Failure:

@@ -52,6 +52,7 @@ FORMATS = ("table", "json", "jsonl", "csv")
     help="[default: by FILE's ending; a table on a terminal, else jsonl]",
 )
 @options.output_options
+@options.runtime_options
 @options.run_options
 def command(paths: tuple[str, ...], **given: Any) -> int:
     """Say what pictures show.

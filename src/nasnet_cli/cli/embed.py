@@ -32,6 +32,7 @@ from nasnet_cli.cli.job import Job
     help="Write to FILE.npy, whole or not at all; FILE.jsonl beside it says what each row is.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+@options.runtime_options
 @options.run_options
 def command(paths: tuple[str, ...], **given: Any) -> int:
     """Turn pictures into feature vectors.

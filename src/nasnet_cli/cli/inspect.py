@@ -17,13 +17,16 @@ _MOST_OUTPUTS = 4
 def command(model: str | None, as_json: bool) -> None:
     """Say what a model is: its format, signatures, sizes, labels and preprocessing.
 
-    MODEL is a module's folder (TF1 Hub or TF2 SavedModel); without it, the built-in model. Nothing
-    of the model is run.
+    MODEL is what --model takes elsewhere: a path, a published name, a handle; without it, the
+    built-in model. Nothing of the model is run.
     """
+    from nasnet_cli.cli.console import Console
+    from nasnet_cli.cli.fetching import ConsoleListener
     from nasnet_cli.model import load_model
     from nasnet_cli.results.text import json_text, printable
 
-    found = load_model(model).inspect()
+    with ConsoleListener(Console()) as listener:
+        found = load_model(model, listener=listener).inspect()
     if as_json:
         click.echo(json_text(found, indent=2))
         return

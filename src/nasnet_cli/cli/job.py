@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.fetching import ConsoleListener
 from nasnet_cli.cli.inputs import Inputs
 from nasnet_cli.cli.main import EXIT_SOME_FAILED
 from nasnet_cli.errors import NasnetError
@@ -54,15 +55,21 @@ class Job:
 
         names = ("resize", "crop_fraction", "resample")
         changes = {name: self.given[name] for name in names if self.given[name] is not None}
-        model = load_model(
-            self.given["model"], labels=self.given.get("labels"), preprocessing=changes
-        )
+        with ConsoleListener(self.console) as listener:
+            model = load_model(
+                self.given["model"],
+                labels=self.given.get("labels"),
+                preprocessing=changes,
+                runtime=self.given["runtime"],
+                allow_unsafe_ops=self.given["allow_unsafe_ops"],
+                listener=listener,
+            )
         card = model.module.card
         if model.is_builtin and card is not None and card.accuracy is not None:
             self.console.note(
                 f"Built-in model: {model.module.classes} of ImageNet's classes, "
                 f"{100 * card.accuracy['top1']:.0f} % right on {card.accuracy['dataset']}'s "
-                "validation pictures. For others name a module: --model FOLDER."
+                "validation pictures. For ImageNet's thousand: --model imagenet-mobile."
             )
         return model
 
@@ -127,7 +134,7 @@ class Job:
             runtime={
                 "name": runtime.name,
                 "version": runtime.version,
-                "precision": "f32",
+                "precision": runtime.precision,
                 "instruction_set": runtime.instruction_set,
             },
             model=self.model.describe(),

@@ -17,7 +17,9 @@ from nasnet_cli.errors import NasnetError
 COMMANDS = {
     "classify": "Say what pictures show.",
     "embed": "Turn pictures into feature vectors.",
+    "export": "Write a model in another form, and check it.",
     "inspect": "Say what a model is.",
+    "cache": "List, check and remove what is kept of models.",
 }
 
 EXIT_PROBLEM = 1

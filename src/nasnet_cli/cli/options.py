@@ -23,7 +23,8 @@ model_option = click.option(
     "-m",
     "--model",
     metavar="MODEL",
-    help="A module's folder (TF1 Hub or TF2 SavedModel).  [default: the built-in model]",
+    help="A module's folder or .tar.gz, a TF-Slim checkpoint, a Keras file; imagenet-mobile or "
+    "another published name; an https handle.  [default: the built-in model]",
 )
 
 input_options = _together(
@@ -85,6 +86,19 @@ output_options = _together(
         "[default: standard output]",
     ),
     click.option("--overwrite", is_flag=True, help="Replace FILE if it is there."),
+)
+
+runtime_options = _together(
+    click.option(
+        "--runtime",
+        type=click.Choice(["openvino", "tensorflow"]),
+        help="What runs the model.  [default: openvino, or tensorflow for what that can't read]",
+    ),
+    click.option(
+        "--allow-unsafe-ops",
+        is_flag=True,
+        help="Run a model even if it could touch files, the network or run code.",
+    ),
 )
 
 run_options = _together(

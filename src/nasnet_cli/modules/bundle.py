@@ -8,6 +8,7 @@ anywhere, so each number in it is checked before it is used.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import struct
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 _BLOCK_TRAILER = 5  # one byte for the compression, four for the checksum
+_STRING_CHECKSUM = 4  # between the lengths of a tensor's strings and the strings
 _INDEX_LIMIT = 256 * 2**20
 # Pure Python sums about 10 MB/s; a network's index is some 100 kB.
 _CHECKSUM_LIMIT = 256 * 2**10
@@ -119,6 +121,23 @@ class Bundle:
         if entry.dtype == "bfloat16":  # the upper half of a float32
             return (values.astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
         return values.astype(stored).reshape(entry.shape)
+
+    def read_string(self, name: str) -> bytes:
+        """The value of a tensor that is a single string.
+
+        Raises ModelError when there is none of that name, and when it is anything else.
+        """
+        entry = self.tensors.get(name)
+        if entry is not None and entry.dtype == "string" and entry.shape == ():
+            data = memoryview(self._bytes(entry))
+            with contextlib.suppress(ValueError):
+                length, at = _varint(data, 0)
+                text = data[at + _STRING_CHECKSUM :]
+                if len(text) == length:
+                    return bytes(text)
+        raise ModelError(
+            f"The checkpoint {self.prefix} has no string {name!r}.", "Get the whole module again."
+        )
 
     def _bytes(self, entry: Entry) -> bytes:
         path = self.data_file(entry.shard)

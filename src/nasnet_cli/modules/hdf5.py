@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from nasnet_cli.errors import ModelError
 
@@ -17,7 +17,7 @@ _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 
 
 @contextmanager
-def open_hdf5(file: Path | BinaryIO, source: Path) -> Iterator[Any]:
+def open_hdf5(file: Path | IO[bytes], source: Path) -> Iterator[Any]:
     """An h5py.File to read, all of whose parts lie in the file itself.
 
     source is the name for messages. Raises ModelError when it is no HDF5 file or a broken one, also

@@ -8,6 +8,7 @@ differs from the reference in how strided pools are padded, its weights don't.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -18,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -94,8 +95,7 @@ def _read_archive(
         with archive.open(info) as packed:
             shutil.copyfileobj(packed, unpacked, 2**20)
         unpacked.seek(0)
-        weights: BinaryIO = unpacked  # type: ignore[assignment]
-        with open_hdf5(weights, path) as opened:
+        with open_hdf5(unpacked, path) as opened:
             return _read(opened, config, path)
 
 
@@ -182,7 +182,7 @@ def _variables(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
                     "Use a file of keras.applications' NASNet with at most a new last Dense layer.",
                 )
             found[name] = dataset
-    if "conv0/weights" not in found:
+    if not {"conv0/weights", "l1_stem_3x3/weights"} & found.keys():
         raise ModelError(
             f"{path} doesn't hold the layers of a NASNet.",
             "Use a file that was saved from keras.applications' NASNetMobile or NASNetLarge.",
@@ -196,7 +196,7 @@ def _is_dense(layer: _Layer) -> bool:
 
 def _layers(opened: Any, config: dict[str, Any], path: Path) -> Iterator[_Layer]:
     """The layers with weights, in the file's order, whichever of Keras' layouts it has."""
-    root = opened["model_weights"] if "model_weights" in opened else opened
+    root = opened.get("model_weights", opened)
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         for name in _texts(root.attrs, "layer_names"):
             yield from _older_layers(root[name], name)
@@ -214,10 +214,9 @@ def _layers(opened: Any, config: dict[str, Any], path: Path) -> Iterator[_Layer]
 def _texts(attributes: Any, key: str) -> Iterator[str]:
     """A list of names, which Keras cuts into pieces when it is long."""
     keys = [key] if key in attributes else []
-    while not keys or (keys != [key] and f"{key}{len(keys)}" in attributes):
-        if f"{key}{len(keys)}" not in attributes:
-            return
-        keys.append(f"{key}{len(keys)}")
+    if not keys:
+        pieces = itertools.count()
+        keys = list(itertools.takewhile(attributes.__contains__, (f"{key}{i}" for i in pieces)))
     for part in keys:
         for text in attributes[part]:
             yield text.decode("utf-8") if isinstance(text, bytes) else str(text)
@@ -245,7 +244,7 @@ def _numbered_layers(group: Any, config: dict[str, Any], container: str) -> Iter
             continue
         kept = group[key].get("vars")
         weights = [kept[i] for i in sorted(kept, key=int)] if kept is not None else []
-        if not weights or kind not in _LEAVES and all(not w.shape for w in weights):
+        if not weights or (kind not in _LEAVES and all(not w.shape for w in weights)):
             continue  # a seed, or how far a training has come
         said = kept.attrs.get("name", name)
         leaves = _LEAVES.get(kind, map(str, range(len(weights))))
@@ -286,7 +285,7 @@ def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
     """
     if all(layer.name for layer in layers):
         return layers
-    size = {260: "mobile", 356: "large"}.get(len([x for x in layers if x.kind != "dense"]), "")
+    size = {388: "mobile", 532: "large"}.get(len([x for x in layers if x.kind != "dense"]), "")
     order = _order(size)
     named = []
     for layer in layers:

@@ -151,6 +151,13 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "slices": (7, "*TensorSliceProto"),
     },
     "TensorSliceProto": {},
+    # What a checkpoint of TensorFlow 2 says of its objects.
+    "TrackableObjectGraph": {"nodes": (1, "*TrackableObject")},
+    "TrackableObject": {
+        "children": (1, "*ObjectReference"),
+        "attributes": (2, "*SerializedTensor"),
+    },
+    "SerializedTensor": {"name": (1, "string"), "checkpoint_key": (3, "string")},
     # tensorflow-hub's.
     "ModuleAttachment": {"key": (1, "string"), "value": (2, "bytes")},
     "ImageModuleInfo": {"default_image_size": (1, "ImageSize")},

@@ -12,6 +12,7 @@ import numpy as np
 
 Precision = Literal["f32", "bf16"]
 Output = Literal["logits", "features"]
+RuntimeName = Literal["openvino", "tensorflow"]
 
 # Pictures in one inference request. Small enough that one picture alone wastes little, large
 # enough that the request's own cost doesn't show; fixed, so that results don't depend on it.
@@ -40,6 +41,7 @@ class Runtime(Protocol):
 
     name: str
     version: str
+    precision: Precision
     instruction_set: str
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[dict[Output, np.ndarray]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ import numpy as np
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Plan, available_cores
+from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Plan, Precision, available_cores
 from nasnet_cli.runtime.processor import fingerprint, instruction_set
 from nasnet_cli.runtime.quiet_openvino import openvino
+
+
+class UnreadableError(ModelError):
+    """OpenVINO can't read the module; TensorFlow may."""
 
 
 class OpenVINORuntime:
@@ -30,6 +36,7 @@ class OpenVINORuntime:
 
     def __init__(self, plan: Plan, threads: int | None = None) -> None:
         self.plan = plan
+        self.precision: Precision = plan.precision
         self.version = str(openvino.get_version())
         self.instruction_set = instruction_set()
         self.threads = threads or available_cores()
@@ -101,11 +108,14 @@ class OpenVINORuntime:
 
     def _compile(self, core: Any) -> Any:
         try:
-            model = self._read()
-            compiled = core.compile_model(model, "CPU", self._settings())
+            with _readable(self.plan) as (folder, is_cut):
+                model = self._prepare(_read_cut(folder) if is_cut else _read(folder, self.plan))
+                compiled = core.compile_model(model, "CPU", self._settings())
+        except MemoryError:
+            raise
         except Exception as error:  # whatever stops OpenVINO, it is the module that it can't read
-            raise ModelError(
-                f"OpenVINO can't read the model in {self.plan.folder}: {_first_line(error)}.",
+            raise UnreadableError(
+                f"OpenVINO can't read the model in {self.plan.folder}: {_reason(error)}.",
                 "Try it with --runtime tensorflow.",
             ) from error
         blob = io.BytesIO()
@@ -113,17 +123,10 @@ class OpenVINORuntime:
         cache.store(self._cache_file(), blob.getvalue())
         return compiled
 
-    def _read(self) -> Any:
-        from openvino.frontend import FrontEndManager
+    def _prepare(self, model: Any) -> Any:
+        """The model with pictures as they come, floats out, and requests of one size."""
         from openvino.preprocess import PrePostProcessor
 
-        frontend = FrontEndManager().load_by_framework("tf")
-        loaded = frontend.load(str(self.plan.folder))
-        # By tensor name: signatures share output names, and which output gets a shared name
-        # changes from process to process.
-        places = [loaded.get_place_by_tensor_name(tensor) for _, tensor in self.plan.outputs]
-        loaded.override_all_outputs(places)
-        model = frontend.convert(loaded)
         if len(model.inputs) != 1:
             raise RuntimeError(f"it has {len(model.inputs)} inputs")
         steps = PrePostProcessor(model)
@@ -137,7 +140,54 @@ class OpenVINORuntime:
         return model
 
 
-def _first_line(error: BaseException) -> str:
+@contextmanager
+def _readable(plan: Plan) -> Iterator[tuple[Path, bool]]:
+    """A folder that OpenVINO understands, and whether it is a cut of the module's own."""
+    from nasnet_cli.modules.saved_model import read_saved_model
+    from nasnet_cli.modules.signature_cut import needs_cut, write_cut
+
+    model = read_saved_model(plan.folder)
+    if not needs_cut(model):
+        yield plan.folder, False
+        return
+    with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
+        write_cut(model, [tensor for _, tensor in plan.outputs], Path(folder))
+        yield Path(folder), True
+
+
+def _read(folder: Path, plan: Plan) -> Any:
+    """The network, with the plan's outputs in their order.
+
+    They are taken by tensor name: signatures share output names, and which output gets a shared
+    name changes from process to process.
+    """
+    frontend = _frontend()
+    loaded = frontend.load(str(folder))
+    places = [loaded.get_place_by_tensor_name(tensor) for _, tensor in plan.outputs]
+    loaded.override_all_outputs(places)
+    return frontend.convert(loaded)
+
+
+def _read_cut(folder: Path) -> Any:
+    """The network of a cut module, whose outputs have names of their own, in their order."""
+    from nasnet_cli.modules.signature_cut import output_name
+
+    frontend = _frontend()
+    model = frontend.convert(frontend.load(str(folder)))
+    names = [output_name(i) for i in range(len(model.outputs))]
+    results = [model.output(name).get_node() for name in names]
+    return openvino.Model(results, model.get_parameters())
+
+
+def _frontend() -> Any:
+    from openvino.frontend import FrontEndManager
+
+    return FrontEndManager().load_by_framework("tf")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ModelError):
+        return error.problem.rstrip(".")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # OpenVINO's first lines say where in its source it stood, the last what was wrong.
     return lines[-1].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,103 @@
+"""nasnet export: a model in another form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from nasnet_cli.exporters.formats import FORMATS, Kind, Precision, format_of
+
+
+@click.command()
+@click.argument("out", type=click.Path())
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="A module's folder (TF1 Hub or TF2 SavedModel), a TF-Slim checkpoint, or a Keras file "
+    "with NASNet's weights.  [default: the built-in model]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    help="What to write.  [default: what OUT ends in]",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["classification", "feature-vector"]),
+    default="classification",
+    show_default=True,
+    help="With the classification layer, or without it.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "f16"]),
+    default="f32",
+    show_default=True,
+    help="How weights are kept; f16 for tflite alone.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result of the check as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+def command(
+    out: str,
+    model: str | None,
+    form: str | None,
+    kind: Kind,
+    precision: Precision,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Write a model in another form, and check it against the model.
+
+    OUT is a folder for tf1-hub and saved-model, else a file that ends in .keras, .tflite, .onnx or
+    .xml (openvino, with its .bin beside it). What was written is run by its own runtime on probe
+    pictures; the largest difference from the model's own outputs is printed, and over 1e-4 nothing
+    is kept. With --precision f16 at least 90 % of the pictures must have the same best class.
+    """
+    path = Path(out)
+    if path.name in ("", ".."):
+        raise click.UsageError(f"{out!r} is no name for something new.")
+    chosen = FORMATS.get(form or format_of(path.name) or "")
+    if chosen is None:
+        raise click.UsageError(
+            f"{out!r} doesn't end in what names a form; say which with --format."
+        )
+    if chosen.suffix and not (path.name.endswith(chosen.suffix) and path.stem):
+        raise click.UsageError(f"The name of a {chosen.name} file ends in {chosen.suffix}.")
+    if precision not in chosen.precisions:
+        raise click.UsageError(f"{chosen.name} is written in f32 alone; f16 is for tflite.")
+
+    from nasnet_cli import builtin
+    from nasnet_cli.cli.console import Console
+    from nasnet_cli.exporters.export import export
+    from nasnet_cli.exporters.source import load_network
+    from nasnet_cli.results.text import json_text, printable
+
+    console = Console(quiet=quiet, verbose=verbose)
+    network = load_network(builtin.folder() if model is None else Path(model))
+    check = export(
+        network,
+        path,
+        chosen,
+        kind=kind,
+        precision=precision,
+        overwrite=overwrite,
+        note=console.detail,
+    )
+    if as_json:
+        found = {"path": out, "format": chosen.name, "kind": kind, "precision": precision}
+        click.echo(json_text({**found, **asdict(check)}, indent=2))
+        return
+    line = f"{out}: largest difference {check.largest_difference:.2g} on {check.pictures} pictures"
+    if check.tolerance is None:
+        line += f", the same best class on {100 * check.agreement:.0f} %"
+    else:
+        line += f" (tolerance {check.tolerance:g})"
+    click.echo(printable(line))

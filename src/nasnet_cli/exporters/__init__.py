@@ -1,0 +1,1 @@
+"""A network in, a file of another form out: read from any form, written, run and compared."""

@@ -1,0 +1,47 @@
+"""A model's card and labels as text, for the forms that have no folder to keep them in.
+
+The texts go by the names of the files in a module's folder, so that both are read the same way.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nasnet_cli.labels import Label
+from nasnet_cli.modules.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
+from nasnet_cli.modules.keras_files import read_member
+
+
+def add_to_archive(path: Path, texts: Mapping[str, str]) -> None:
+    """Puts the card and the labels into a .keras archive, where Keras passes over them; texts are as
+    card_texts gives them."""
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text)
+
+
+def read_from_archive(path: Path) -> tuple[Card | None, tuple[Label, ...] | None]:
+    """The card and the labels of a file that add_to_archive wrote; None each for others.
+
+    Raises NasnetError when they can't be read.
+    """
+    if not zipfile.is_zipfile(path):
+        return None, None
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        for name in (CARD.as_posix(), LABELS.as_posix()):
+            if name in archive.namelist():
+                place = Path(folder, name)
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(read_member(archive, name, path))
+        return read_card(Path(folder)), read_module_labels(Path(folder))
+
+
+def card_texts(card: Card, labels: Sequence[Label] | None) -> dict[str, str]:
+    """The card and the labels as text by the names of their files in a module's folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_card(Path(folder), card, labels)
+        places = [place for place in (CARD, LABELS) if Path(folder, place).exists()]
+        return {p.as_posix(): Path(folder, p).read_text(encoding="utf-8") for p in places}

@@ -1,0 +1,182 @@
+"""Finds out what a path holds and reads the network out of it: weights by TF-Slim names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.exporters.extras import read_from_archive
+from nasnet_cli.labels import Label, labels_for
+from nasnet_cli.modules.bundle import Bundle, read_bundle
+from nasnet_cli.modules.card import Card
+from nasnet_cli.modules.keras_files import HDF5_MAGIC, ZIP_MAGIC, read_keras_file
+from nasnet_cli.modules.opened import OpenedModule, open_module
+from nasnet_cli.modules.saved_model import PB
+from nasnet_cli.network.spec import NASNetA
+from nasnet_cli.network.weights import check_weights, weight_shapes
+
+_CHECKPOINT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A NASNet-A that was read: weights (float32) by their TF-Slim names, with the classification
+    layer or without it.
+
+    labels are in the order of the classes, None where neither the source nor ImageNet has any.
+    module is set when the source is one that runs by itself, as it stands.
+    """
+
+    name: str
+    spec: NASNetA
+    weights: dict[str, np.ndarray]
+    classification: bool
+    card: Card | None = None
+    labels: tuple[Label, ...] | None = None
+    module: OpenedModule | None = None
+
+
+def load_network(path: Path) -> Network:
+    """Reads the network that a path holds, told from its content.
+
+    A TF1 Hub module's or TF2 SavedModel's folder, a TF-Slim checkpoint (the part of its files'
+    names before .index, the .index file, or a folder with one), a Keras .h5 or .keras file. Raises
+    ModelError when it is none of these, broken, or not a NASNet-A.
+    """
+    if path.is_dir():
+        if any((path / name).exists() for name in (PB, PB + "txt", "saved_model.cpb")):
+            return _from_module(path)
+        indexes = sorted(path.glob("*.index"))
+        if len(indexes) == 1:
+            return _from_checkpoint(indexes[0].with_suffix(""))
+    elif path.is_file():
+        if path.suffix == ".index":
+            return _from_checkpoint(path.with_suffix(""))
+        if _magic(path).startswith((HDF5_MAGIC, ZIP_MAGIC)):
+            return _from_keras(path)
+    if path.with_name(path.name + ".index").is_file():
+        return _from_checkpoint(path)
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> ModelError:
+    if not path.exists():
+        return ModelError(f"There is no model at {path}.", "Check the path.")
+    return ModelError(
+        f"{path} holds no NASNet that can be read.",
+        f"Looked for: a module's folder ({PB}), a TF-Slim checkpoint (model.ckpt.index), and a "
+        "Keras file (.h5, .keras).",
+    )
+
+
+def _magic(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror}.", "Check the path.") from error
+
+
+def _from_checkpoint(prefix: Path) -> Network:
+    from nasnet_cli.modules.slim import read_slim_checkpoint
+
+    spec, weights = read_slim_checkpoint(prefix)
+    return Network(prefix.name, spec, weights, True, labels=labels_for(spec.classes))
+
+
+def _from_keras(path: Path) -> Network:
+    spec, weights, classification = read_keras_file(path)
+    card, labels = read_from_archive(path)
+    labels = labels or (labels_for(spec.classes) if classification else None)
+    if card is not None and card.network is not None:
+        spec = _with_card(spec, card, path)
+    return Network(path.stem, spec, weights, classification, card, labels)
+
+
+def _from_module(folder: Path) -> Network:
+    from nasnet_cli.modules.slim import network_of
+
+    module = open_module(folder)
+    bundle = read_bundle(folder / "variables" / "variables")
+    keys = _without_prefix(dict(_keys(module, bundle)))
+    shapes = {name: bundle.tensors[key].shape for name, key in keys.items()}
+    classification = "final_layer/FC/weights" in shapes
+    if not classification:
+        # The classes don't matter without their layer, and the network is told with it.
+        shapes["final_layer/FC/biases"] = (1001,)
+    spec = network_of(shapes, str(folder))
+    if module.image_size is not None:
+        height, width = module.image_size
+        if height != width:
+            raise ModelError(
+                f"{folder} takes pictures of {height}x{width} pixels.", "NASNet's are square."
+            )
+        spec = replace(spec, image_size=height)
+    if module.card is not None and module.card.network is not None:
+        spec = _with_card(spec, module.card, folder)
+    wanted = weight_shapes(spec, classification=classification)
+    weights = {name: bundle.read(keys[name]) for name in wanted if name in keys}
+    check_weights(weights, wanted, str(folder))
+    labels = module.labels or (labels_for(spec.classes) if classification else None)
+    return Network(folder.name, spec, weights, classification, module.card, labels, module)
+
+
+def _with_card(spec: NASNetA, card: Card, path: Path) -> NASNetA:
+    """The network as the card has it, which knows what variables can't say: how it is regularised
+    and normalised."""
+    try:
+        said = NASNetA.from_dict(card.network or {})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"The card of {path} doesn't describe a NASNet-A.", "Correct or remove it."
+        ) from error
+    names = ("cells_per_stage", "filters", "stem")
+    for name in names:
+        if getattr(said, name) != getattr(spec, name):
+            raise ModelError(
+                f"The card of {path} says {name} {getattr(said, name)}, its variables "
+                f"{getattr(spec, name)}.",
+                "Correct or remove the card.",
+            )
+    return replace(said, classes=spec.classes, image_size=spec.image_size)
+
+
+def _keys(module: OpenedModule, bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """Variables' names with their keys in the checkpoint, which are the names in TensorFlow 1."""
+    objects = module.model.inference.proto.object_graph_def
+    if not objects.nodes:
+        yield from ((key, key) for key in bundle.tensors)
+        return
+    for index, place in _places(objects).items():
+        if objects.nodes[index].HasField("variable"):
+            key = place + _CHECKPOINT_KEY
+            if key in bundle.tensors:
+                yield objects.nodes[index].variable.name.partition(":")[0], key
+
+
+def _places(objects: Any) -> dict[int, str]:
+    """The shortest path to each object, by which TensorFlow 2 names what it saves."""
+    places = {0: ""}
+    waiting = [0]
+    for index in waiting:
+        for child in objects.nodes[index].children:
+            if child.node_id not in places and 0 <= child.node_id < len(objects.nodes):
+                name = child.local_name.replace(".", "..").replace("/", ".S")
+                places[child.node_id] = f"{places[index]}/{name}" if places[index] else name
+                waiting.append(child.node_id)
+    return places
+
+
+def _without_prefix(keys: Mapping[str, str]) -> dict[str, str]:
+    """Names without the scope in which the network was saved, e.g. "module/"."""
+    for name in keys:
+        if match := re.fullmatch(r"(.+/)(?:conv0|l1_stem_3x3)/weights", name):
+            prefix = match[1]
+            return {n.removeprefix(prefix): k for n, k in keys.items() if n.startswith(prefix)}
+    return dict(keys)

@@ -1,0 +1,33 @@
+"""Which runtime runs a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nasnet_cli.runtime.base import Plan, Runtime, RuntimeName
+
+
+def open_runtime(plan: Plan, named: RuntimeName | None, note: Callable[[str], None]) -> Runtime:
+    """The runtime of that name, ready for the plan.
+
+    Without a name it is OpenVINO, or TensorFlow for a module that OpenVINO can't read; note is
+    then called with a sentence that says so. The module must be safe to run. Raises ModelError
+    when the runtime can't read it.
+    """
+    if named == "tensorflow":
+        return _tensorflow(plan)
+    from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime, UnreadableError
+
+    try:
+        return OpenVINORuntime(plan)
+    except UnreadableError as error:
+        if named is not None:
+            raise
+        note(f"{error.problem} TensorFlow runs it instead, which is slower to start.")
+        return _tensorflow(plan)
+
+
+def _tensorflow(plan: Plan) -> Runtime:
+    from nasnet_cli.runtime.tensorflow_runtime import TensorFlowRuntime
+
+    return TensorFlowRuntime(plan)

@@ -1,0 +1,372 @@
+"""nasnet export: each form is run by its own runtime, and only what is right is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import golden
+from nasnet_cli.cli.main import run
+from nasnet_cli.errors import ModelError, OutputError
+from nasnet_cli.exporters.export import compare, export
+from nasnet_cli.exporters.extras import read_from_archive
+from nasnet_cli.exporters.formats import FORMATS, format_of
+from nasnet_cli.exporters.source import load_network
+from nasnet_cli.labels import Label
+from nasnet_cli.modules.card import Card, read_card, read_module_labels, write_card
+from nasnet_cli.modules.tf1_hub import write_tf1_hub
+from nasnet_cli.network.spec import MOBILE
+from nasnet_cli.network.weights import weight_shapes
+from test_slim import save_checkpoint
+
+NAMES = {
+    "tf1-hub": "module",
+    "saved-model": "module2",
+    "keras": "model.keras",
+    "tflite": "model.tflite",
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+}
+
+# What TensorFlow's own interpreter and Keras say of themselves; all of it goes nowhere in a run.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+def outputs(form, path, pictures):
+    """What a written file gives, by its own runtime."""
+    from nasnet_cli.exporters.export import _RUN
+
+    return _RUN[form](path, pictures, classification=True)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def status(*arguments):
+    """Runs the command line in this process, and gives its exit status."""
+    with pytest.raises(SystemExit) as done:
+        run([str(argument) for argument in arguments])
+    return done.value.code
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, tiny_module):
+    """The tiny module with a card and labels."""
+    folder = shutil.copytree(tiny_module, tmp_path_factory.mktemp("labelled") / "tiny")
+    labels = [Label(f"n{i:08}", f"thing {i}, naïve") for i in range(7)]
+    accuracy = {"dataset": "made up", "pictures": 10, "top1": 0.5, "top5": 0.9}
+    said = {"resize": "crop", "crop_fraction": 0.5, "resample": "bicubic"}
+    write_card(folder, Card("tiny thing", preprocessing=said, accuracy=accuracy), labels)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["keras", "tflite", "onnx"])
+def test_the_forms_that_are_written_from_weights_give_the_golden_outputs(form, tmp_path):
+    """The other three are held to the same data in test_tf1_hub and test_tf2_saved_model."""
+    from nasnet_cli.exporters.export import Network, _write
+
+    path = tmp_path / NAMES[form]
+    network = Network("golden", MOBILE, golden.weights(weight_shapes(MOBILE)), True)
+    _write(FORMATS[form], path, network, {}, "f32")
+    is_golden(outputs(form, path, golden.noise(2, 224)))
+
+
+@pytest.mark.skipif(
+    not os.environ.get("NASNET_SLOW_TESTS"),
+    reason="takes minutes; set NASNET_SLOW_TESTS=1 to run it (the tiny network's chain always runs)",
+)
+def test_golden_outputs_survive_every_form_in_turn(tmp_path):
+    """Checkpoint -> tf1-hub -> saved-model -> keras -> the three that hold no training weights."""
+    source = tmp_path / "model.ckpt"
+    save_checkpoint(source, golden.weights(weight_shapes(MOBILE)))
+    for form, name in NAMES.items():
+        check = export(load_network(source), tmp_path / name, FORMATS[form])
+        assert check.passed and check.largest_difference < 1e-4
+        is_golden(outputs(form, tmp_path / name, golden.noise(2, 224)))
+        if form in ("tf1-hub", "saved-model", "keras"):
+            source = tmp_path / name
+
+
+def is_golden(got):
+    expected = golden.outputs("mobile")
+    np.testing.assert_allclose(got["logits"], expected["logits"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(got["features"], expected["global_pool"], rtol=0, atol=1e-4)
+
+
+def test_a_process_of_its_own_keeps_tensorflow_quiet(labelled, tmp_path):
+    command = [sys.executable, "-m", "nasnet_cli", "export", tmp_path / "m.tflite"]
+    done = subprocess.run(
+        [*command, "--precision", "f16", "--json", "-m", labelled],
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == b""
+    found = json.loads(done.stdout)
+    assert found["agreement"] >= 0.9
+    assert 0 < found["largest_difference"] < 0.1
+    card = json.loads((tmp_path / "m.tflite.nasnet.json").read_text())
+    assert card["export"]["precision"] == "f16"
+    assert card["export"]["agreement"] == found["agreement"]
+    assert (tmp_path / "m.tflite").stat().st_size < 320_000  # half of the weights' 386 kB, and code
+
+
+def test_every_form_is_made_from_the_one_before_with_its_card_and_labels(
+    labelled, tmp_path, capfd, tiny_spec
+):
+    """Each by the command, which prints one line and leaves nothing but what it is for."""
+    source = labelled
+    for form, name in NAMES.items():
+        before = set(names_in(tmp_path))
+        out = tmp_path / name
+        assert status("export", out, "--format", form, "-m", source) == 0
+        printed, chatter = capfd.readouterr()
+        assert chatter == ""
+        assert printed.startswith(f"{out}: largest difference ")
+        assert printed.endswith(" on 16 pictures (tolerance 0.0001)\n")
+        assert set(names_in(tmp_path)) - before == set(FORMATS[form].files(name))
+        if form in ("tf1-hub", "saved-model", "keras"):
+            source = out
+    weights = load_network(source).weights  # after three forms
+    assert all(np.array_equal(weights[n], v) for n, v in load_network(labelled).weights.items())
+    labels = read_module_labels(labelled)
+    cards = [read_card(tmp_path / NAMES[form]) for form in ("tf1-hub", "saved-model")]
+    in_keras, keras_labels = read_from_archive(tmp_path / "model.keras")
+    sidecar = json.loads((tmp_path / "model.tflite.nasnet.json").read_text())
+    for card in (*cards, in_keras):
+        assert card.name == "tiny thing"
+        assert card.preprocessing == {
+            "size": [32, 32],
+            "resize": "crop",
+            "crop_fraction": 0.5,
+            "resample": "bicubic",
+        }
+        assert card.network == tiny_spec.to_dict()
+        assert (card.accuracy["top1"], card.output) == (0.5, "logits")
+    assert sidecar["name"] == "tiny thing"
+    assert keras_labels == read_module_labels(tmp_path / "module") == labels
+    table = (labelled / "assets.extra" / "labels.tsv").read_text()
+    assert (tmp_path / "model.tflite.labels.tsv").read_text() == table
+    assert onnx_metadata(tmp_path / "model.onnx")["nasnet/assets.extra/labels.tsv"] == table
+    assert rt_info(tmp_path / "model.xml", "labels.tsv") == table
+    assert json.loads(rt_info(tmp_path / "model.xml", "nasnet.json"))["name"] == "tiny thing"
+
+
+def onnx_metadata(path):
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def rt_info(path, key):
+    from nasnet_cli.runtime.quiet_openvino import openvino
+
+    return openvino.Core().read_model(path).get_rt_info(["nasnet", key]).astype(str)
+
+
+def test_plain_keras_loads_and_trains_what_is_written(tiny_module, tmp_path):
+    """In a process that has never heard of this package."""
+    export(load_network(tiny_module), tmp_path / "m.keras", FORMATS["keras"])
+    code = (
+        "import keras, numpy as np, sys\n"
+        "model = keras.saving.load_model('m.keras')\n"
+        "model.compile('sgd', keras.losses.SparseCategoricalCrossentropy(from_logits=True))\n"
+        "model.fit(np.random.rand(4, 32, 32, 3), np.arange(4), verbose=0)\n"
+        "assert not [m for m in sys.modules if m.startswith('nasnet')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_a_network_with_path_dropout_keeps_what_it_is(small_cifar, tmp_path):
+    """Its keep probabilities and batch norm's epsilon are known by the card alone."""
+    spec = replace(small_cifar, classes=10, bn_epsilon=0.02)
+    write_tf1_hub(tmp_path / "cifar", spec, golden.weights(weight_shapes(spec)))
+    write_card(tmp_path / "cifar", Card("cifar", network=spec.to_dict()), None)
+    source = tmp_path / "cifar"
+    for form in ("keras", "onnx"):
+        network = load_network(source)
+        assert network.spec == spec
+        export(network, tmp_path / NAMES[form], FORMATS[form])
+        source = tmp_path / NAMES[form]
+
+
+def test_feature_vectors_come_without_the_classification_layer(tiny_module, tmp_path, tiny_spec):
+    source = tiny_module
+    # From the features alone, features can be had again.
+    for form in ("saved-model", "tf1-hub", "keras", "onnx"):
+        out = tmp_path / NAMES[form]
+        export(load_network(source), out, FORMATS[form], kind="feature-vector")
+        if form != "onnx":
+            read = load_network(out)
+            assert (read.classification, read.labels) == (False, None)
+            assert "final_layer/FC/weights" not in read.weights
+            source = out
+    with pytest.raises(ModelError, match="no classification layer"):
+        export(load_network(source), tmp_path / "again", FORMATS["tf1-hub"])
+    layer = 4 * (tiny_spec.feature_depth + 1) * tiny_spec.classes
+    data = "variables/variables.data-00000-of-00001"
+    sizes = [(folder / data).stat().st_size for folder in (tiny_module, tmp_path / "module")]
+    assert sizes[0] - sizes[1] == layer
+
+
+def test_a_module_that_only_classifies_gives_feature_vectors(tiny_module, tmp_path):
+    from nasnet_cli.modules import protos
+
+    folder = shutil.copytree(tiny_module, tmp_path / "classifier")
+    model = protos.parse("SavedModel", (folder / "saved_model.pb").read_bytes())
+    for graph in model.meta_graphs:
+        del graph.signature_def["image_feature_vector"]
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+    network = load_network(folder)
+    check = export(network, tmp_path / "fv.onnx", FORMATS["onnx"], kind="feature-vector")
+    assert check.largest_difference < 1e-4
+
+
+def test_a_module_that_computes_something_else_is_not_exported(tiny_spec, tmp_path, capfd):
+    """The same variables in a graph of another build: told by running both."""
+    other = replace(tiny_spec, bn_epsilon=0.1)
+    write_tf1_hub(tmp_path / "other", other, golden.weights(weight_shapes(other)))
+    before = names_in(tmp_path)
+    assert status("export", tmp_path / "out.onnx", "-m", tmp_path / "other") == 1
+    printed, said = capfd.readouterr()
+    assert printed == ""
+    assert said.count("\n") == 1
+    assert "differs from it by" in said and "not kept" in said
+    assert names_in(tmp_path) == before
+
+
+def test_what_is_there_is_replaced_only_when_asked_and_only_by_its_like(
+    tiny_module, tmp_path, capfd
+):
+    network = load_network(tiny_module)
+    out = tmp_path / "m.onnx"
+    out.write_text("old")
+    with pytest.raises(OutputError, match="already exists"):
+        export(network, out, FORMATS["onnx"])
+    assert out.read_text() == "old"
+    export(network, out, FORMATS["onnx"], overwrite=True)
+    assert out.stat().st_size > 100_000
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("a cat")
+    for form, name in (("tf1-hub", "photos"), ("onnx", "photos.onnx")):
+        if form == "onnx":
+            (tmp_path / "photos").rename(tmp_path / "photos.onnx")
+        with pytest.raises(OutputError, match=r"not replaced|is a folder"):
+            export(network, tmp_path / name, FORMATS[form], overwrite=True)
+        assert (tmp_path / name / "cat.jpg").read_text() == "a cat"
+    copy = shutil.copytree(tiny_module, tmp_path / "copy")
+    (copy / "old file").touch()
+    export(network, copy, FORMATS["tf1-hub"], overwrite=True)
+    assert not (copy / "old file").exists()
+    assert names_in(tmp_path) == ["copy", "m.onnx", "photos.onnx"]
+
+
+def test_a_place_that_is_not_there_is_one_sentence(tiny_module, tmp_path, capfd):
+    assert status("export", tmp_path / "no" / "m.onnx", "-m", tiny_module) == 1
+    said = capfd.readouterr().err
+    assert "m.onnx can't be written: no such file or directory." in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["out"], "say which with --format"),
+        (["out.onnx", "--format", "keras"], "ends in .keras"),
+        (["out.onnx", "--precision", "f16"], "f16 is for tflite"),
+        (["..", "--format", "tf1-hub"], "no name for something new"),
+        ([".onnx"], "ends in .onnx"),
+    ],
+)
+def test_usage_is_explained(arguments, sentence, capfd):
+    assert status("export", *arguments) == 2
+    assert sentence in capfd.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom nasnet_cli.cli.main import run\n"
+        "try: run(['export', '--help'])\nexcept SystemExit: pass\n"
+        "assert not {'numpy', 'tensorflow', 'keras', 'openvino', 'h5py', 'google'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert b"--precision" in done.stdout
+
+
+def test_endings_name_forms():
+    assert [format_of(name) for name in NAMES.values()] == [
+        None,
+        None,
+        "keras",
+        "tflite",
+        "onnx",
+        "openvino",
+    ]
+
+
+def test_sources_are_told_by_their_content(tmp_path, tiny_spec, tiny_module):
+    weights = golden.weights(weight_shapes(tiny_spec))
+    (tmp_path / "slim").mkdir()
+    save_checkpoint(tmp_path / "slim" / "model.ckpt", weights)
+    named = "slim/model.ckpt", "slim/model.ckpt.index", "slim"
+    for path in (*(tmp_path / name for name in named), tiny_module):
+        read = load_network(path)
+        assert read.classification and read.weights.keys() == weights.keys()
+        assert all(np.array_equal(read.weights[name], weights[name]) for name in weights)
+    # Variables don't say the image size; a module does.
+    assert load_network(tmp_path / "slim").spec.image_size == 224
+    assert load_network(tiny_module).spec == tiny_spec
+
+
+def test_what_is_no_network_is_refused_with_what_was_looked_for(tmp_path):
+    (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "empty").mkdir()
+    for name in ("cat.jpg", "empty"):
+        with pytest.raises(ModelError, match=r"Looked for: .*checkpoint.*Keras"):
+            load_network(tmp_path / name)
+    with pytest.raises(ModelError, match="There is no model at"):
+        load_network(tmp_path / "absent")
+
+
+def test_keras_weights_of_1000_classes_have_labels_without_a_background(tiny_spec, tmp_path):
+    from test_keras_files import save, tiny_nasnet
+
+    model = tiny_nasnet("keras", tiny_spec, classes=1000)
+    network = load_network(save(model, tmp_path / "k.keras"))
+    assert network.spec.classes == len(network.labels) == 1000
+    assert network.labels[0].wnid == "n01440764"
+
+
+def test_a_module_whose_variables_have_a_scope_above_is_read(tmp_path, tiny_spec):
+    """As TF2 modules are that were made from a graph which a module was imported into."""
+    from nasnet_cli.modules.tf2_writer import _reusable, _signatures
+    from nasnet_cli.network.function_layers import make_variables
+    from nasnet_cli.quiet_tensorflow import tf
+
+    weights = golden.weights(weight_shapes(tiny_spec))
+    variables = make_variables(weights)
+    scoped = {
+        name: tf.Variable(v, name=f"module/{name}", trainable=v.trainable)
+        for name, v in variables.items()
+    }
+    module = _reusable(tiny_spec, scoped, True)
+    tf.saved_model.save(module, str(tmp_path / "m"), _signatures(module, tiny_spec, True))
+    read = load_network(tmp_path / "m")
+    assert read.weights.keys() == weights.keys()
+    assert all(np.array_equal(read.weights[name], weights[name]) for name in weights)
+
+
+def test_a_comparison_takes_no_nan_and_no_other_shape_for_right():
+    expected = {"logits": np.zeros((2, 3), np.float32)}
+    wrong = np.array([[0, 0, np.nan], [0, 0, 0]], np.float32)
+    assert not compare(expected, {"logits": wrong}, 1e-4).passed
+    assert not compare(expected, {"logits": np.zeros((2, 1))}, 1e-4).passed
+    assert compare(expected, {"logits": np.full((2, 3), 5e-5)}, 1e-4).passed
+    assert not compare(expected, {"logits": np.full((2, 3), 2e-4)}, 1e-4).passed

@@ -1,0 +1,527 @@
+"""What a user calls a model becomes a module's folder: paths, handles, names."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import crafted
+import golden
+from hub_server import Answer, hub_server, tar_of
+from nasnet_cli.errors import ModelError
+from nasnet_cli.modules import store
+from nasnet_cli.modules.card import read_card, read_module_labels
+from nasnet_cli.modules.convert import About, convert_slim
+from nasnet_cli.modules.fetch import ChecksumError
+from nasnet_cli.modules.listener import Listener
+from nasnet_cli.modules.opened import open_module
+from nasnet_cli.modules.published import PUBLISHED, hub_cache_name
+from nasnet_cli.modules.recognise import Found, recognise
+from nasnet_cli.modules.resolve import resolve
+from nasnet_cli.network.weights import weight_shapes
+from test_slim import layouts, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("cache_folder")
+
+SLIM_MOBILE = (
+    "/storage.googleapis.com/download.tensorflow.org/models/nasnet-a_mobile_04_10_2017.tar.gz"
+)
+HUB_MOBILE = "/tfhub.dev/google/imagenet/nasnet_mobile/classification/1"
+KERAS_MOBILE = "/storage.googleapis.com/tensorflow/keras-applications/nasnet/NASNet-mobile.h5"
+
+
+class Ear(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """No cache of tensorflow-hub, no proxy, no mirror from the machine that the tests run on."""
+    monkeypatch.delenv("NASNET_MIRROR", raising=False)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tfhub"))
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def hub():
+    with hub_server() as server:
+        yield server
+
+
+@pytest.fixture
+def module(tmp_path):
+    return crafted_module(tmp_path / "made" / "module")
+
+
+@pytest.fixture
+def packed(module):
+    return tar_of(module)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, tiny_spec):
+    """A folder with a TF-Slim checkpoint, laid out as the published one."""
+    folder = tmp_path_factory.mktemp("slim")
+    weights = golden.weights(weight_shapes(tiny_spec))
+    save_checkpoint(folder / "model.ckpt", layouts(weights)["averages only"])
+    return folder
+
+
+def crafted_module(folder):
+    """A module that can be opened, of a few hundred kilobytes that can't be compressed."""
+    crafted.write(folder, crafted.meta_graph())
+    (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
+    (folder / "assets").mkdir()
+    (folder / "assets" / "noise").write_bytes(os.urandom(600_000))
+    return folder
+
+
+def kept(cache_folder):
+    """The names of what lies in the cache's modules, hidden ones too."""
+    return sorted(path.name for path in (cache_folder / "modules").glob("*"))
+
+
+def same(folder, other):
+    names = [sorted(str(p.relative_to(f)) for p in f.rglob("*")) for f in (folder, other)]
+    return names[0] == names[1] and all(
+        (folder / name).read_bytes() == (other / name).read_bytes()
+        for name in names[0]
+        if (folder / name).is_file()
+    )
+
+
+# Paths
+
+
+def test_the_built_in_model_and_a_folder_need_neither_tensorflow_nor_a_network(module):
+    code = (
+        "import sys\nfrom nasnet_cli.modules.resolve import resolve\n"
+        "try: resolve(None)\nexcept Exception as e: assert 'built-in' in str(e), e\n"
+        "print(resolve(sys.argv[1]))\n"
+        "print([m for m in ('tensorflow', 'numpy', 'requests', 'urllib.request', 'http.client', "
+        "'keras', 'openvino') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(module)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == [str(module), "[]", ""]
+
+
+def test_a_module_is_itself_whatever_its_folder_is_called(module, cache_folder):
+    assert resolve(str(module)) == module
+    assert resolve(module) == module
+    assert resolve(str(module / "saved_model.pb")) == module
+    assert not cache_folder.exists()
+
+
+@pytest.mark.parametrize("top", [".", "nasnet", "a/b"])
+def test_an_archive_is_unpacked_into_the_cache_once(module, tmp_path, top, cache_folder):
+    archive = tmp_path / "any name at all"
+    archive.write_bytes(tar_of(module, top=top))
+    folder = resolve(str(archive))
+    assert same(folder, module)
+    assert folder.parent == cache_folder / "modules"
+    stamp = folder.stat()
+    assert resolve(str(archive)) == folder
+    assert folder.stat() == stamp
+    assert kept(cache_folder) == sorted([folder.name, folder.name + ".json"])
+
+
+def test_an_archive_of_other_content_under_the_same_name_is_another_module(tmp_path, packed):
+    archive = tmp_path / "module.tar.gz"
+    archive.write_bytes(packed)
+    first = resolve(str(archive))
+    archive.write_bytes(tar_of(crafted_module(tmp_path / "other")))
+    assert resolve(str(archive)) != first
+
+
+def test_an_archive_that_holds_no_model_says_what_was_looked_for(tmp_path, cache_folder):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "readme.txt").write_text("hello")
+    (tmp_path / "a.tgz").write_bytes(tar_of(tmp_path / "in"))
+    with pytest.raises(ModelError, match=r"holds no model.*saved_model\.pb.*model\.ckpt\.index"):
+        resolve(str(tmp_path / "a.tgz"))
+    assert kept(cache_folder) == []
+
+
+def test_an_archive_that_holds_two_models_is_refused(tmp_path):
+    crafted_module(tmp_path / "in" / "one")
+    crafted_module(tmp_path / "in" / "two")
+    (tmp_path / "a.tgz").write_bytes(tar_of(tmp_path / "in"))
+    with pytest.raises(ModelError, match="2 models in it: one, two"):
+        resolve(str(tmp_path / "a.tgz"))
+
+
+def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, cache_folder):
+    folder = crafted.write(tmp_path / "in", crafted.meta_graph(tags=["train"]))
+    archive = tmp_path / "train.tgz"
+    archive.write_bytes(tar_of(folder))
+    with pytest.raises(ModelError, match="only a graph for training") as caught:
+        resolve(str(archive))
+    assert str(archive) in str(caught.value)
+    assert "partial" not in str(caught.value)
+    assert kept(cache_folder) == []
+
+
+def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_module, tmp_path):
+    ear = Ear()
+    folder = resolve(str(checkpoint / "model.ckpt"), ear)
+    assert len(ear.notes) == 1 and "turned into a module" in ear.notes[0]
+    for name in ("", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
+        assert resolve(str(checkpoint / name)) == folder
+    opened = open_module(folder)
+    assert (opened.format, opened.classes, opened.image_size) == ("tf1-hub", 7, (224, 224))
+    tiny = tiny_module / "variables" / "variables.data-00000-of-00001"
+    assert (folder / "variables" / tiny.name).read_bytes() == tiny.read_bytes()
+    card = read_card(folder)
+    assert card.preprocessing["crop_fraction"] == 0.875
+    assert "/" not in card.source  # the same weights, the same module, wherever they lay
+
+
+def test_of_several_checkpoints_the_latest_is_taken_or_one_is_to_be_named(checkpoint, tmp_path):
+    for step in (1, 2):
+        for path in checkpoint.glob("model.ckpt.*"):
+            (tmp_path / path.name.replace("ckpt", f"ckpt-{step}")).write_bytes(path.read_bytes())
+    with pytest.raises(ModelError, match=r"2 checkpoints: model\.ckpt-1, model\.ckpt-2"):
+        resolve(str(tmp_path))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/gone/model.ckpt-1"\n')
+    assert recognise(tmp_path) == Found("slim", tmp_path / "model.ckpt-1")
+
+
+def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
+    from test_keras_files import tiny_nasnet
+
+    saved = tmp_path / "tiny.weights.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tiny_nasnet("keras", tiny_spec).save_weights(saved)
+    opened = open_module(resolve(str(saved.rename(tmp_path / "some weights"))))
+    assert (opened.classes, opened.output) == (7, "logits")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 600, b"\x89PNG\r\n\x1a\n", b"PK\x03\x04 no zip", "käse".encode()]
+)
+def test_what_is_not_recognised_lists_what_was_looked_for(tmp_path, content):
+    (tmp_path / "model.h5").write_bytes(content)
+    with pytest.raises(ModelError, match=r"no model that is known\. What was looked for: a mod"):
+        resolve(str(tmp_path / "model.h5"))
+
+
+def test_an_empty_folder_is_not_recognised(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"The folder .*empty is no model that is known"):
+        resolve(str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("typo", ["imagenet-mobil", "ImageNet-Mobile", "imagnet-mobile"])
+def test_a_typo_in_a_name_says_which_names_there_are(typo):
+    with pytest.raises(ModelError, match=r"Did you mean imagenet-mobile\?.*imagenet-large-feat"):
+        resolve(typo)
+
+
+def test_a_path_that_is_not_there_names_the_names_without_a_guess():
+    with pytest.raises(ModelError, match="no such name, file or folder") as caught:
+        resolve("/nowhere/at/all")
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("handle", ["gs://bucket/m", "s3://bucket/m", "ftp://host/m"])
+def test_other_protocols_are_refused(handle):
+    with pytest.raises(ModelError, match="models come over https"):
+        resolve(handle)
+
+
+# Handles
+
+
+def test_a_handle_is_fetched_once_by_the_hubs_protocol(hub, packed, module, cache_folder):
+    handle = hub.put("/m/1", Answer(packed, needs_format=True))
+    folder = resolve(handle)
+    assert same(folder, module)
+    assert hub.requests == [("/m/1?tf-hub-format=compressed", None)]
+    hub.http.shutdown()
+    assert resolve(handle) == folder
+    assert kept(cache_folder) == sorted([folder.name, folder.name + ".json"])
+    assert list((cache_folder / "partial").iterdir()) == []
+
+
+def test_the_first_downloads_checksum_binds_the_later_ones(hub, packed, tmp_path, cache_folder):
+    handle = hub.put("/m/1", Answer(packed))
+    folder = resolve(handle)
+    (folder / "saved_model.pb").unlink()
+    hub.put("/m/1", Answer(tar_of(crafted_module(tmp_path / "changed"))))
+    with pytest.raises(ChecksumError, match=r"gave other bytes.*`nasnet cache rm"):
+        resolve(handle)
+    store.remove(folder.name)
+    assert resolve(handle) == folder
+
+
+@pytest.mark.parametrize("harm", ["emptied", "cut", "gone", "no record", "broken record", "more"])
+def test_a_broken_module_in_the_cache_is_fetched_again(hub, packed, module, harm):
+    handle = hub.put("/m/1", Answer(packed))
+    folder = resolve(handle)
+    record = store.record_file(folder.name)
+    if harm == "emptied":  # as temp cleaners do: the folders stay
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.unlink()
+    elif harm == "cut":
+        (folder / "assets" / "noise").write_bytes(b"")
+    elif harm == "gone":
+        (folder / "tfhub_module.pb").unlink()
+    elif harm == "no record":
+        record.unlink()
+    elif harm == "broken record":
+        record.write_text('{"label": 5}')
+    else:
+        (folder / "saved_model.cpb").write_bytes(b"")
+    ear = Ear()
+    assert resolve(handle, ear) == folder
+    assert same(folder, module)
+    assert "in the cache is broken" in ear.notes[0]
+    assert hub.count("/m/1") == 2
+
+
+def test_tensorflow_hubs_own_cache_is_used(hub, tmp_path, cache_folder):
+    handle = hub.url + "/m/1"
+    theirs = crafted_module(tmp_path / "tfhub" / hub_cache_name(handle))
+    assert resolve(handle) == theirs
+    assert hub.requests == []
+
+
+def test_a_broken_folder_in_tensorflow_hubs_cache_is_passed_over_and_not_touched(
+    hub, packed, tmp_path, cache_folder
+):
+    handle = hub.put("/m/1", Answer(packed))
+    theirs = tmp_path / "tfhub" / hub_cache_name(handle)
+    (theirs / "variables").mkdir(parents=True)
+    ear = Ear()
+    folder = resolve(handle, ear)
+    assert folder.parent == cache_folder / "modules"
+    assert "passed over" in ear.notes[0]
+    assert [p.name for p in theirs.iterdir()] == ["variables"]
+
+
+def test_the_names_in_tensorflow_hubs_cache_are_its_own():
+    found = {hub_cache_name(handle) for m in PUBLISHED.values() for handle in m.handles}
+    assert "54b246e9ba27d2ebb70a5d0b8d9ff99ca6f7baa4" in found
+    assert "21be84cdb4d6e4620027e99a1b136e965903e264" in found
+
+
+def test_a_web_page_in_place_of_a_module_is_told(hub, cache_folder):
+    handle = hub.put("/m/1", Answer(b"<!DOCTYPE html><html>Please sign in</html>"))
+    with pytest.raises(ModelError, match="is a web page, no model"):
+        resolve(handle)
+    assert list((cache_folder / "partial").iterdir()) == []
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_handle_that_is_refused_is_told(hub, status):
+    with pytest.raises(ModelError, match=f"HTTP {status}"):
+        resolve(hub.put("/m/1", Answer(status=status)))
+
+
+def test_without_a_network_there_is_one_error_with_the_ways_out():
+    with pytest.raises(ModelError) as caught:
+        resolve("https://nasnet.invalid/m/1")
+    message = str(caught.value)
+    assert "no connection to nasnet.invalid" in message
+    for way in ("Connect", "path with --model", "TFHUB_CACHE_DIR", "NASNET_CACHE_DIR", "built-in"):
+        assert way in message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("../evil", tarfile.REGTYPE, "leads out of its folder, '../evil'"),
+        ("/tmp/nasnet-evil", tarfile.REGTYPE, "absolute name"),
+        ("variables", tarfile.SYMTYPE, "symbolic link, 'variables'"),
+        ("saved_model.pb", tarfile.LNKTYPE, "hard link, 'saved_model.pb'"),
+    ],
+)
+def test_a_hostile_archive_from_a_server_leaves_nothing(hub, cache_folder, name, kind, words):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "/etc"
+        archive.addfile(info, io.BytesIO())
+    handle = hub.put("/m/1", Answer(stream.getvalue()))
+    with pytest.raises(ModelError, match=words):
+        resolve(handle)
+    assert sorted(p.name for p in cache_folder.iterdir()) == ["locks", "modules", "partial"]
+    assert kept(cache_folder) == []
+    assert list((cache_folder / "partial").iterdir()) == []
+    assert not Path("/tmp/nasnet-evil").exists()
+
+
+RESOLVE = "import sys; from nasnet_cli.modules.resolve import resolve; print(resolve(sys.argv[1]))"
+
+
+def start(handle):
+    command = [sys.executable, "-c", RESOLVE, handle]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_processes_that_start_at_once_download_once(hub, packed, cache_folder):
+    handle = hub.put("/m/1", Answer(packed, pause=0.05))
+    processes = [start(handle) for _ in range(4)]
+    answers = {process.communicate(timeout=60) for process in processes}
+    assert len(answers) == 1
+    assert [process.returncode for process in processes] == [0] * 4
+    assert hub.count("/m/1") == 1
+    assert len(kept(cache_folder)) == 2
+
+
+def test_a_killed_download_leaves_nothing_whole_and_is_gone_on_with(
+    hub, packed, module, cache_folder
+):
+    handle = hub.put("/m/1", Answer(packed, pause=0.3))
+    with start(handle) as process:
+        parts = lambda: cache_folder.glob("partial/*.part")  # noqa: E731
+        wait_until(lambda: any(path.stat().st_size > 2**17 for path in parts()))
+        with start(handle) as waiting:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert store.names() == []
+            hub.answers["/m/1"].pause = 0.0
+            out, err = waiting.communicate(timeout=60)  # the kill has freed the lock
+    assert waiting.returncode == 0, err
+    assert same(Path(out.strip()), module)
+    assert hub.requests[-1][1].startswith("bytes=")
+    assert len(kept(cache_folder)) == 2  # what the killed one left is gone
+
+
+def wait_until(happens):
+    deadline = time.monotonic() + 30
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# Names
+
+
+def test_the_published_checkpoint_becomes_the_published_module_exactly(
+    hub, monkeypatch, tmp_path, golden_module
+):
+    """The whole way of `--model imagenet-mobile`, with golden weights for the published ones."""
+    monkeypatch.setenv("NASNET_MIRROR", hub.url)
+    (tmp_path / "slim").mkdir()
+    for path in (golden_module / "variables").iterdir():
+        name = path.name.replace("variables", "model.ckpt")
+        (tmp_path / "slim" / name).write_bytes(path.read_bytes())
+    hub.put(SLIM_MOBILE, Answer(tar_of(tmp_path / "slim", top="nasnet-a_mobile_04_10_2017")))
+    folder = resolve("imagenet-mobile")
+    card = read_card(folder)
+    assert card.name == "imagenet-mobile"
+    assert (card.accuracy["top1"], card.accuracy["top5"]) == (0.740, 0.916)
+    labels = read_module_labels(folder)
+    assert (len(labels), labels[282].name) == (1001, "tabby")
+    shutil.rmtree(folder / "assets.extra")
+    # Of that module test_tf1_hub.py shows that it computes the golden logits.
+    assert same(folder, golden_module)
+    assert hub.count(SLIM_MOBILE) == 1
+
+
+def test_the_features_of_a_checkpoint_become_a_module_without_its_classes(
+    checkpoint, tmp_path, tiny_spec
+):
+    about = About(name="imagenet-x-features", classification=False)
+    convert_slim(checkpoint / "model.ckpt", tmp_path / "module", about)
+    opened = open_module(tmp_path / "module")
+    assert opened.classification is None
+    assert opened.feature_depth == tiny_spec.feature_depth
+    assert (opened.card.name, opened.labels) == ("imagenet-x-features", None)
+
+
+def test_a_name_comes_from_the_next_place_when_one_has_not_got_it(
+    hub, monkeypatch, packed, module, cache_folder
+):
+    monkeypatch.setenv("NASNET_MIRROR", hub.url)
+    hub.put(HUB_MOBILE, Answer(packed, needs_format=True))
+    ear = Ear()
+    folder = resolve("imagenet-mobile", ear)
+    assert same(folder, module)
+    (note,) = ear.notes
+    assert "comes from the hub's module; not from TF-Slim's checkpoint (https://storage" in note
+    assert "HTTP 404" in note
+    requests = len(hub.requests)
+    assert resolve("imagenet-mobile") == folder
+    assert len(hub.requests) == requests
+
+
+def test_a_name_is_found_in_tensorflow_hubs_cache(hub, monkeypatch, tmp_path):
+    monkeypatch.setenv("NASNET_MIRROR", hub.url)
+    handle = "https://tfhub.dev/google/imagenet/nasnet_mobile/feature_vector/4"
+    theirs = crafted_module(tmp_path / "tfhub" / hub_cache_name(handle))
+    assert resolve("imagenet-mobile-features") == theirs
+    assert hub.requests == []
+
+
+def test_another_network_under_the_published_address_is_not_taken_for_it(
+    hub, monkeypatch, checkpoint
+):
+    monkeypatch.setenv("NASNET_MIRROR", hub.url)
+    hub.put(SLIM_MOBILE, Answer(tar_of(checkpoint)))
+    with pytest.raises(ModelError, match="isn't the published network"):
+        resolve("imagenet-mobile")
+
+
+def test_keras_weights_of_another_checksum_are_refused(hub, monkeypatch, cache_folder):
+    monkeypatch.setenv("NASNET_MIRROR", hub.url)
+    hub.put(KERAS_MOBILE, Answer(b"\x89HDF\r\n\x1a\n" + bytes(100)))
+    with pytest.raises(ChecksumError, match="published one has 020fb642bf7360b370c678b08e0adf61"):
+        resolve("imagenet-mobile")
+    assert list((cache_folder / "partial").iterdir()) == []
+
+
+def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, monkeypatch):
+    monkeypatch.setenv("NASNET_MIRROR", hub.url)
+    hub.put(HUB_MOBILE, Answer(status=403))
+    ear = Ear()
+    with pytest.raises(ModelError) as caught:
+        resolve("imagenet-mobile", ear)
+    assert ear.notes == []
+    message = str(caught.value)
+    for words in (
+        "nasnet-a_mobile_04_10_2017.tar.gz): there is nothing at this address (HTTP 404)",
+        "classification/1): it refuses to give it out (HTTP 403)",
+        "Kaggle",
+        "NASNet-mobile.h5): there is nothing at this address",
+        "Connect to the network",
+        "built-in",
+    ):
+        assert words in message
+
+
+def test_offline_a_name_is_given_up_at_once(monkeypatch):
+    monkeypatch.setenv("NASNET_MIRROR", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(ModelError, match=r"TF-Slim's checkpoint .*: there is no connection"):
+        resolve("imagenet-large")
+    assert time.monotonic() - start < 5
+
+
+def test_the_places_of_each_name_are_in_the_order_of_the_contract():
+    for name, published in PUBLISHED.items():
+        assert published.name == name
+        assert [place.kind for place in published.places] == ["slim", "hub", "kaggle", "keras"]
+        assert published.classification == (not name.endswith("-features"))
+    assert json.loads(json.dumps(PUBLISHED["imagenet-large"].accuracy))["top5"] == 0.962
+    assert replace(PUBLISHED["imagenet-mobile"], places=()).places == ()

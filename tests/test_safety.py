@@ -1,0 +1,236 @@
+"""A module that could touch files, the network or run code is refused before anything runs it.
+
+The modules are really built by TensorFlow and given to the real command; where TensorFlow is
+allowed to run them they do what they say, so nothing here passes for want of an attack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.model import load_model
+
+SECRET = "a line that nobody may read"
+
+
+def write_module(
+    folder: Path, act: Callable[[Any], Any] | None, helper: Any = None, reads: bool = False
+) -> Path:
+    """A classifier of 8x8 pictures that does something else first.
+
+    With reads the logits are more by the length of the text that act gives, as TensorFlow leaves
+    out reading what nobody wants.
+    """
+    from nasnet_cli.quiet_tensorflow import tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)], autograph=False)
+    def classify(images: Any) -> Any:
+        done = [] if act is None else [act(images)]
+        with tf.control_dependencies([each for each in done if each is not None]):
+            logits = tf.reduce_mean(images, [1, 2])
+        if reads:
+            logits += tf.cast(tf.strings.length(done[0]), tf.float32)
+        return {"default": logits}
+
+    if helper is not None:
+        module.helper = tf.function(helper, input_signature=[])
+    tf.saved_model.save(module, str(folder), signatures={"image_classification": classify})
+    return folder
+
+
+def attacks(target: Path) -> dict[str, Callable[[Any], Any]]:
+    """What writes to, or reads, the file target, by the operation that does it."""
+    from nasnet_cli.quiet_tensorflow import tf
+
+    path, url, raw = str(target), f"file://{target}", tf.raw_ops
+
+    def read_by_reader(images: Any) -> Any:
+        files = raw.FIFOQueueV2(component_types=[tf.string])
+        queued = raw.QueueEnqueueV2(handle=files, components=[path])
+        with tf.control_dependencies([queued]):
+            return raw.ReaderReadV2(reader_handle=raw.WholeFileReaderV2(), queue_handle=files).value
+
+    def write_by_python(images: Any) -> Any:
+        target.write_text("written")
+        return images
+
+    return {
+        "PrintV2": lambda images: tf.print("written", output_stream=url),
+        "SaveV2": lambda images: raw.SaveV2(
+            prefix=path, tensor_names=["a"], shape_and_slices=[""], tensors=[images]
+        ),
+        "Save": lambda images: raw.Save(filename=path, tensor_names=["a"], data=[images]),
+        "WriteFile": lambda images: tf.io.write_file(path, "written"),
+        "DebugIdentityV2": lambda images: raw.DebugIdentityV2(
+            input=images, tfdbg_context_id="a", op_name="a", output_slot=0, debug_urls=[url]
+        ),
+        "PyFunc": lambda images: tf.numpy_function(write_by_python, [images], tf.float32),
+        "EagerPyFunc": lambda images: tf.py_function(write_by_python, [images], tf.float32),
+        "WholeFileReaderV2": read_by_reader,
+        "MatchingFiles": lambda images: tf.io.matching_files(path),
+        "ReadFile": lambda images: tf.io.read_file(path),
+    }
+
+
+WRITERS = ["PrintV2", "SaveV2", "Save", "WriteFile"]
+READERS = ["WholeFileReaderV2", "MatchingFiles", "ReadFile"]
+NAMES = [*WRITERS, "DebugIdentityV2", "PyFunc", "EagerPyFunc", *READERS]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def classify(picture: Path, module: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nasnet_cli", "classify", str(picture), "-m", str(module)]
+    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=300)
+
+
+def was_read(path: Path) -> bool:
+    return path.stat().st_atime > 1
+
+
+def forget_reading(path: Path) -> None:
+    """Makes was_read false until somebody reads: a time of reading before that of writing."""
+    os.utime(path, (1, 2))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_could_do_harm_is_refused_by_name(
+    name: str, picture: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    target = tmp_path / "target"
+    module = write_module(tmp_path / "module", attacks(target)[name])
+    assert not target.exists()  # building it has not run it
+    if name in READERS:
+        target.write_text(SECRET)
+        forget_reading(target)
+    for runtime in ("openvino", "tensorflow"):
+        done = classify(picture, module, "--runtime", runtime)
+        assert done.returncode == 1 and done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"Error: The module {module} has operations that could touch files")
+        assert f"{name} in the function __inference" in line
+        assert line.endswith("add --allow-unsafe-ops to run it regardless.")
+    if name in READERS:
+        assert not was_read(target)
+    else:
+        assert not list(tmp_path.glob("target*"))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_allowed_does_its_work(
+    name: str, picture: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    module = write_module(tmp_path / "module", attacks(tmp_path / "target")[name])
+    done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
+    assert done.returncode == 0, done.stderr
+    assert '"status": "ok"' in done.stdout
+    assert list(tmp_path.glob("target*"))
+
+
+def test_what_is_allowed_reads(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text(SECRET)
+    forget_reading(target)
+    target.read_text()
+    if not was_read(target):
+        pytest.skip("this file system doesn't keep the time of reading")
+    forget_reading(target)
+    module = write_module(tmp_path / "module", attacks(target)["ReadFile"], reads=True)
+    done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "--logits")
+    assert done.returncode == 0 and was_read(target)
+    assert json.loads(done.stdout)["predictions"][0]["logit"] > len(SECRET)
+
+
+def test_a_module_in_text_form_is_refused(
+    picture: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    from google.protobuf import text_format
+
+    from nasnet_cli.quiet_tensorflow import tf  # isort: skip
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # isort: skip
+
+    target = tmp_path / "target"
+    module = write_module(tmp_path / "module", attacks(target)["WriteFile"])
+    binary = module / "saved_model.pb"
+    saved = SavedModel.FromString(binary.read_bytes())
+    (module / "saved_model.pbtxt").write_text(text_format.MessageToString(saved))
+    binary.unlink()
+    assert tf.saved_model.contains_saved_model(str(module))  # TensorFlow itself would read it
+    for options in ([], ["--runtime", "tensorflow"], ["--allow-unsafe-ops"]):
+        done = classify(picture, module, *options)
+        assert done.returncode == 1 and "saved_model.pbtxt" in done.stderr
+    assert not target.exists()
+
+
+def test_an_honest_module_runs(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
+    module = write_module(tmp_path / "module", None)
+    outputs = {
+        classify(picture, module, "--runtime", runtime, "-q").stdout
+        for runtime in ("openvino", "tensorflow")
+    }
+    (output,) = outputs
+    assert '"status": "ok"' in output
+
+
+@pytest.fixture
+def helpful(tmp_path: Path) -> Path:
+    """A module that OpenVINO reads and whose attack lies beside what classifies."""
+    from nasnet_cli.quiet_tensorflow import tf
+
+    def helper() -> Any:
+        tf.io.write_file(str(tmp_path / "target"), "written")
+        return tf.constant(1.0)
+
+    return write_module(tmp_path / "helpful", None, helper)
+
+
+def test_what_was_allowed_once_is_refused_the_next_time(helpful: Path, cache_folder: Path) -> None:
+    load_model(helpful, runtime="openvino", allow_unsafe_ops=True).runtime(("logits",))
+    assert list((cache_folder / "compiled").iterdir())
+    with pytest.raises(ModelError, match="WriteFile in the function __inference_helper"):
+        load_model(helpful, runtime="openvino").runtime(("logits",))
+
+
+def test_a_module_is_looked_at_anew_when_it_changes(
+    helpful: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    honest = write_module(tmp_path / "honest", None)
+    load_model(honest).runtime(("logits",))
+    (remembered,) = (cache_folder / "scanned").iterdir()
+    (honest / "saved_model.pb").write_bytes((helpful / "saved_model.pb").read_bytes())
+    with pytest.raises(ModelError, match="WriteFile"):
+        load_model(honest).runtime(("logits",))
+    assert list((cache_folder / "scanned").iterdir()) == [remembered]
+
+
+def test_a_few_operations_are_named_and_the_rest_counted(
+    tmp_path: Path, cache_folder: Path
+) -> None:
+    each = attacks(tmp_path / "target")
+
+    def all_of_them(images: Any) -> None:
+        for name in ("DebugIdentityV2", "PrintV2", *READERS[1:], *WRITERS[1:]):
+            each[name](images)
+
+    module = write_module(tmp_path / "module", all_of_them)
+    with pytest.raises(ModelError) as error:
+        load_model(module).runtime(("logits",))
+    assert error.value.problem.count(" in the function ") == 5
+    assert error.value.problem.endswith(" and 2 more.")
