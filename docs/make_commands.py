@@ -12,7 +12,8 @@ from nasnet_cli.cli.main import COMMANDS, main
 def page() -> str:
     """The text of docs/commands.md."""
     parts = ["# Commands\n\nWhat `--help` says, all in one place. Made by docs/make_commands.py.\n"]
-    top = click.Context(main, info_name="nasnet", terminal_width=88)
+    # With the group's own settings, as when it is called.
+    top = click.Context(main, info_name="nasnet", terminal_width=88, **main.context_settings)
     parts.append(_section("nasnet", main.get_help(top)))
     for name in COMMANDS:
         command = main.get_command(top, name)
