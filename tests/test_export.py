@@ -370,3 +370,26 @@ def test_a_comparison_takes_no_nan_and_no_other_shape_for_right():
     assert not compare(expected, {"logits": np.zeros((2, 1))}, 1e-4).passed
     assert compare(expected, {"logits": np.full((2, 3), 5e-5)}, 1e-4).passed
     assert not compare(expected, {"logits": np.full((2, 3), 2e-4)}, 1e-4).passed
+
+
+def test_a_stem_that_variables_cannot_tell_is_taken_from_the_card(tiny_spec, tmp_path):
+    """As in the built-in model: its first convolution pads, where the published one doesn't."""
+    stem = replace(tiny_spec.stem, padding="same", stride=1, cells=1)
+    spec = replace(tiny_spec, stem=stem, image_size=16)
+    write_tf1_hub(tmp_path / "module", spec, golden.weights(weight_shapes(spec)))
+    write_card(tmp_path / "module", Card("small", network=spec.to_dict()), None)
+    export(load_network(tmp_path / "module"), tmp_path / "m.keras", FORMATS["keras"])
+    again = load_network(tmp_path / "m.keras")
+    assert again.spec == spec
+    assert export(again, tmp_path / "m.onnx", FORMATS["onnx"]).largest_difference < 1e-4
+
+
+def test_a_card_of_another_network_is_refused(tiny_module, tiny_spec, tmp_path):
+    folder = shutil.copytree(tiny_module, tmp_path / "module")
+    other = replace(tiny_spec, filters=16)
+    write_card(folder, Card("wrong", network=other.to_dict()), None)
+    with pytest.raises(ModelError, match="misshapen"):
+        load_network(folder)
+    write_card(folder, Card("wrong", network={"filters": "many"}), None)
+    with pytest.raises(ModelError, match=r"card of .* doesn't describe"):
+        load_network(folder)

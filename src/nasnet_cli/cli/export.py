@@ -69,7 +69,7 @@ def command(
         raise click.UsageError(
             f"{out!r} doesn't end in what names a form; say which with --format."
         )
-    if chosen.suffix and not (path.name.endswith(chosen.suffix) and path.stem):
+    if not path.name.endswith(chosen.suffix) or path.name == chosen.suffix:
         raise click.UsageError(f"The name of a {chosen.name} file ends in {chosen.suffix}.")
     if precision not in chosen.precisions:
         raise click.UsageError(f"{chosen.name} is written in f32 alone; f16 is for tflite.")

@@ -331,10 +331,10 @@ def _image_size(config: dict[str, Any], path: Path) -> int | None:
         height, width = shape[1:3]
         if not isinstance(height, int) or not isinstance(width, int):
             return None
-        if height == width and 32 <= height <= 4096:
+        if height == width and 8 <= height <= 4096:
             return height
         raise ModelError(
             f"{path} is a model for pictures of {height}x{width} pixels.",
-            "A NASNet here takes square ones of 32 pixels or more.",
+            "A NASNet here takes square ones of 8 to 4096 pixels.",
         )
     return None
