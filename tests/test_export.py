@@ -16,11 +16,11 @@ import golden
 from nasnet_cli.cli.main import run
 from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.exporters.export import compare, export
-from nasnet_cli.exporters.extras import read_from_archive
 from nasnet_cli.exporters.formats import FORMATS, format_of
 from nasnet_cli.exporters.source import load_network
 from nasnet_cli.labels import Label
 from nasnet_cli.modules.card import Card, read_card, read_module_labels, write_card
+from nasnet_cli.modules.extras import read_from_archive
 from nasnet_cli.modules.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes

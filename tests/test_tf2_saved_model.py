@@ -164,3 +164,11 @@ def test_weights_of_another_network_are_refused(tiny_spec, tmp_path):
     with pytest.raises(ModelError, match="missing"):
         write_saved_model(tmp_path / "m", MOBILE, golden.weights(weight_shapes(tiny_spec)))
     assert not (tmp_path / "m").exists()
+
+
+def test_a_feature_vector_module_has_no_classes(tiny_spec, tmp_path):
+    shapes = weight_shapes(tiny_spec, classification=False)
+    write_saved_model(tmp_path / "fv", tiny_spec, golden.weights(shapes), classification=False)
+    module = open_module(tmp_path / "fv")
+    assert module.classes is None
+    assert module.feature_depth == tiny_spec.feature_depth

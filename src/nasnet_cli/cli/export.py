@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nasnet_cli.exporters.formats import FORMATS, Kind, Precision, format_of
+
+if TYPE_CHECKING:
+    from nasnet_cli.cli.console import Console
 
 
 @click.command()
@@ -16,8 +20,8 @@ from nasnet_cli.exporters.formats import FORMATS, Kind, Precision, format_of
     "-m",
     "--model",
     metavar="MODEL",
-    help="A module's folder (TF1 Hub or TF2 SavedModel), a TF-Slim checkpoint, or a Keras file "
-    "with NASNet's weights.  [default: the built-in model]",
+    help="A module's folder or .tar.gz, a TF-Slim checkpoint, a Keras file; imagenet-mobile or "
+    "another published name; an https handle.  [default: the built-in model]",
 )
 @click.option(
     "--format",
@@ -74,14 +78,13 @@ def command(
     if precision not in chosen.precisions:
         raise click.UsageError(f"{chosen.name} is written in f32 alone; f16 is for tflite.")
 
-    from nasnet_cli import builtin
     from nasnet_cli.cli.console import Console
     from nasnet_cli.exporters.export import export
     from nasnet_cli.exporters.source import load_network
     from nasnet_cli.results.text import json_text, printable
 
     console = Console(quiet=quiet, verbose=verbose)
-    network = load_network(builtin.folder() if model is None else Path(model))
+    network = load_network(_source(model, console))
     check = export(
         network,
         path,
@@ -101,3 +104,16 @@ def command(
     else:
         line += f" (tolerance {check.tolerance:g})"
     click.echo(printable(line))
+
+
+def _source(model: str | None, console: Console) -> Path:
+    """What to export: a path as it is, and from elsewhere what resolve makes of it."""
+    from nasnet_cli.cli.fetching import ConsoleListener
+    from nasnet_cli.modules.recognise import recognise
+    from nasnet_cli.modules.resolve import resolve
+
+    found = recognise(Path(model)) if model is not None and "://" not in model else None
+    if model is not None and found is not None and found.kind != "archive":
+        return Path(model)
+    with ConsoleListener(console) as listener:
+        return resolve(model, listener)

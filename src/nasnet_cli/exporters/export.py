@@ -17,11 +17,11 @@ import numpy as np
 
 from nasnet_cli.errors import ModelError, NasnetError, OutputError
 from nasnet_cli.exporters import keras_format, onnx_format, openvino_format, tf_formats
-from nasnet_cli.exporters.extras import add_to_archive, card_texts
 from nasnet_cli.exporters.formats import AGREEMENT, TOLERANCE, Format, Kind, Precision
 from nasnet_cli.exporters.probes import probe_pictures
 from nasnet_cli.exporters.source import Network
 from nasnet_cli.modules.card import CARD, LABELS, Card, write_card
+from nasnet_cli.modules.extras import add_to_archive, card_texts
 from nasnet_cli.modules.opened import PUBLISHED_PREPROCESSING
 from nasnet_cli.modules.saved_model import PB
 from nasnet_cli.modules.tf1_hub import write_tf1_hub

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.exporters.extras import read_from_archive
 from nasnet_cli.labels import Label, labels_for
 from nasnet_cli.modules.bundle import Bundle, read_bundle
 from nasnet_cli.modules.card import Card
+from nasnet_cli.modules.extras import network_of_card, read_from_archive
 from nasnet_cli.modules.keras_files import HDF5_MAGIC, ZIP_MAGIC, read_keras_file
 from nasnet_cli.modules.opened import OpenedModule, open_module
 from nasnet_cli.modules.saved_model import PB
@@ -95,7 +95,7 @@ def _from_keras(path: Path) -> Network:
     card, labels = read_from_archive(path)
     labels = labels or (labels_for(spec.classes) if classification else None)
     if card is not None and card.network is not None:
-        spec = _with_card(spec, card, path)
+        spec = network_of_card(card, spec, path)
         check_weights(weights, weight_shapes(spec, classification=classification), str(path))
     return Network(path.stem, spec, weights, classification, card, labels)
 
@@ -120,26 +120,12 @@ def _from_module(folder: Path) -> Network:
             )
         spec = replace(spec, image_size=height)
     if module.card is not None and module.card.network is not None:
-        spec = _with_card(spec, module.card, folder)
+        spec = network_of_card(module.card, spec, folder)
     wanted = weight_shapes(spec, classification=classification)
     weights = {name: bundle.read(keys[name]) for name in wanted if name in keys}
     check_weights(weights, wanted, str(folder))
     labels = module.labels or (labels_for(spec.classes) if classification else None)
     return Network(folder.name, spec, weights, classification, module.card, labels, module)
-
-
-def _with_card(spec: NASNetA, card: Card, path: Path) -> NASNetA:
-    """The network as the card has it, which knows what variables can't say: how the stem pads, how
-    the network is regularised and normalised. Its variables' shapes are for the caller to check."""
-    try:
-        said = NASNetA.from_dict(card.network or {})
-        said = replace(said, classes=spec.classes, image_size=spec.image_size)
-        weight_shapes(said)
-    except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError) as error:
-        raise ModelError(
-            f"The card of {path} doesn't describe a NASNet-A.", "Correct or remove it."
-        ) from error
-    return said
 
 
 def _keys(module: OpenedModule, bundle: Bundle) -> Iterator[tuple[str, str]]:

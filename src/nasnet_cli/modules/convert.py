@@ -18,7 +18,7 @@ from nasnet_cli.network.spec import SIZES, NASNetA
 from nasnet_cli.network.weights import Weights, weight_shapes
 
 _IMAGENET_CLASSES = (1000, 1001)
-VERSION = 1
+VERSION = 2
 """Counts the changes after which a module converted before is to be converted anew."""
 
 
@@ -54,10 +54,19 @@ def convert_keras(path: Path, folder: Path, about: About = About()) -> None:
 
     Raises ModelError when it is no such file.
     """
+    from nasnet_cli.modules.extras import network_of_card, read_from_archive
     from nasnet_cli.modules.keras_files import read_keras_file
+    from nasnet_cli.modules.tf1_hub import write_tf1_hub
 
     spec, weights, classification = read_keras_file(path)
-    _write(folder, spec, weights, classification, about, "a Keras file")
+    card, labels = read_from_archive(path)
+    if card is None or card.network is None or about.name is not None:
+        _write(folder, spec, weights, classification, about, "a Keras file")
+        return
+    # A file that export wrote: its card knows the network and the preprocessing.
+    spec = network_of_card(card, spec, path)
+    write_tf1_hub(folder, spec, weights, classification=classification)
+    write_card(folder, card, labels)
 
 
 def _write(

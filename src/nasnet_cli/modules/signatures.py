@@ -62,8 +62,21 @@ def _classifying(signatures: dict[str, Signature]) -> Signature | None:
         if signature is None or set(signature.outputs) <= set(_NAMED["feature_vector"]):
             continue
         output = _main_output(signature, "classification")
-        # The default of a module for feature vectors is the same tensor again.
-        if output is None or features is None or output.tensor != features.tensor:
+        # The default of a module for feature vectors is the features again: in TensorFlow 1 by the
+        # same tensor, in TensorFlow 2, where each signature wraps it anew, in the same shape.
+        again = (
+            output is not None
+            and features is not None
+            and (
+                output.tensor == features.tensor
+                or (
+                    name != "image_classification"
+                    and "image_classification" not in signatures
+                    and output.shape == features.shape
+                )
+            )
+        )
+        if not again:
             return signature
     return None
 

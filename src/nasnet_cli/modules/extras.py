@@ -8,11 +8,15 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label
 from nasnet_cli.modules.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
 from nasnet_cli.modules.keras_files import read_member
+from nasnet_cli.network.spec import NASNetA
+from nasnet_cli.network.weights import weight_shapes
 
 
 def add_to_archive(path: Path, texts: Mapping[str, str]) -> None:
@@ -45,3 +49,21 @@ def card_texts(card: Card, labels: Sequence[Label] | None) -> dict[str, str]:
         write_card(Path(folder), card, labels)
         places = [place for place in (CARD, LABELS) if Path(folder, place).exists()]
         return {p.as_posix(): Path(folder, p).read_text(encoding="utf-8") for p in places}
+
+
+def network_of_card(card: Card, spec: NASNetA, path: Path) -> NASNetA:
+    """The network that a card describes, for a file whose variables were told to be spec.
+
+    The card knows what variables can't say: how the stem pads, how the network is regularised and
+    normalised. Whether its variables are the file's is for the caller to check. Raises ModelError
+    when the card describes no network.
+    """
+    try:
+        said = NASNetA.from_dict(card.network or {})
+        said = replace(said, classes=spec.classes, image_size=spec.image_size)
+        weight_shapes(said)
+    except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError) as error:
+        raise ModelError(
+            f"The card of {path} doesn't describe a NASNet-A.", "Correct or remove it."
+        ) from error
+    return said
