@@ -19,6 +19,7 @@ from nasnet_cli.exporters.export import compare, export
 from nasnet_cli.exporters.formats import FORMATS, format_of
 from nasnet_cli.exporters.source import load_network
 from nasnet_cli.labels import Label
+from nasnet_cli.model import load_model
 from nasnet_cli.modules.card import Card, read_card, read_module_labels, write_card
 from nasnet_cli.modules.extras import read_from_archive
 from nasnet_cli.modules.tf1_hub import write_tf1_hub
@@ -372,7 +373,9 @@ def test_a_comparison_takes_no_nan_and_no_other_shape_for_right():
     assert not compare(expected, {"logits": np.full((2, 3), 2e-4)}, 1e-4).passed
 
 
-def test_a_stem_that_variables_cannot_tell_is_taken_from_the_card(tiny_spec, tmp_path):
+def test_a_stem_that_variables_cannot_tell_is_taken_from_the_card(
+    tiny_spec, tmp_path, cache_folder
+):
     """As in the built-in model: its first convolution pads, where the published one doesn't."""
     stem = replace(tiny_spec.stem, padding="same", stride=1, cells=1)
     spec = replace(tiny_spec, stem=stem, image_size=16)
@@ -381,6 +384,9 @@ def test_a_stem_that_variables_cannot_tell_is_taken_from_the_card(tiny_spec, tmp
     export(load_network(tmp_path / "module"), tmp_path / "m.keras", FORMATS["keras"])
     again = load_network(tmp_path / "m.keras")
     assert again.spec == spec
+    model = load_model(tmp_path / "m.keras")  # by way of a module in the cache
+    assert model.module.card.name == "small"
+    assert model.module.card.network == spec.to_dict()
     assert export(again, tmp_path / "m.onnx", FORMATS["onnx"]).largest_difference < 1e-4
 
 
