@@ -15,8 +15,9 @@ from nasnet_cli.labels import Label, labels_for
 from nasnet_cli.modules.bundle import Bundle, read_bundle
 from nasnet_cli.modules.card import Card
 from nasnet_cli.modules.extras import network_of_card, read_from_archive
-from nasnet_cli.modules.keras_files import HDF5_MAGIC, ZIP_MAGIC, read_keras_file
+from nasnet_cli.modules.keras_files import read_keras_file
 from nasnet_cli.modules.opened import OpenedModule, open_module
+from nasnet_cli.modules.recognise import recognise
 from nasnet_cli.modules.saved_model import PB
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import check_weights, weight_shapes
@@ -49,19 +50,16 @@ def load_network(path: Path) -> Network:
     names before .index, the .index file, or a folder with one), a Keras .h5 or .keras file. Raises
     ModelError when it is none of these, broken, or not a NASNet-A.
     """
-    if path.is_dir():
-        if any((path / name).exists() for name in (PB, PB + "txt", "saved_model.cpb")):
-            return _from_module(path)
-        indexes = sorted(path.glob("*.index"))
-        if len(indexes) == 1:
-            return _from_checkpoint(indexes[0].with_suffix(""))
-    elif path.is_file():
-        if path.suffix == ".index":
-            return _from_checkpoint(path.with_suffix(""))
-        if _magic(path).startswith((HDF5_MAGIC, ZIP_MAGIC)):
-            return _from_keras(path)
-    if path.with_name(path.name + ".index").is_file():
-        return _from_checkpoint(path)
+    try:
+        found = recognise(path)
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror}.", "Check the path.") from error
+    if found is not None and found.kind == "saved-model":
+        return _from_module(found.path)
+    if found is not None and found.kind == "slim":
+        return _from_checkpoint(found.path)
+    if found is not None and found.kind == "keras":
+        return _from_keras(found.path)
     raise _unknown(path)
 
 
@@ -73,14 +71,6 @@ def _unknown(path: Path) -> ModelError:
         f"Looked for: a module's folder ({PB}), a TF-Slim checkpoint (model.ckpt.index), and a "
         "Keras file (.h5, .keras).",
     )
-
-
-def _magic(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(8)
-    except OSError as error:
-        raise ModelError(f"{path} can't be read: {error.strerror}.", "Check the path.") from error
 
 
 def _from_checkpoint(prefix: Path) -> Network:

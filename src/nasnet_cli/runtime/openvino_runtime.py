@@ -93,7 +93,7 @@ class OpenVINORuntime:
             "processor": fingerprint(),
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return cache.cache_folder() / "compiled" / f"{name}.blob"
+        return cache.compiled_folder() / f"{name}.blob"
 
     def _from_cache(self, core: Any) -> Any:
         blob = cache.load(self._cache_file())
