@@ -14,8 +14,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, labels_for
 from nasnet_cli.modules.bundle import Bundle, read_bundle
 from nasnet_cli.modules.card import Card
-from nasnet_cli.modules.extras import network_of_card, read_from_archive
-from nasnet_cli.modules.keras_files import read_keras_file
+from nasnet_cli.modules.extras import network_of_card, read_keras
 from nasnet_cli.modules.opened import OpenedModule, open_module
 from nasnet_cli.modules.recognise import recognise
 from nasnet_cli.modules.saved_model import PB
@@ -81,12 +80,8 @@ def _from_checkpoint(prefix: Path) -> Network:
 
 
 def _from_keras(path: Path) -> Network:
-    spec, weights, classification = read_keras_file(path)
-    card, labels = read_from_archive(path)
+    spec, weights, classification, card, labels = read_keras(path)
     labels = labels or (labels_for(spec.classes) if classification else None)
-    if card is not None and card.network is not None:
-        spec = network_of_card(card, spec, path)
-        check_weights(weights, weight_shapes(spec, classification=classification), str(path))
     return Network(path.stem, spec, weights, classification, card, labels)
 
 

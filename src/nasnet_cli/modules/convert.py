@@ -54,17 +54,14 @@ def convert_keras(path: Path, folder: Path, about: About = About()) -> None:
 
     Raises ModelError when it is no such file.
     """
-    from nasnet_cli.modules.extras import network_of_card, read_from_archive
-    from nasnet_cli.modules.keras_files import read_keras_file
+    from nasnet_cli.modules.extras import read_keras
     from nasnet_cli.modules.tf1_hub import write_tf1_hub
 
-    spec, weights, classification = read_keras_file(path)
-    card, labels = read_from_archive(path)
+    spec, weights, classification, card, labels = read_keras(path)
     if card is None or card.network is None or about.name is not None:
         _write(folder, spec, weights, classification, about, "a Keras file")
         return
-    # A file that export wrote: its card knows the network and the preprocessing.
-    spec = network_of_card(card, spec, path)
+    # A file that export wrote: its card knows the preprocessing too.
     write_tf1_hub(folder, spec, weights, classification=classification)
     write_card(folder, card, labels)
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label
 from nasnet_cli.modules.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
-from nasnet_cli.modules.keras_files import read_member
+from nasnet_cli.modules.keras_files import read_keras_file, read_member
 from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.network.weights import weight_shapes
+from nasnet_cli.network.weights import check_weights, weight_shapes
 
 
 def add_to_archive(path: Path, texts: Mapping[str, str]) -> None:
@@ -49,6 +51,22 @@ def card_texts(card: Card, labels: Sequence[Label] | None) -> dict[str, str]:
         write_card(Path(folder), card, labels)
         places = [place for place in (CARD, LABELS) if Path(folder, place).exists()]
         return {p.as_posix(): Path(folder, p).read_text(encoding="utf-8") for p in places}
+
+
+def read_keras(
+    path: Path,
+) -> tuple[NASNetA, dict[str, np.ndarray], bool, Card | None, tuple[Label, ...] | None]:
+    """A Keras file's network, its weights by their TF-Slim names, whether it classifies, and the
+    card and the labels where export wrote it; the network is then the card's.
+
+    Raises ModelError when it is no such file, or its card is another network's.
+    """
+    spec, weights, classification = read_keras_file(path)
+    card, labels = read_from_archive(path)
+    if card is not None and card.network is not None:
+        spec = network_of_card(card, spec, path)
+        check_weights(weights, weight_shapes(spec, classification=classification), str(path))
+    return spec, weights, classification, card, labels
 
 
 def network_of_card(card: Card, spec: NASNetA, path: Path) -> NASNetA:
