@@ -2,9 +2,10 @@
 
     python recipes/builtin.py DATA WORK
 
-DATA holds Tiny ImageNet as train-*.zip and val.zip with `<wnid>/<n>.webp`; WORK gets the
-checkpoint, the log (log.jsonl) and at the end the weights by their TF-Slim names (weights.npz)
-with the recipe and the measured accuracy (result.json). Run it again to go on after a stop.
+DATA holds Tiny ImageNet as train-*.zip and val.zip with `<wnid>/<n>.webp`; WORK gets a
+folder for each round of training, with the checkpoint and at the end the weights by their TF-Slim
+names (weights.npz), the log (log.jsonl), and the recipe with the measured accuracy (result.json).
+Run it again to go on after a stop.
 
 What is chosen is chosen by a slice of the training pictures; the validation pictures give the
 figure at the end and nothing else.
@@ -16,7 +17,7 @@ import csv
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from nasnet_cli.network.keras_layers import slim_variables
+from nasnet_cli.network.keras_layers import build_keras_model, slim_variables
 from nasnet_cli.network.spec import NASNetA, Stem
+from nasnet_cli.network.weights import Weights, assign_weights
+from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.loop import Phase, Recipe, train
 from nasnet_cli.training.tiny_imagenet import read_pictures
 
@@ -41,7 +44,20 @@ NETWORK = NASNetA(
     bn_decay=0.98,
     weight_decay=0.0,
 )
-RECIPE = Recipe(NETWORK, phases=(Phase(32, 3), Phase(48, 5), Phase(64, 1.5)), peak_rate=0.2)
+# Trained in rounds: each begins with the weights of the one before and a raised rate. The second
+# sees smaller crops, since people photograph a face more often than Tiny ImageNet does.
+CLOSE = Augmentation(area=(0.2, 1.0), ratio=1.33, light=0.3)
+ROUNDS = (
+    Recipe(NETWORK, phases=(Phase(32, 3), Phase(48, 5), Phase(64, 1.5)), peak_rate=0.2),
+    Recipe(
+        NETWORK,
+        phases=(Phase(48, 5, CLOSE), Phase(64, 2.25, replace(CLOSE, area=(0.3, 1.0)))),
+        peak_rate=0.12,
+        warmup_steps=300,
+        seed=2,
+        checkpoint_steps=100,
+    ),
+)
 LABELS = Path(__file__).parents[1] / "labels" / "tiny_imagenet_200.tsv"
 SLICE = 10  # of each class's 500 training pictures, the last ones: kept out of training
 
@@ -77,12 +93,29 @@ def main(data: Path, work: Path) -> None:
         shown = pictures[held] if size == 64 else shrink(pictures[held], size)
         return {f"slice_{k}": v for k, v in accuracy(model, shown, targets[held]).items()}
 
-    model = train(RECIPE, pictures[~held], targets[~held], work, log=log, evaluate=evaluate)
-    weights = {name: ops.convert_to_numpy(v) for name, v in slim_variables(model).items()}
-    np.savez(work / "weights.npz", **weights)
+    weights: Weights | None = None
+    for number, recipe in enumerate(ROUNDS, 1):
+        folder = work / f"round-{number}"
+        if not (folder / "weights.npz").exists():
+            model = train(
+                recipe,
+                pictures[~held],
+                targets[~held],
+                folder,
+                start=weights,
+                log=log,
+                evaluate=evaluate,
+            )
+            named = {k: ops.convert_to_numpy(v) for k, v in slim_variables(model).items()}
+            np.savez(folder / "weights.npz", **named)
+        with np.load(folder / "weights.npz") as saved:
+            weights = {name: saved[name] for name in saved.files}
+    model = build_keras_model(NETWORK)
+    assign_weights(model, weights or {})
+    np.savez(work / "weights.npz", **(weights or {}))
     shown, answers, _ = read_pictures([data / "val.zip"], wnids)
     result = {
-        "recipe": asdict(RECIPE),
+        "rounds": [asdict(recipe) for recipe in ROUNDS],
         "validation": {"pictures": len(shown), **accuracy(model, shown, answers)},
     }
     (work / "result.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -32,7 +32,7 @@ PREPROCESSING = {"resize": "crop", "crop_fraction": 1.0, "resample": "box"}
 
 def main(work: Path) -> None:
     result = json.loads((work / "result.json").read_text())
-    spec = NASNetA.from_dict(result["recipe"]["network"])
+    spec = NASNetA.from_dict(result["rounds"][-1]["network"])
     # For who fine-tunes it: what the reference uses, and not what suits a short run from scratch.
     spec = replace(spec, weight_decay=4e-5)
     with np.load(work / "weights.npz") as saved:

@@ -20,6 +20,7 @@ from keras import ops
 
 from nasnet_cli.network.keras_layers import KerasLayers, build_keras_model
 from nasnet_cli.network.spec import NASNetA
+from nasnet_cli.network.weights import Weights, assign_weights
 from nasnet_cli.training.augment import Augmentation, augment
 
 
@@ -29,6 +30,7 @@ class Phase:
 
     size: int
     epochs: float
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ class Recipe:
 
     network: NASNetA
     phases: tuple[Phase, ...]
-    augmentation: Augmentation = field(default_factory=Augmentation)
     batch_size: int = 128
     peak_rate: float = 0.2
     warmup_steps: int = 500
@@ -54,13 +55,13 @@ class TrainingBatches(keras.utils.PyDataset):
         recipe: Recipe,
         pictures: np.ndarray,
         targets: np.ndarray,
-        size: int,
+        phase: Phase,
         first: int,
         last: int,
     ) -> None:
         super().__init__(workers=1, max_queue_size=6)
         self.recipe, self.pictures, self.targets = recipe, pictures, targets
-        self.size, self.first, self.last = size, first, last
+        self.phase, self.first, self.last = phase, first, last
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -72,7 +73,7 @@ class TrainingBatches(keras.utils.PyDataset):
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(self.pictures))
         rows = np.sort(order[place * recipe.batch_size :][: recipe.batch_size])
         random = np.random.default_rng([recipe.seed, 1 + epoch, place])
-        images = augment(self.pictures[rows], self.size, recipe.augmentation, random)
+        images = augment(self.pictures[rows], self.phase.size, self.phase.augmentation, random)
         classes = recipe.network.classes
         smooth = np.float32(recipe.label_smoothing)
         labels = np.eye(classes, dtype=np.float32)[self.targets[rows]] * (1 - smooth)
@@ -85,13 +86,14 @@ def train(
     targets: np.ndarray,
     folder: Path,
     *,
+    start: Weights | None = None,
     log: Callable[[dict[str, Any]], None],
     evaluate: Callable[[keras.Model], dict[str, float]] | None = None,
 ) -> keras.Model:
     """Trains on pictures [n, h, w, 3] uint8 with class numbers targets [n].
 
-    Keeps its checkpoint in folder and goes on from the one that is there. log is given a record
-    after each checkpoint, evaluate's figures in it once an epoch and at the end. Returns the
+    Keeps its checkpoint in folder and goes on from the one that is there; where there is none,
+    begins with the weights of start, or else with random ones. log is given a record after each checkpoint, evaluate's figures in it once an epoch and at the end. Returns the
     model of the last phase's size, which has all endpoints as outputs.
     """
     per_epoch = len(pictures) // recipe.batch_size
@@ -111,6 +113,8 @@ def train(
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
     final = models[recipe.phases[-1].size]
     optimizer.build(final.trainable_variables)
+    if start is not None:
+        assign_weights(final, start)
     state = [*final.variables, *optimizer.variables]
     step = _restore(folder / "checkpoint.npz", state)
     ramp(final, step / total)
@@ -122,10 +126,10 @@ def train(
             model = _compiled(models[size], final, optimizer)
         end = int(ends[np.searchsorted(ends, step, side="right")])
         last = min(step + recipe.checkpoint_steps, end)
-        start = time.monotonic()
-        batches = TrainingBatches(recipe, pictures, targets, size, step, last)
+        began = time.monotonic()
+        batches = TrainingBatches(recipe, pictures, targets, phase, step, last)
         history = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - began
         record = {
             "step": last,
             "of": total,
