@@ -167,7 +167,7 @@ def onnx_metadata(path):
 
 
 def rt_info(path, key):
-    from nasnet_cli.runtime.quiet_openvino import openvino
+    from nasnet_cli.quiet_openvino import openvino
 
     return openvino.Core().read_model(path).get_rt_info(["nasnet", key]).astype(str)
 

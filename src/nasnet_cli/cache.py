@@ -5,6 +5,7 @@
     partial/                   downloads that are under way, or that wait to be gone on with
     locks/                     empty files: who holds one fetches the module of that name
     compiled/*.blob            modules that OpenVINO has compiled for this processor
+    scanned/                   an empty file for each module that was found to do nothing but compute
 
 DIGEST stands for where the module is from. Everything here can be removed at any time, but for
 what a running process uses; `nasnet cache` lists, checks and removes it.
@@ -53,6 +54,11 @@ def partial_folder() -> Path:
 def compiled_folder() -> Path:
     """Where compiled modules are kept."""
     return cache_folder() / "compiled"
+
+
+def scanned_folder() -> Path:
+    """Where it is kept which modules were found to be safe."""
+    return cache_folder() / "scanned"
 
 
 @contextlib.contextmanager

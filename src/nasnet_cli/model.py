@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
 from nasnet_cli.modules.listener import SILENT, Listener
-from nasnet_cli.modules.opened import OpenedModule, open_module
+from nasnet_cli.modules.opened import ModelOnDisk, open_module
 from nasnet_cli.modules.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded, Failure
 
@@ -37,8 +37,8 @@ def load_model(
 ) -> Model:
     """Opens a model: the built-in one, or what model names.
 
-    That is a path (a module's folder, its .tar.gz, a TF-Slim checkpoint, a Keras file), the name of
-    a published module, or an https handle of tensorflow-hub's; only for the last two is anything
+    That is a path (a module's folder, its .tar.gz, a TF-Slim checkpoint, a Keras file, an ONNX,
+    TFLite or OpenVINO file), the name of a published module, or an https handle of tensorflow-hub's; only for the last two is anything
     fetched, and kept in the cache.
 
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
@@ -48,14 +48,8 @@ def load_model(
     otherwise: only for those you trust. listener is told what is worth saying to a person.
     Raises NasnetError, in words, for what can't be opened or doesn't fit.
     """
-    found = resolve(model, listener)
-    if found.is_file():
-        raise ModelError(
-            f"{found} is in a runtime's own format, which can't be opened again.",
-            "Name the model that it was made from.",
-        )
     return Model(
-        open_module(found),
+        _open(resolve(model, listener)),
         named=None if model is None else os.fspath(model),
         labels_file=labels,
         changes=preprocessing or {},
@@ -65,11 +59,24 @@ def load_model(
     )
 
 
+def _open(path: Path) -> ModelOnDisk:
+    """A module's folder, or the file of a runtime's own."""
+    if path.is_dir():
+        return open_module(path)
+    from nasnet_cli.modules.recognise import recognise
+    from nasnet_cli.modules.runtime_file import open_file
+
+    found = recognise(path)
+    if found is None:  # it has just been recognised
+        raise ModelError(f"{path} has changed while it was read.", "Run again.")
+    return open_file(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A model with its labels and its preprocessing. load_model makes one."""
 
-    module: OpenedModule
+    module: ModelOnDisk
     named: str | None
     labels_file: StrPath | None
     changes: Mapping[str, Any]

@@ -13,6 +13,7 @@ from nasnet_cli.errors import NasnetError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 COMPILED = "compiled"
+SCANNED = "scanned"
 UNFINISHED = "unfinished"
 EXIT_WRONG = 1
 
@@ -36,8 +37,8 @@ def command() -> None:
     """List, check and remove what is kept in the cache.
 
     The cache holds the modules that were fetched or converted, what the runtime has compiled of
-    models (called "compiled"), and parts of downloads (called "unfinished"). All of it can be
-    made again.
+    models (called "compiled"), which models were found to be safe (called "scanned"), and parts of
+    downloads (called "unfinished"). All of it can be made again.
     """
 
 
@@ -154,6 +155,7 @@ def _items() -> Iterator[Item]:
     remains = store.remains()
     for name, folder, paths in (
         (COMPILED, cache.compiled_folder(), [cache.compiled_folder()]),
+        (SCANNED, cache.scanned_folder(), [cache.scanned_folder()]),
         (UNFINISHED, cache.partial_folder(), remains),
     ):
         count, size = _measure(paths)
@@ -178,14 +180,14 @@ def _measure(paths: list[Path]) -> tuple[int, int]:
 def _fault(item: Item) -> str | None:
     if item.name == UNFINISHED:
         return None
-    if item.name != COMPILED:
+    if item.name not in (COMPILED, SCANNED):
         from nasnet_cli.modules import store
 
         return store.fault(item.name, thorough=True)
     from nasnet_cli import cache
 
-    blobs = sorted(cache.compiled_folder().glob("*.blob"))
-    broken = [path.name for path in blobs if cache.load(path) is None]
+    kept = [path for path in sorted(Path(item.path).iterdir()) if not path.name.startswith(".")]
+    broken = [path.name for path in kept if cache.load(path) is None]
     return f"{len(broken)} broken, made anew when needed: {broken[0]}" if broken else None
 
 
@@ -194,13 +196,11 @@ def _remove(item: Item) -> None:
 
     if item.name == UNFINISHED:
         store.remove_remains()
-    elif item.name != COMPILED:
-        store.remove(item.name)
-    else:
-        from nasnet_cli import cache
-
-        for path in cache.compiled_folder().glob("*"):
+    elif item.name in (COMPILED, SCANNED):
+        for path in Path(item.path).iterdir():
             path.unlink(missing_ok=True)
+    else:
+        store.remove(item.name)
 
 
 def _root() -> str:

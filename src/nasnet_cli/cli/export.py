@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nasnet_cli.cli import options
 from nasnet_cli.exporters.formats import FORMATS, Kind, Precision, format_of
 
 if TYPE_CHECKING:
@@ -16,13 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("out", type=click.Path())
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="A module's folder or .tar.gz, a TF-Slim checkpoint, a Keras file; imagenet-mobile or "
-    "another published name; an https handle.  [default: the built-in model]",
-)
+@options.model_option
 @click.option(
     "--format",
     "form",
@@ -43,6 +38,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How weights are kept; f16 for tflite alone.",
 )
+@options.unsafe_option
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result of the check as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -53,6 +49,7 @@ def command(
     form: str | None,
     kind: Kind,
     precision: Precision,
+    allow_unsafe_ops: bool,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -92,6 +89,7 @@ def command(
         kind=kind,
         precision=precision,
         overwrite=overwrite,
+        allow_unsafe_ops=allow_unsafe_ops,
         note=console.detail,
     )
     if as_json:

@@ -40,7 +40,8 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "from", found["location"]
     yield "format", found["format"]
     yield "digest", f"sha256 {found['digest']}"
-    yield "tag sets", "  ".join("{" + ", ".join(tags) + "}" for tags in found["tag_sets"])
+    if found["tag_sets"]:
+        yield "tag sets", "  ".join("{" + ", ".join(tags) + "}" for tags in found["tag_sets"])
     for name, signature in found["signatures"].items():
         yield from _signature(name, signature)
     size = found["image_size"]

@@ -23,8 +23,15 @@ model_option = click.option(
     "-m",
     "--model",
     metavar="MODEL",
-    help="A module's folder or .tar.gz, a TF-Slim checkpoint, a Keras file; imagenet-mobile or "
-    "another published name; an https handle.  [default: the built-in model]",
+    help="A module's folder or .tar.gz, a TF-Slim checkpoint, a Keras, ONNX, TFLite or OpenVINO "
+    "file; imagenet-mobile or another published name; an https handle.  "
+    "[default: the built-in model]",
+)
+
+unsafe_option = click.option(
+    "--allow-unsafe-ops",
+    is_flag=True,
+    help="Run a model even if it could touch files, the network or run code.",
 )
 
 input_options = _together(
@@ -94,11 +101,7 @@ runtime_options = _together(
         type=click.Choice(["openvino", "tensorflow"]),
         help="What runs the model.  [default: openvino, or tensorflow for what that can't read]",
     ),
-    click.option(
-        "--allow-unsafe-ops",
-        is_flag=True,
-        help="Run a model even if it could touch files, the network or run code.",
-    ),
+    unsafe_option,
 )
 
 run_options = _together(

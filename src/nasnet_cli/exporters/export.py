@@ -23,6 +23,8 @@ from nasnet_cli.exporters.source import Network
 from nasnet_cli.modules.card import CARD, LABELS, Card, write_card
 from nasnet_cli.modules.extras import add_to_archive, card_texts
 from nasnet_cli.modules.opened import PUBLISHED_PREPROCESSING
+from nasnet_cli.modules.runtime_file import CARD_SUFFIX, LABELS_SUFFIX
+from nasnet_cli.modules.safety import refuse_unsafe
 from nasnet_cli.modules.saved_model import PB
 from nasnet_cli.modules.tf1_hub import write_tf1_hub
 from nasnet_cli.modules.tf2_writer import write_saved_model
@@ -59,13 +61,15 @@ def export(
     kind: Kind = "classification",
     precision: Precision = "f32",
     overwrite: bool = False,
+    allow_unsafe_ops: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Check:
     """Writes network to out in a form, checked and whole, or not at all.
 
     The source is run on the probe pictures as it stands where it is a module, else as the network
     that its weights make; so is the written file, by its own runtime. Raises ModelError when the
-    source can't give this kind or differs from what was written, OutputError when out is there
+    source can't give this kind, could do more than compute (unless allow_unsafe_ops) or differs
+    from what was written, OutputError when out is there
     (unless overwrite) or can't be written. note is told what is being done.
     """
     classification = kind == "classification"
@@ -76,6 +80,8 @@ def export(
         )
     if form.name == "onnx":
         onnx_format.require()
+    if network.module is not None and not allow_unsafe_ops:
+        refuse_unsafe(network.module)
     names = form.files(out.name)
     _check_free(out, form, overwrite)
     shaped = _shaped(network, classification)
@@ -184,12 +190,6 @@ def _expected(source: Network, pictures: np.ndarray) -> Outputs:
     module = source.module
     if module is None:
         return _run_weights(source, pictures)
-    if module.unsafe_operations:
-        raise ModelError(
-            f"The module {module.folder} has operations that can do more than compute: "
-            f"{', '.join(module.unsafe_operations)}.",
-            "Use a module from a source that you trust.",
-        )
     return tf_formats.run_module(module, pictures)
 
 
@@ -220,10 +220,10 @@ def _write_sidecars(
 ) -> None:
     card = json.loads(texts[CARD.as_posix()])
     card["export"] = {"precision": precision, **asdict(check)}
-    sidecar = target.with_name(target.name + ".nasnet.json")
+    sidecar = target.with_name(target.name + CARD_SUFFIX)
     sidecar.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if LABELS.as_posix() in texts:
-        labels = target.with_name(target.name + ".labels.tsv")
+        labels = target.with_name(target.name + LABELS_SUFFIX)
         labels.write_text(texts[LABELS.as_posix()], encoding="utf-8")
 
 

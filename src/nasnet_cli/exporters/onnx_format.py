@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.modules.onnx_file import METADATA_PREFIX
 from nasnet_cli.network.builder import build_network
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
@@ -15,9 +16,6 @@ from nasnet_cli.network.weights import Weights
 # Both are old enough for every runtime that is in use, and have all that is needed.
 OPERATIONS_VERSION = 17
 FORMAT_VERSION = 8
-
-METADATA_PREFIX = "nasnet/"
-"""Keys of metadata_props: this and the file's name in a module's folder."""
 
 
 def require() -> None:

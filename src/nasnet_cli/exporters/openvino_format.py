@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_cli.modules.runtime_file import INFO
 from nasnet_cli.modules.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
-from nasnet_cli.runtime.quiet_openvino import openvino
-
-INFO = "nasnet"
-"""The entry of rt_info that holds the card and the labels by the names of their files."""
+from nasnet_cli.quiet_openvino import openvino
 
 _TENSORS = {"logits": "final_layer/FC/BiasAdd:0", "features": "final_layer/global_pool:0"}
 

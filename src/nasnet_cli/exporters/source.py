@@ -12,11 +12,12 @@ import numpy as np
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, labels_for
+from nasnet_cli.modules import onnx_file
 from nasnet_cli.modules.bundle import Bundle, read_bundle
 from nasnet_cli.modules.card import Card
-from nasnet_cli.modules.extras import network_of_card, read_keras
+from nasnet_cli.modules.extras import network_of_card, read_keras, read_texts
 from nasnet_cli.modules.opened import OpenedModule, open_module
-from nasnet_cli.modules.recognise import recognise
+from nasnet_cli.modules.recognise import RUNTIME_FILES, recognise
 from nasnet_cli.modules.saved_model import PB
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import check_weights, weight_shapes
@@ -46,8 +47,8 @@ def load_network(path: Path) -> Network:
     """Reads the network that a path holds, told from its content.
 
     A TF1 Hub module's or TF2 SavedModel's folder, a TF-Slim checkpoint (the part of its files'
-    names before .index, the .index file, or a folder with one), a Keras .h5 or .keras file. Raises
-    ModelError when it is none of these, broken, or not a NASNet-A.
+    names before .index, the .index file, or a folder with one), a Keras .h5 or .keras file, an ONNX
+    file that export wrote. Raises ModelError when it is none of these, broken, or not a NASNet-A.
     """
     try:
         found = recognise(path)
@@ -59,6 +60,13 @@ def load_network(path: Path) -> Network:
         return _from_checkpoint(found.path)
     if found is not None and found.kind == "keras":
         return _from_keras(found.path)
+    if found is not None and found.kind == "onnx":
+        return _from_onnx(found.path)
+    if found is not None and found.kind in RUNTIME_FILES:
+        raise ModelError(
+            f"{path} can't be exported: its weights are merged with its normalisation.",
+            "Name the model that it was made from.",
+        )
     raise _unknown(path)
 
 
@@ -67,8 +75,8 @@ def _unknown(path: Path) -> ModelError:
         return ModelError(f"There is no model at {path}.", "Check the path.")
     return ModelError(
         f"{path} holds no NASNet that can be read.",
-        f"Looked for: a module's folder ({PB}), a TF-Slim checkpoint (model.ckpt.index), and a "
-        "Keras file (.h5, .keras).",
+        f"Looked for: a module's folder ({PB}), a TF-Slim checkpoint (model.ckpt.index), a Keras "
+        "file (.h5, .keras), and an ONNX file that export wrote.",
     )
 
 
@@ -82,6 +90,24 @@ def _from_checkpoint(prefix: Path) -> Network:
 def _from_keras(path: Path) -> Network:
     spec, weights, classification, card, labels = read_keras(path)
     labels = labels or (labels_for(spec.classes) if classification else None)
+    return Network(path.stem, spec, weights, classification, card, labels)
+
+
+def _from_onnx(path: Path) -> Network:
+    model = onnx_file.read_onnx(path)
+    card, labels = read_texts(onnx_file.texts(model))
+    found = onnx_file.weights(model)
+    if card is None or card.network is None:
+        raise ModelError(
+            f"{path} doesn't say what network it is: nasnet export didn't write it.",
+            "Name the model that it was made from.",
+        )
+    spec = network_of_card(card, None, path)
+    classification = "final_layer/FC/weights" in found
+    wanted = weight_shapes(spec, classification=classification)
+    # The graph has numbers of its own beside the weights.
+    weights = {name: found[name] for name in wanted if name in found}
+    check_weights(weights, wanted, str(path))
     return Network(path.stem, spec, weights, classification, card, labels)
 
 

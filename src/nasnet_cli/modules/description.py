@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasnet_cli.modules.opened import INPUT_RANGE, OpenedModule
+from nasnet_cli.modules.opened import INPUT_RANGE, ModelOnDisk
 from nasnet_cli.modules.saved_model import Signature, Tensor
 
 
-def description(module: OpenedModule) -> dict[str, Any]:
+def description(module: ModelOnDisk) -> dict[str, Any]:
     """What `nasnet inspect --json` prints about a module, beside what identifies it.
 
     Shapes are lists with None for an open size. parameters counts numbers, multiply_adds is for

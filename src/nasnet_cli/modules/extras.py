@@ -36,12 +36,22 @@ def read_from_archive(path: Path) -> tuple[Card | None, tuple[Label, ...] | None
     """
     if not zipfile.is_zipfile(path):
         return None, None
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+    with zipfile.ZipFile(path) as archive:
+        names = [n for n in (CARD.as_posix(), LABELS.as_posix()) if n in archive.namelist()]
+        return read_texts({name: read_member(archive, name, path) for name in names})
+
+
+def read_texts(texts: Mapping[str, str | bytes]) -> tuple[Card | None, tuple[Label, ...] | None]:
+    """The inverse of card_texts, None each for what isn't there.
+
+    Raises NasnetError when one can't be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
         for name in (CARD.as_posix(), LABELS.as_posix()):
-            if name in archive.namelist():
+            if (text := texts.get(name)) is not None:
                 place = Path(folder, name)
                 place.parent.mkdir(exist_ok=True)
-                place.write_bytes(read_member(archive, name, path))
+                place.write_bytes(text.encode() if isinstance(text, str) else text)
         return read_card(Path(folder)), read_module_labels(Path(folder))
 
 
@@ -69,8 +79,8 @@ def read_keras(
     return spec, weights, classification, card, labels
 
 
-def network_of_card(card: Card, spec: NASNetA, path: Path) -> NASNetA:
-    """The network that a card describes, for a file whose variables were told to be spec.
+def network_of_card(card: Card, spec: NASNetA | None, path: Path) -> NASNetA:
+    """The network that a card describes, for a file whose variables were told to be spec, if any.
 
     The card knows what variables can't say: how the stem pads, how the network is regularised and
     normalised. Whether its variables are the file's is for the caller to check. Raises ModelError
@@ -78,7 +88,8 @@ def network_of_card(card: Card, spec: NASNetA, path: Path) -> NASNetA:
     """
     try:
         said = NASNetA.from_dict(card.network or {})
-        said = replace(said, classes=spec.classes, image_size=spec.image_size)
+        if spec is not None:
+            said = replace(said, classes=spec.classes, image_size=spec.image_size)
         weight_shapes(said)
     except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError) as error:
         raise ModelError(

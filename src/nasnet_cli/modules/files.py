@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nasnet_cli.errors import ModelError
@@ -32,22 +32,53 @@ def module_files(folder: Path) -> dict[str, int]:
 def digest(folder: Path) -> str:
     """The SHA-256 of a module, in hexadecimal digits: the same for the same files anywhere.
 
-    It goes over each file in the order of module_files: its name, a zero byte, its size in
-    decimal digits, a zero byte, its content. Dates and permissions don't count, and neither do
-    empty folders. Raises ModelError as module_files does.
+    It goes over each file in the order of module_files, as digest_of does. Dates and permissions
+    don't count, and neither do empty folders. Raises ModelError as module_files does.
+    """
+    return digest_of([(name, folder / name, size) for name, size in module_files(folder).items()])
+
+
+def digest_of(parts: Iterable[tuple[str, Path, int]]) -> str:
+    """The SHA-256 over files, each with the name it goes by and its size in bytes.
+
+    Each adds its name, a zero byte, its size in decimal digits, a zero byte, its content. Raises
+    ModelError when one can't be read.
     """
     total = hashlib.sha256()
-    for name, size in module_files(folder).items():
+    for name, path, size in parts:
         total.update(b"%b\0%d\0" % (os.fsencode(name), size))
         try:
-            with (folder / name).open("rb") as file:
+            with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     total.update(chunk)
         except OSError as error:
-            raise ModelError(
-                f"{folder / name} can't be read: {error.strerror}.", "Check the permissions."
-            ) from None
+            raise _unreadable(path, error) from None
     return total.hexdigest()
+
+
+def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Sizes in bytes of the named files in a folder. Raises ModelError when one can't be read."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = (folder / name).stat().st_size
+        except OSError as error:
+            raise _unreadable(folder / name, error) from None
+    return found
+
+
+def read_text(path: Path) -> str:
+    """A file's text. Raises ModelError, which names it, when it can't be read or isn't UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path} is not UTF-8 text.", "Correct or remove the file.") from None
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"{path} can't be read: {error.strerror}.", "Check the permissions.")
 
 
 def _walk(root: Path, folder: Path, above: str) -> Iterator[tuple[str, int]]:

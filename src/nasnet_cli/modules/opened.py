@@ -1,7 +1,8 @@
-"""A module as the rest of the program sees it: one description, whatever its format."""
+"""A model as the rest of the program sees it: one description, whatever its format."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,75 +32,86 @@ INPUT_RANGE = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class OpenedModule:
-    """A module that has been read and checked; what takes time is found out when asked for.
+class ModelOnDisk(ABC):
+    """What every model is that can be run: a module's folder, or a file of a runtime's own.
 
-    image_size is (height, width) in pixels, None when neither the module nor its card says it.
-    labels are in the order of the classes, None when the module has none.
+    folder is where it is; for a file, the file. image_size is (height, width) in pixels, None
+    when neither the model nor its card says it. labels are in the order of the classes, None when
+    the model has none.
     """
 
     folder: Path
-    model: SavedModelFile
     card: Card | None
     labels: tuple[Label, ...] | None
     image_size: tuple[int, int] | None
 
     @property
-    def format(self) -> Format:
-        """tf1-hub or saved-model."""
-        return self.model.format
+    @abstractmethod
+    def format(self) -> str:
+        """The name of its format, as `nasnet export --format` has it."""
 
     @property
+    @abstractmethod
     def tag_sets(self) -> list[list[str]]:
-        """The tag sets of its graphs, in the order of the file."""
-        return [list(graph.tags) for graph in self.model.meta_graphs]
+        """The tag sets of its graphs, in the order of the file; a runtime's own file has none."""
 
     @property
+    @abstractmethod
     def signatures(self) -> dict[str, Signature]:
-        """The signatures of the graph for inference."""
-        return self.model.inference.signatures
+        """The signatures for inference by name."""
 
-    def choose(self, purpose: Purpose) -> Choice:
-        """The signature, input and output to run. Raises ModelError when there is none."""
-        return pick_signature(self.model.inference, purpose)
-
-    @cached_property
+    @property
+    @abstractmethod
     def classification(self) -> Choice | None:
         """What gives the logits, if anything does."""
-        return _if_any(self.model, "classification")
 
-    @cached_property
+    @property
+    @abstractmethod
     def features(self) -> Choice | None:
         """What gives the feature vector, if anything does."""
-        return _if_any(self.model, "feature_vector")
+
+    @property
+    @abstractmethod
+    def output(self) -> Output | None:
+        """What classification gives: logits, or probabilities when it ends in a softmax.
+
+        The card's word counts before the graph's. None without classification.
+        """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """How many numbers its variables hold, or its constants where it has no variables."""
+
+    @property
+    @abstractmethod
+    def multiply_adds(self) -> MultiplyAdds | None:
+        """Multiply-adds for one picture, None when the graph has operations we don't know."""
+
+    @property
+    @abstractmethod
+    def unsafe_operations(self) -> list[str]:
+        """Operations that could touch files, the network or run code, with their places."""
+
+    @property
+    @abstractmethod
+    def file_sizes(self) -> dict[str, int]:
+        """The sizes of its files in bytes, by relative name."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """The SHA-256 over its files (files.digest says how)."""
 
     @property
     def classes(self) -> int | None:
-        """How many classes it has; None for a feature-vector module or when it isn't said."""
+        """How many classes it has; None when it has none or doesn't say."""
         return _length(self.classification)
 
     @property
     def feature_depth(self) -> int | None:
         """The length of its feature vector; None when it has none or doesn't say."""
         return _length(self.features)
-
-    @cached_property
-    def output(self) -> Output | None:
-        """What classification gives: logits, or probabilities when it ends in a softmax.
-
-        The card's word counts before the graph's. None without classification.
-        """
-        if self.classification is None:
-            return None
-        if self.card is not None:
-            return self.card.output
-        last = producer(self.model.inference.proto, self.classification.output.tensor)
-        return "probabilities" if last == "Softmax" else "logits"
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers its variables hold (MetaGraph.parameters says which count)."""
-        return self.model.inference.parameters
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -112,24 +124,73 @@ class OpenedModule:
         chosen = {key: said.get(key, value) for key, value in PUBLISHED_PREPROCESSING.items()}
         return {"size": list(self.image_size), **chosen} if self.image_size else chosen
 
+    def check_labels(self, where: Path) -> None:
+        """Raises ModelError, naming the file of the labels, if they are not as many as classes."""
+        if self.labels is None or self.classes is None or len(self.labels) == self.classes:
+            return
+        raise ModelError(
+            f"{where} has {len(self.labels)} labels for {self.classes} classes.",
+            "Correct or remove the file.",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedModule(ModelOnDisk):
+    """A module that has been read and checked; what takes time is found out when asked for."""
+
+    model: SavedModelFile
+
+    @property
+    def format(self) -> Format:
+        return self.model.format
+
+    @property
+    def tag_sets(self) -> list[list[str]]:
+        return [list(graph.tags) for graph in self.model.meta_graphs]
+
+    @property
+    def signatures(self) -> dict[str, Signature]:
+        return self.model.inference.signatures
+
+    def choose(self, purpose: Purpose) -> Choice:
+        """The signature, input and output to run. Raises ModelError when there is none."""
+        return pick_signature(self.model.inference, purpose)
+
+    @cached_property
+    def classification(self) -> Choice | None:
+        return _if_any(self.model, "classification")
+
+    @cached_property
+    def features(self) -> Choice | None:
+        return _if_any(self.model, "feature_vector")
+
+    @cached_property
+    def output(self) -> Output | None:
+        if self.classification is None:
+            return None
+        if self.card is not None:
+            return self.card.output
+        last = producer(self.model.inference.proto, self.classification.output.tensor)
+        return "probabilities" if last == "Softmax" else "logits"
+
+    @property
+    def parameters(self) -> int:
+        return self.model.inference.parameters
+
     @cached_property
     def file_sizes(self) -> dict[str, int]:
-        """The sizes of its files in bytes, by relative name."""
         return files.module_files(self.folder)
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 over its files (files.digest says how)."""
         return files.digest(self.folder)
 
     @cached_property
     def unsafe_operations(self) -> list[str]:
-        """Operations that could touch files, the network or run code, with their places."""
         return unsafe_operations(self.model)
 
     @cached_property
     def multiply_adds(self) -> MultiplyAdds | None:
-        """Multiply-adds for one picture, None when the graph has operations we don't know."""
         choice = self.classification or self.features
         if choice is None or self.image_size is None:
             return None
@@ -146,15 +207,11 @@ def open_module(folder: Path) -> OpenedModule:
     """
     model = read_saved_model(folder)
     card = read_card(folder)
-    module = OpenedModule(folder, model, card, read_module_labels(folder), _image_size(model, card))
+    size = _image_size(model, card)
+    module = OpenedModule(folder, card, read_module_labels(folder), size, model)
     if module.features is None:
         module.choose("classification")  # so that its error says what is missing
-    labels, classes = module.labels, module.classes
-    if labels is not None and classes is not None and len(labels) != classes:
-        raise ModelError(
-            f"{folder / LABELS} has {len(labels)} labels for {classes} classes.",
-            "Correct or remove the file.",
-        )
+    module.check_labels(folder / LABELS)
     return module
 
 

@@ -1,7 +1,7 @@
-"""The protobuf messages of a SavedModel that we read, without TensorFlow.
+"""The protobuf messages of SavedModels and ONNX files that we read, without their libraries.
 
 The table below is TensorFlow's own numbering (saved_model.proto and what it includes, and
-tensorflow-hub's image_module_info.proto) cut down to the fields we use. The classes are made from
+tensorflow-hub's image_module_info.proto) and ONNX's, cut down to the fields we use. The classes are made from
 it at run time in a pool of their own, so they never meet those that TensorFlow registers in the
 same process. Fields that aren't in the table survive parsing and writing unread.
 """
@@ -162,6 +162,30 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "ModuleAttachment": {"key": (1, "string"), "value": (2, "bytes")},
     "ImageModuleInfo": {"default_image_size": (1, "ImageSize")},
     "ImageSize": {"height": (1, "int32"), "width": (2, "int32")},
+    # ONNX (onnx.proto).
+    "OnnxModel": {
+        "ir_version": (1, "int64"),
+        "graph": (7, "OnnxGraph"),
+        "metadata_props": (14, "*OnnxEntry"),
+    },
+    "OnnxEntry": {"key": (1, "string"), "value": (2, "string")},
+    "OnnxGraph": {"node": (1, "*OnnxNode"), "initializer": (5, "*OnnxTensor")},
+    "OnnxNode": {"op_type": (4, "string"), "attribute": (5, "*OnnxAttribute")},
+    "OnnxAttribute": {
+        "t": (5, "OnnxTensor"),
+        "g": (6, "OnnxGraph"),
+        "tensors": (10, "*OnnxTensor"),
+        "graphs": (11, "*OnnxGraph"),
+    },
+    "OnnxTensor": {
+        "dims": (1, "*int64"),
+        "data_type": (2, "int32"),
+        "float_data": (4, "*float"),
+        "name": (8, "string"),
+        "raw_data": (9, "bytes"),
+        "external_data": (13, "*OnnxEntry"),
+        "data_location": (14, "int32"),
+    },
 }
 
 DTYPES: dict[int, str] = {

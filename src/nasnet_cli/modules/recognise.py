@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.modules.onnx_file import is_onnx
 
-Kind = Literal["saved-model", "slim", "archive", "keras", "tflite", "openvino"]
+Kind = Literal["saved-model", "slim", "archive", "keras", "onnx", "tflite", "openvino"]
 
 LOOKED_FOR = (
     "a module's folder (saved_model.pb), a .tar.gz of one, a TF-Slim checkpoint (model.ckpt.index "
-    "beside its data), a Keras .h5 or .keras, a .tflite, an OpenVINO .xml"
+    "beside its data), a Keras .h5 or .keras, an .onnx, a .tflite, an OpenVINO .xml"
 )
+RUNTIME_FILES: tuple[Kind, ...] = ("onnx", "tflite", "openvino")
+"""Files that a runtime reads as they are."""
 
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _TABLE_END = bytes.fromhex("57fb808b247547db")
@@ -106,7 +109,7 @@ def _file(path: Path) -> Found | None:
     data = _DATA.fullmatch(path.name)
     if data and _is_index(path.with_name(data[1] + ".index")):
         return Found("slim", path.with_name(data[1]))
-    return None
+    return Found("onnx", path) if is_onnx(path) else None
 
 
 def _is_index(path: Path) -> bool:

@@ -15,7 +15,7 @@ from nasnet_cli import builtin
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.listener import SILENT, Listener
 from nasnet_cli.modules.published import PUBLISHED
-from nasnet_cli.modules.recognise import LOOKED_FOR, Found, recognise
+from nasnet_cli.modules.recognise import LOOKED_FOR, RUNTIME_FILES, Found, recognise
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -26,8 +26,8 @@ def resolve(model: str | os.PathLike[str] | None, listener: Listener = SILENT) -
     model is None for the built-in one; a published module's name (published.PUBLISHED); an https
     handle of tensorflow-hub's protocol; or a path: a module's folder, its .tar.gz, a TF-Slim
     checkpoint (its prefix, one of its files, its folder or archive), a Keras file. What has to be
-    unpacked or converted is kept in the cache by its content. A .tflite and an OpenVINO .xml come
-    back as they are. A name goes before a path: ./imagenet-mobile is the path.
+    unpacked or converted is kept in the cache by its content. An .onnx, a .tflite and an OpenVINO .xml
+    come back as they are. A name goes before a path: ./imagenet-mobile is the path.
 
     Raises ModelError when there is no such thing or it isn't recognised; download.DownloadError
     and CacheError when it can't be fetched or kept.
@@ -64,7 +64,7 @@ def _address(given: str, scheme: str, listener: Listener) -> Path:
 
 
 def _local(found: Found, given: str, listener: Listener) -> Path:
-    if found.kind in ("saved-model", "tflite", "openvino"):
+    if found.kind == "saved-model" or found.kind in RUNTIME_FILES:
         return found.path
     from nasnet_cli.modules.build import module_of
 

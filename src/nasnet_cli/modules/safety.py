@@ -8,13 +8,13 @@ from pathlib import Path
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules import allowed_operations, operations
-from nasnet_cli.modules.opened import OpenedModule
+from nasnet_cli.modules.opened import ModelOnDisk
 
 # A hostile module may have thousands of them; a few say what it is.
 _NAMED = 5
 
 
-def refuse_unsafe(module: OpenedModule) -> None:
+def refuse_unsafe(module: ModelOnDisk) -> None:
     """Raises ModelError, with their names, when a module has unsafe operations.
 
     That it has none is remembered in the cache under its digest and this scanner, since looking
@@ -34,8 +34,8 @@ def refuse_unsafe(module: OpenedModule) -> None:
     cache.store(remembered, b"")
 
 
-def _remembered(module: OpenedModule) -> Path:
+def _remembered(module: ModelOnDisk) -> Path:
     key = hashlib.sha256(module.digest.encode())
     for scanner in (operations, allowed_operations):
         key.update(Path(scanner.__file__ or "").read_bytes())
-    return cache.cache_folder() / "scanned" / key.hexdigest()
+    return cache.scanned_folder() / key.hexdigest()

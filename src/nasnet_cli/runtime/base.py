@@ -21,10 +21,10 @@ REQUEST_SIZE = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run: a module's folder and the tensors that go in and come out.
+    """What is to be run: a module's folder, or a runtime's own file, and its inputs and outputs.
 
-    digest identifies the module's content. outputs maps what is wanted to tensor names, and pixels
-    is the type of the arrays: uint8 in 0..255 or float32 in [0, 1].
+    digest identifies the module's content. outputs maps what is wanted to tensor names (to
+    places, for a file: runtime_file.output_index), and pixels is the type of the arrays: uint8 in 0..255 or float32 in [0, 1].
     """
 
     folder: Path

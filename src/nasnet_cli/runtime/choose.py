@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nasnet_cli.errors import ModelError
 from nasnet_cli.runtime.base import Plan, Runtime, RuntimeName
 
 
@@ -15,13 +16,18 @@ def open_runtime(plan: Plan, named: RuntimeName | None, note: Callable[[str], No
     when the runtime can't read it.
     """
     if named == "tensorflow":
+        if plan.folder.is_file():
+            raise ModelError(
+                f"TensorFlow doesn't run {plan.folder}, which is another runtime's file.",
+                "Leave out --runtime, or name the model that it was made from.",
+            )
         return _tensorflow(plan)
     from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime, UnreadableError
 
     try:
         return OpenVINORuntime(plan)
     except UnreadableError as error:
-        if named is not None:
+        if named is not None or plan.folder.is_file():
             raise
         note(f"{error.problem} TensorFlow runs it instead, which is slower to start.")
         return _tensorflow(plan)

@@ -16,9 +16,10 @@ import numpy as np
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
+from nasnet_cli.modules.runtime_file import channels_first, output_index
+from nasnet_cli.quiet_openvino import openvino
 from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Plan, Precision, available_cores
 from nasnet_cli.runtime.processor import fingerprint, instruction_set
-from nasnet_cli.runtime.quiet_openvino import openvino
 
 
 class UnreadableError(ModelError):
@@ -108,15 +109,17 @@ class OpenVINORuntime:
 
     def _compile(self, core: Any) -> Any:
         try:
-            with _readable(self.plan) as (folder, is_cut):
-                model = self._prepare(_read_cut(folder) if is_cut else _read(folder, self.plan))
+            with _network(self.plan) as network:
+                model = self._prepare(network)
                 compiled = core.compile_model(model, "CPU", self._settings())
         except MemoryError:
             raise
         except Exception as error:  # whatever stops OpenVINO, it is the module that it can't read
+            remedy = "Try it with --runtime tensorflow."
+            if self.plan.folder.is_file():
+                remedy = "Name the model that it was made from."
             raise UnreadableError(
-                f"OpenVINO can't read the model in {self.plan.folder}: {_reason(error)}.",
-                "Try it with --runtime tensorflow.",
+                f"OpenVINO can't read the model in {self.plan.folder}: {_reason(error)}.", remedy
             ) from error
         blob = io.BytesIO()
         compiled.export_model(blob)
@@ -130,6 +133,9 @@ class OpenVINORuntime:
         if len(model.inputs) != 1:
             raise RuntimeError(f"it has {len(model.inputs)} inputs")
         steps = PrePostProcessor(model)
+        if channels_first(model.inputs[0].get_partial_shape()):
+            steps.input(0).tensor().set_layout(openvino.Layout("NHWC"))
+            steps.input(0).model().set_layout(openvino.Layout("NCHW"))
         if self.plan.pixels == "uint8":
             steps.input(0).tensor().set_element_type(openvino.Type.u8)
             steps.input(0).preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
@@ -141,18 +147,25 @@ class OpenVINORuntime:
 
 
 @contextmanager
-def _readable(plan: Plan) -> Iterator[tuple[Path, bool]]:
-    """A folder that OpenVINO understands, and whether it is a cut of the module's own."""
+def _network(plan: Plan) -> Iterator[Any]:
+    """The network, with the plan's outputs in their order. Its weights may lie in a file that is
+    gone after the block."""
+    if plan.folder.is_file():
+        network = openvino.Core().read_model(plan.folder)
+        places = [output_index(tensor) for _, tensor in plan.outputs]
+        results = [network.outputs[place].get_node() for place in places]
+        yield openvino.Model(results, network.get_parameters())
+        return
     from nasnet_cli.modules.saved_model import read_saved_model
     from nasnet_cli.modules.signature_cut import needs_cut, write_cut
 
-    model = read_saved_model(plan.folder)
-    if not needs_cut(model):
-        yield plan.folder, False
+    module = read_saved_model(plan.folder)
+    if not needs_cut(module):
+        yield _read(plan.folder, plan)
         return
     with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
-        write_cut(model, [tensor for _, tensor in plan.outputs], Path(folder))
-        yield Path(folder), True
+        write_cut(module, [tensor for _, tensor in plan.outputs], Path(folder))
+        yield _read_cut(Path(folder))
 
 
 def _read(folder: Path, plan: Plan) -> Any:

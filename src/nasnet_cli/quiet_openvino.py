@@ -1,4 +1,4 @@
-"""OpenVINO without its usage events: `from nasnet_cli.runtime.quiet_openvino import openvino`.
+"""OpenVINO without its usage events: `from nasnet_cli.quiet_openvino import openvino`.
 
 Importing OpenVINO sends an event over the network and writes a file into the home folder, unless
 its telemetry package can't be imported. Its converter, which we don't use, takes as long to import

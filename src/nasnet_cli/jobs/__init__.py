@@ -1,0 +1,1 @@
+"""Jobs over many pictures: what is to be done, resuming it, cutting it into shards."""

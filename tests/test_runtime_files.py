@@ -1,0 +1,209 @@
+"""ONNX, OpenVINO and TFLite files as models: what export wrote, and what others did."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.exporters.export import export
+from nasnet_cli.exporters.formats import FORMATS
+from nasnet_cli.exporters.source import load_network
+from nasnet_cli.labels import Label
+from nasnet_cli.model import load_model
+from nasnet_cli.modules.card import Card, write_card
+from nasnet_cli.modules.recognise import recognise
+from test_export import status
+
+PHOTOS = "examples/photos"
+FILES = {"onnx": "m.onnx", "openvino": "m.xml", "tflite": "m.tflite"}
+COMPANIONS = {
+    "onnx": [],
+    "openvino": ["m.bin"],
+    "tflite": ["m.tflite.labels.tsv", "m.tflite.nasnet.json"],
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, tiny_module):
+    folder = shutil.copytree(tiny_module, tmp_path_factory.mktemp("source") / "tiny")
+    said = {"resize": "crop", "crop_fraction": 0.5, "resample": "bicubic"}
+    labels = [Label(f"n{i:08}", f"thing {i}, naïve") for i in range(7)]
+    write_card(folder, Card("tiny thing", preprocessing=said), labels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, source):
+    """A folder with the tiny module in each runtime's own form, with and without classes."""
+    folder = tmp_path_factory.mktemp("files")
+    network = load_network(source)
+    for form, name in FILES.items():
+        export(network, folder / name, FORMATS[form])
+        export(network, folder / f"features-{name}", FORMATS[form], kind="feature-vector")
+    return folder
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_a_file_gives_what_its_source_gives(form, files, source, cache_folder):
+    for model in (load_model(files / FILES[form]), load_model(files / f"features-{FILES[form]}")):
+        expected = [row.vector for row in load_model(source).embed([PHOTOS])]
+        got = [row.vector for row in model.embed([PHOTOS])]
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
+    first, again = load_model(source), load_model(files / FILES[form])
+    for one, two in zip(first.classify([PHOTOS]), again.classify([PHOTOS]), strict=True):
+        assert [p.label for p in one.predictions] == [p.label for p in two.predictions]
+        for a, b in zip(one.predictions, two.predictions, strict=True):
+            assert a.probability == pytest.approx(b.probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_inspect_says_of_a_file_what_it_says_of_a_module(form, files, source):
+    module, file = load_model(source).inspect(), load_model(files / FILES[form]).inspect()
+    same = ["image_size", "output", "classes", "labels", "feature_depth", "preprocessing"]
+    same += ["multiply_adds", "multiply_adds_depthwise"]
+    assert {key: file[key] for key in same} == {key: module[key] for key in same}
+    assert (file["format"], file["tag_sets"], file["unsafe_operations"]) == (form, [], [])
+    assert sorted(file["file_sizes"]) == sorted([FILES[form], *COMPANIONS[form]])
+    # TFLite's converter merges normalisations with the products before them.
+    assert file["parameters"] == module["parameters"] or form == "tflite"
+    assert 0 < file["parameters"] <= module["parameters"]
+    assert set(file["signatures"]["default"]["outputs"]) == {"logits", "features"}
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_the_kind_is_found_from_the_content(form, files, tmp_path):
+    other = shutil.copy(files / FILES[form], tmp_path / "some file")
+    assert recognise(tmp_path / "some file").kind == form
+    # A copy has the digest of its original, whatever it is called.
+    if form == "onnx":
+        digests = {load_model(path).module.digest for path in (other, files / FILES[form])}
+        assert len(digests) == 1
+
+
+def test_what_a_feature_vector_file_lacks_is_said(files, capfd):
+    assert status("classify", "-m", files / "features-m.onnx", PHOTOS) == 1
+    said = capfd.readouterr().err
+    assert "features-m.onnx has no classes, only a feature vector." in said
+
+
+@pytest.mark.parametrize("form", FILES)
+@pytest.mark.parametrize("command", ["classify", "inspect"])
+def test_a_file_that_is_cut_short_is_one_sentence(form, command, files, tmp_path, capfd):
+    whole = (files / FILES[form]).read_bytes()
+    cut = tmp_path / FILES[form]
+    cut.write_bytes(whole[: len(whole) // 2])
+    if form == "openvino":
+        shutil.copy(files / "m.bin", tmp_path)
+    arguments = ["-m", cut, PHOTOS] if command == "classify" else [cut]
+    assert status(command, *arguments) == 1
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("Error: ") and said.err.count("\n") == 1
+    assert FILES[form] in said.err
+
+
+def test_an_xml_without_its_bin_is_one_sentence(files, tmp_path, capfd):
+    shutil.copy(files / "m.xml", tmp_path)
+    assert status("inspect", tmp_path / "m.xml") == 1
+    assert "m.xml can't be read as an OpenVINO file" in capfd.readouterr().err
+
+
+def test_tensorflow_is_not_asked_to_run_a_file(files, capfd):
+    assert status("classify", "-m", files / "m.onnx", "--runtime", "tensorflow", PHOTOS) == 1
+    assert "TensorFlow doesn't run" in capfd.readouterr().err
+
+
+def test_export_reads_weights_out_of_onnx_and_says_why_not_of_the_others(files, tmp_path, source):
+    network = load_network(files / "m.onnx")
+    original = load_network(source)
+    assert network.spec == original.spec
+    assert network.weights.keys() == original.weights.keys()
+    assert all(np.array_equal(network.weights[k], original.weights[k]) for k in network.weights)
+    assert load_network(files / "features-m.onnx").classification is False
+    for name in ("m.xml", "m.tflite"):
+        with pytest.raises(ModelError, match="merged with its normalisation"):
+            load_network(files / name)
+
+
+class TestOthersFiles:
+    """Files that export didn't write."""
+
+    def onnx(self, path, shape, *, outputs=1, external=None, softmax=False):
+        """A convolution to four channels, averaged: the mean colours of a picture."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        kernel = np.zeros((4, 3, 1, 1), np.float32)
+        kernel[:3, :, 0, 0] = np.eye(3)
+        weight = numpy_helper.from_array(kernel, "w")
+        if external is not None:
+            weight.ClearField("raw_data")
+            weight.data_location = TensorProto.EXTERNAL
+            weight.external_data.add(key="location", value=external)
+        first = shape[1] == 3
+        nodes = [] if first else [helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2])]
+        nodes += [
+            helper.make_node("Conv", ["x" if first else "t", "w"], ["c"]),
+            helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("Softmax" if softmax else "Identity", ["f"], ["y"]),
+            helper.make_node("Identity", ["f"], ["z"]),
+        ]
+        info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 4]) for n in "yz"]
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+        graph = helper.make_graph(nodes, "g", inputs, info[:outputs], [weight])
+        opsets = [helper.make_opsetid("", 17)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    @pytest.mark.parametrize("shape", [["n", 3, 8, 12], ["n", 8, 12, 3], [1, 3, 8, 12]])
+    def test_channels_may_come_first(self, shape, tmp_path, cache_folder):
+        from PIL import Image
+
+        Image.new("RGB", (24, 16), (255, 102, 0)).save(tmp_path / "orange.png")
+        model = load_model(self.onnx(tmp_path / "m.onnx", shape))
+        assert model.inspect()["image_size"] == [8, 12]
+        (row,) = model.classify([tmp_path / "orange.png"], logits=True)
+        assert [p.label for p in row.predictions[:2]] == ["class 0", "class 1"]
+        assert [p.logit for p in row.predictions] == pytest.approx([1, 0.4, 0, 0], abs=1e-6)
+
+    def test_probabilities_are_not_put_through_another_softmax(self, tmp_path, cache_folder):
+        path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], softmax=True)
+        assert load_model(path).inspect()["output"] == "probabilities"
+        (row,) = load_model(path).classify(["examples/photos/cat.jpg"])
+        assert sum(p.probability for p in row.predictions) == pytest.approx(1, abs=1e-5)
+
+    def test_outputs_that_could_be_anything_are_named(self, tmp_path):
+        with pytest.raises(ModelError, match=r"outputs 'y', 'z'.*doesn't say what to run"):
+            load_model(self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], outputs=2))
+
+    def test_a_grey_input_is_refused(self, tmp_path):
+        import onnx
+
+        path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8])
+        model = onnx.load(path)
+        model.graph.input[0].type.tensor_type.shape.dim.pop()
+        onnx.save(model, path)
+        with pytest.raises(ModelError, match=r"can't be read|input of shape"):
+            load_model(path)
+
+    @pytest.mark.parametrize("place", ["/etc/passwd", "../secret", "beside"])
+    def test_weights_in_other_files_are_not_read(self, place, tmp_path):
+        (tmp_path / "beside").write_bytes(bytes(48))
+        path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], external=place)
+        with pytest.raises(ModelError, match="weights in other files"):
+            load_model(path)
+
+
+def test_labels_beside_a_tflite_that_are_not_as_many_as_classes_are_refused(files, tmp_path):
+    for name in ("m.tflite", *COMPANIONS["tflite"]):
+        shutil.copy(files / name, tmp_path)
+    labels = tmp_path / "m.tflite.labels.tsv"
+    labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(ModelError, match="6 labels for 7 classes"):
+        load_model(tmp_path / "m.tflite")
