@@ -171,27 +171,32 @@ class Model:
         limits: Limits | None = None,
     ) -> Iterator[Embedded]:
         """Like embed, for inputs that are found already."""
+        for result in self.results(("features",), sources, workers=workers, limits=limits):
+            yield self.embedded(result, normalize=normalize)
+
+    def embedded(self, result: Result, *, normalize: bool = False) -> Embedded:
+        """The record of a result that has features, or an error."""
         import numpy as np
 
-        for result in self._run(("features",), sources, workers, limits):
-            path = result.source.path
-            if result.outputs is None:
-                yield Embedded(path, None, _failure(result))
-                continue
-            vector = result.outputs["features"]
-            if normalize:
-                # In float64, so that the length doesn't depend on the order of the sum.
-                length = np.sqrt(np.square(vector, dtype=np.float64).sum())
-                vector = (vector / (length or 1.0)).astype(np.float32)
-            yield Embedded(path, vector)
+        path = result.source.path
+        if result.outputs is None:
+            return Embedded(path, None, _failure(result))
+        vector = result.outputs["features"]
+        if normalize:
+            # In float64, so that the length doesn't depend on the order of the sum.
+            length = np.sqrt(np.square(vector, dtype=np.float64).sum())
+            vector = (vector / (length or 1.0)).astype(np.float32)
+        return Embedded(path, vector)
 
-    def _run(
+    def results(
         self,
-        outputs: tuple[Output, ...],
+        outputs: Sequence[Output],
         sources: Iterable[Source],
-        workers: int | None,
-        limits: Limits | None,
+        *,
+        workers: int | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[Result]:
+        """What the model gives for each source, in order; several outputs come of one decode."""
         from functools import partial
 
         from nasnet_cli import pipeline
@@ -213,24 +218,27 @@ class Model:
         limits: Limits | None = None,
     ) -> Iterator[Classified]:
         """Like classify, for inputs that are found already."""
+        for result in self.results(("logits",), sources, workers=workers, limits=limits):
+            yield self.classified(result, top=top, threshold=threshold, logits=logits)
+
+    def classified(
+        self, result: Result, *, top: int, threshold: float = 0.0, logits: bool = False
+    ) -> Classified:
+        """The record of a result that has logits, or an error."""
         from nasnet_cli.results.top import best_classes
 
-        labels = self.labels
-        is_logits = self.module.output == "logits"
-        for result in self._run(("logits",), sources, workers, limits):
-            path = result.source.path
-            if result.outputs is None:
-                yield Classified(path, None, _failure(result))
-            else:
-                best = best_classes(
-                    result.outputs["logits"],
-                    labels,
-                    top=top,
-                    threshold=threshold,
-                    is_logits=is_logits,
-                    with_logits=logits,
-                )
-                yield Classified(path, best)
+        path = result.source.path
+        if result.outputs is None:
+            return Classified(path, None, _failure(result))
+        best = best_classes(
+            result.outputs["logits"],
+            self.labels,
+            top=top,
+            threshold=threshold,
+            is_logits=self.module.output == "logits",
+            with_logits=logits,
+        )
+        return Classified(path, best)
 
     def runtime(self, outputs: Sequence[Output]) -> Runtime:
         """The model ready to run for these outputs; what was compiled is kept for the next time.

@@ -247,9 +247,7 @@ def add_segment(manifest: Manifest, lines: Iterable[bytes], cut: Cut) -> Manifes
     """The manifest with lines as a new last segment, whose files are on disk; not saved yet."""
     make_folder(manifest.folder)
     revision = manifest.revision + 1
-    blank = Segment(
-        len(manifest.segments), revision, manifest.shards, 0, manifest.pictures, 0, ""
-    )
+    blank = Segment(len(manifest.segments), revision, manifest.shards, 0, manifest.pictures, 0, "")
     pictures = 0
     with open_output(manifest.folder / blank.pictures_name, overwrite=True) as stream:
         for line in lines:
@@ -328,7 +326,9 @@ def _open(path: Path) -> BinaryIO:
         ) from error
     except OSError as error:
         reason = error.strerror or "input/output error"
-        raise NasnetError(f"{path} cannot be read: {reason}.", "See to it, and run again.") from error
+        raise NasnetError(
+            f"{path} cannot be read: {reason}.", "See to it, and run again."
+        ) from error
 
 
 def _damaged(path: Path) -> NasnetError:

@@ -60,14 +60,14 @@ def open_outputs(
         else:
             names = [os.fspath(path) for path in (result, *companions)]
             for name in names:
-                _check_free(name, overwrite or (name != names[0] and name.endswith(META_SUFFIX)))
+                check_free(name, overwrite or (name != names[0] and name.endswith(META_SUFFIX)))
             for name in names:
                 files.append(_Replacement(name))
         yield [file.stream for file in files]
         for file in files:
             file.complete()
         if not (overwrite or is_direct(result)):  # another job may have been quicker
-            _check_free(os.fspath(result), overwrite)
+            check_free(os.fspath(result), overwrite)
         for file in reversed(files):
             file.publish()
     except BaseException:
@@ -95,7 +95,8 @@ def _descriptor(name: str) -> int | None:
     return {"/dev/stdout": 1, "/dev/stderr": 2}.get(name)
 
 
-def _check_free(name: str, overwrite: bool) -> None:
+def check_free(name: str, overwrite: bool) -> None:
+    """Raises OutputError when name can't be a new file, or is there and overwrite is false."""
     if name.endswith(os.sep):
         raise OutputError(f"{name} names a folder, not a file.", "Give the file a name too.")
     try:
@@ -103,7 +104,7 @@ def _check_free(name: str, overwrite: bool) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _in_words(name, error) from error
+        raise in_words(name, error) from error
     if stat.S_ISDIR(mode):
         raise OutputError(f"{name} is a folder, not a file.", "Name a file inside of it.")
     if not stat.S_ISREG(mode):
@@ -133,7 +134,7 @@ class _Direct:
             else:
                 number = os.dup(descriptor)
         except OSError as error:
-            raise _in_words(name, error) from error
+            raise in_words(name, error) from error
         self.stream: BinaryIO = io.BufferedWriter(_Raw(number, name))
 
     def complete(self) -> None:
@@ -163,7 +164,7 @@ class _Replacement:
             self._old_mode = self._target.stat().st_mode if self._target.exists() else None
             self._raw = _Raw(os.open(self._hidden, flags, 0o666), name)
         except OSError as error:
-            raise _in_words(name, error) from error
+            raise in_words(name, error) from error
         if self._old_mode is not None:  # as if written in place: closed to whom it was closed
             os.fchmod(self._raw.fileno(), stat.S_IMODE(self._old_mode) & 0o777)
         self.stream: BinaryIO = io.BufferedWriter(self._raw)
@@ -174,13 +175,13 @@ class _Replacement:
             os.fsync(self._raw.fileno())
             self.stream.close()
         except OSError as error:
-            raise _in_words(self._name, error) from error
+            raise in_words(self._name, error) from error
 
     def publish(self) -> None:
         try:
             self._hidden.replace(self._target)
         except OSError as error:
-            raise _in_words(self._name, error) from error
+            raise in_words(self._name, error) from error
         self._published = True
 
     def discard(self) -> None:
@@ -205,7 +206,7 @@ class _Raw(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise _in_words(self._shown, error) from error
+            raise in_words(self._shown, error) from error
 
 
 _ELSEWHERE = "Write to another place."
@@ -223,7 +224,8 @@ _REASONS = {
 }
 
 
-def _in_words(name: str, error: OSError) -> OutputError:
+def in_words(name: str, error: OSError) -> OutputError:
+    """The error to raise when the system refuses to write what the user calls name."""
     folder = Path(error.filename or name).parent
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and not folder.is_dir():
         reason, remedy = f"there is no folder {folder}", "Create it, or write to another place."
