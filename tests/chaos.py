@@ -83,7 +83,9 @@ def main() -> None:
             def nasnet(pictures: Path, out: Path, *more: str, command: str = command) -> list[str]:
                 return [*NASNET, command, str(pictures), "-o", str(out), "-q", *model, *more]
 
-            startup = timed(nasnet(one, folder / out))
+            startup = timed(nasnet(one, killed / out))
+            for path in killed.iterdir():
+                path.unlink()
             whole = timed(nasnet(photos, clean / out))
             kill_and_resume(
                 nasnet(photos, killed / out, "--resume"),

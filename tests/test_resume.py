@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import signal
 import sqlite3
 import subprocess
-import time
+import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ import pytest
 from PIL import Image
 
 from killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.jobs.resume import Row, open_state, state_path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,21 +61,54 @@ def draw(path, seed):
     Image.fromarray(pixels).save(path, compress_level=0)
 
 
-def interrupted(*arguments, names, sent=signal.SIGINT):
-    """Runs the command on names, given one by one, and stops it when all are in its state."""
-    process = subprocess.Popen(
-        [*EAGER, *map(str, arguments), "-"],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    # What is decoded ahead waits for more to come; a broken name pushes each through.
-    process.stdin.write("".join(f"{name}\n" for name in names))
-    process.stdin.flush()
-    time.sleep(float(os.environ.get("NASNET_TEST_PAUSE", "4")))
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
-    return process.returncode, stderr
+class Started:
+    """A run on a list of names that it gets one by one, in which the first ones are done.
+
+    more() gives it the rest, and its status and standard error.
+    """
+
+    def __init__(self, *arguments, names, **settings):
+        self.process = subprocess.Popen(
+            [*EAGER, *map(str, arguments), "-", "-v", "--workers", "1"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **settings,
+        )
+        # A name without a file has a row with an error, which -v shows: what is before it is done.
+        # What comes after it pushes it through what is decoded ahead.
+        self.give([*names, "marker.png", *[names[0]] * 60])
+        for line in self.process.stderr:
+            if line.startswith("marker.png"):
+                return
+        raise AssertionError("the run has ended")
+
+    def give(self, names):
+        self.process.stdin.write("".join(f"{name}\n" for name in names))
+        self.process.stdin.flush()
+
+    def more(self, *names):
+        with contextlib.suppress(BrokenPipeError):
+            self.give(names)
+        _, stderr = self.process.communicate(timeout=60)
+        assert "Traceback" not in stderr
+        return self.process.returncode, stderr
+
+    def stop(self, sent):
+        self.process.send_signal(sent)
+        return self.more()
+
+
+def lines(path):
+    """The lines of a file of results, by the names of the pictures."""
+    found = {}
+    for line in path.read_text().splitlines():
+        found[Path(json.loads(line)["path"]).name] = line
+    return found
+
+
+def state_of(path):
+    return path.with_name(f".{path.name}.resume")
 
 
 KILLED = [
@@ -107,9 +145,207 @@ def test_killed_runs_end_in_the_bytes_of_one_run(
     assert contents(killed) == contents(clean)
 
 
-def rows_in(state: Path) -> int:
-    database = sqlite3.connect(state)
-    try:
-        return database.execute("SELECT count(*) FROM rows").fetchone()[0]
-    finally:
-        database.close()
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_finished_is_not_done_again_and_what_has_changed_is(
+    sent, status, few, tiny_module, out
+):
+    """Seen by a picture that gets other pixels behind the same size and time."""
+    labels = out / "labels.jsonl"
+    arguments = ("classify", "-m", tiny_module, "-o", labels)
+    names = sorted(few.iterdir())
+    kept, changed, deleted = names[2:5]
+    code, stderr = Started(*arguments, names=names).stop(sent)
+    assert code == status
+    assert "--resume goes on with it" in stderr
+    assert not labels.exists() and state_of(labels).exists()
+
+    times = kept.stat()
+    draw(kept, 100)
+    os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))
+    draw(changed, 101)
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns + 10**9))
+    deleted.unlink()
+    draw(few / "00a.png", 102)
+    assert run(NASNET, *arguments, few, "--resume").returncode == 0
+    assert not state_of(labels).exists()
+
+    found = lines(labels)
+    run(NASNET, "classify", few, "-m", tiny_module, "-o", out / "now.jsonl")
+    now = lines(out / "now.jsonl")
+    assert list(found) == list(now) and deleted.name not in found
+    assert found.pop(kept.name) != now.pop(kept.name)
+    assert found == now
+
+
+def test_check_content_sees_what_size_and_time_do_not(few, tiny_module, out):
+    arguments = ("classify", "-m", tiny_module, "-o", out / "a.jsonl", "--check", "content")
+    names = sorted(few.iterdir())
+    Started(*arguments, names=names).stop(signal.SIGINT)
+    times = names[2].stat()
+    draw(names[2], 100)
+    os.utime(names[2], ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(NASNET, *arguments, few, "--resume").returncode == 0
+    run(NASNET, "classify", few, "-m", tiny_module, "-o", out / "now.jsonl")
+    assert (out / "a.jsonl").read_bytes() == (out / "now.jsonl").read_bytes()
+
+
+def test_another_job_is_refused_and_the_difference_named(few, tiny_module, out):
+    labels = out / "labels.csv"
+    arguments = ("classify", few, "-m", tiny_module, "-o", labels)
+    Started("classify", "-m", tiny_module, "-o", labels, names=sorted(few.iterdir())).stop(
+        signal.SIGKILL
+    )
+
+    def refused(*more):
+        done = run(NASNET, *arguments, "--resume", *more)
+        assert done.returncode == 1 and not labels.exists()
+        return done.stderr
+
+    assert "options top was 5 and is 3" in refused("--top", "3")
+    assert "preprocessing resize was" in refused("--resize", "pad")
+    assert "run check was 'stat' and is 'content'" in refused("--check", "content")
+    with sqlite3.connect(state_of(labels)) as database:
+        (text,) = database.execute("SELECT identity FROM job").fetchone()
+        other = json.loads(text)
+        other["tool"]["version"] = "0.0.1"
+        other["runtime"]["instruction_set"] = "sse"
+        database.execute("UPDATE job SET identity = ?", (json.dumps(other),))
+    database.close()
+    stderr = refused()
+    assert "tool version was '0.0.1'" in stderr
+    assert "runtime instruction_set was 'sse'" in stderr
+
+
+def test_with_nothing_begun_it_starts_and_with_all_done_it_does_nothing(few, tiny_module, out):
+    labels = out / "labels.json"
+    (few / "broken.png").write_bytes(b"broken")
+    arguments = ("classify", few, "-m", tiny_module, "-o", labels, "--resume")
+    first = run(NASNET, *arguments)
+    assert first.returncode == 3
+    before = labels.stat()
+    again = run(NASNET, *arguments)
+    assert (again.returncode, labels.stat()) == (3, before)
+    assert "done already" in again.stderr
+    other = run(NASNET, *arguments, "--top", 2)
+    assert other.returncode == 1 and "options top was 5 and is 2" in other.stderr
+    Path(f"{labels}.meta.json").write_text("{}")
+    unknown = run(NASNET, *arguments)
+    assert unknown.returncode == 1 and "doesn't say what it was made with" in unknown.stderr
+
+
+def test_without_resume_it_begins_anew_and_says_so(few, tiny_module, out):
+    labels = out / "labels.jsonl"
+    arguments = ("classify", "-m", tiny_module, "-o", labels)
+    Started(*arguments, names=sorted(few.iterdir())).stop(signal.SIGKILL)
+    done = run(NASNET, *arguments, few, "--top", 1)
+    assert done.returncode == 0
+    assert "begun anew" in done.stderr
+    assert len(lines(labels)) == 12
+    assert not state_of(labels).exists()
+
+
+def test_two_runs_with_one_output_do_not_meet(few, tiny_module, out):
+    labels = out / "labels.jsonl"
+    arguments = ("classify", "-m", tiny_module, "-o", labels)
+    first = Started(*arguments, names=sorted(few.iterdir()))
+    for more in ((), ("--resume",), ("--overwrite",)):
+        second = run(NASNET, *arguments, few, *more)
+        assert second.returncode == 1
+        assert f"Another run is writing {labels}" in second.stderr
+    assert first.more()[0] == 3
+    assert len(lines(labels)) == 13
+
+
+# Ends the process with SIGKILL at the third file that takes its name, or before the state goes.
+DYING = (
+    "import os, signal\n"
+    "from nasnet_cli.jobs import resume\n"
+    "from nasnet_cli.results import output\n"
+    "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+    "{patch}\n"
+    "from nasnet_cli.cli.main import run\n"
+    "run()\n"
+)
+
+
+@pytest.mark.parametrize(
+    "patch", ["resume.State.remove = die", "output._Replacement.publish = die"]
+)
+def test_a_kill_while_the_files_take_their_names(patch, few, tiny_module, tmp_path):
+    folders = [tmp_path / "clean", tmp_path / "killed"]
+    for folder in folders:
+        folder.mkdir()
+    names = ("labels.jsonl", "vectors.npy")
+
+    def arguments(folder, *more):
+        outs = ("-o", folder / names[0], "--embed", folder / names[1])
+        return ("classify", few, "-m", tiny_module, *outs, *more)
+
+    run(NASNET, *arguments(folders[0]))
+    dying = [sys.executable, "-c", DYING.format(patch=patch)]
+    assert run(dying, *arguments(folders[1])).returncode == -signal.SIGKILL
+    assert run(NASNET, *arguments(folders[1], "--resume")).returncode == 0
+    assert contents(folders[1]) == contents(folders[0])
+
+
+def test_members_of_an_archive_that_share_a_name_keep_their_own_results(
+    few, tiny_module, tmp_path, out
+):
+    archive = tmp_path / "twice.tar"
+    with tarfile.open(archive, "w") as tar:
+        for path in sorted(few.iterdir()):
+            tar.add(path, "same.png")
+    arguments = ("classify", archive, "-m", tiny_module)
+    whole = run(NASNET, *arguments).stdout
+    assert len(set(whole.splitlines())) == 12
+    dying = [sys.executable, "-c", DYING.format(patch="resume.State.remove = die")]
+    run(dying, *arguments, "-o", out / "a.jsonl")
+    assert run(NASNET, *arguments, "-o", out / "a.jsonl", "--resume").returncode == 0
+    assert (out / "a.jsonl").read_text() == whole
+
+
+@pytest.fixture
+def kept_state(tmp_path):
+    """The state of an unfinished output, and the rows in it by their keys."""
+    target = tmp_path / "out.jsonl"
+    rows = {bytes([i]) * 16: Row(f"{i}.png", None, bytes([i]) * 100) for i in range(40)}
+    with open_state(target, {"tool": {}}, resume=True, note=print) as state:
+        for position, (key, row) in enumerate(rows.items()):
+            state.add(position, key, row)
+    return target, rows
+
+
+def test_a_damaged_state_gives_no_wrong_row(kept_state):
+    target, rows = kept_state
+    path = state_path(target)
+    good = path.read_bytes()
+    refused = missing = 0
+    numbers = random.Random(3)
+    for _ in range(300):
+        damaged = bytearray(good)
+        for _ in range(numbers.choice([1, 20])):
+            damaged[numbers.randrange(len(good))] ^= 1 << numbers.randrange(8)
+        path.write_bytes(damaged[: len(good) if numbers.random() < 0.8 else 9000])
+        try:
+            with open_state(target, {"tool": {}}, resume=True, note=print) as state:
+                for position, (key, row) in enumerate(rows.items()):
+                    found = state.take(position, key)
+                    missing += found is None
+                    if found is None:
+                        state.add(position, key, row)
+                    else:
+                        assert found == row
+                assert list(state.rows()) == list(rows.values())
+        except NasnetError as error:
+            assert "damaged" in error.problem or "begun differently" in error.problem, error
+            refused += 1
+    assert refused and missing
+
+
+def test_a_state_that_is_no_database_can_be_begun_anew(kept_state):
+    target, _ = kept_state
+    state_path(target).write_bytes(b"no database at all" * 100)
+    with pytest.raises(NasnetError, match=r"damaged.*Run without --resume"):
+        open_state(target, {"tool": {}}, resume=True, note=print)
+    with open_state(target, {"tool": {}}, resume=False, note=print) as state:
+        assert state.is_empty
