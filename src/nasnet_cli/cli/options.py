@@ -95,6 +95,48 @@ output_options = _together(
     click.option("--overwrite", is_flag=True, help="Replace FILE if it is there."),
 )
 
+shard_options = _together(
+    click.option(
+        "--shards",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Do the pictures in N parts, of which each is done or not, into the folder that --out "
+        "names. The same command again does what isn't done yet.",
+    ),
+    click.option(
+        "--shard-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Like --shards, in parts of N pictures.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="What does the shards: this process, or a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="A running cluster.  [default: RAY_ADDRESS, or one that is started on this machine]",
+    ),
+    click.option(
+        "--workers-per-node",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes with a model of their own on each of Ray's nodes.",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=2,
+        show_default=True,
+        help="How often Ray tries a shard again whose worker died or failed.",
+    ),
+)
+
 runtime_options = _together(
     click.option(
         "--runtime",
