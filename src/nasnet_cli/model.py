@@ -301,6 +301,10 @@ class Model:
             "classes": self.module.classes,
         }
 
+    def describe_preprocessing(self) -> dict[str, Any]:
+        """How pictures become the model's input, in a result: the settings and their digest."""
+        return {**self.preprocessing.to_dict(), "digest": self.preprocessing.digest()}
+
     def inspect(self) -> dict[str, Any]:
         """All that is known about the model, as plain data for JSON."""
         from nasnet_cli.modules.description import description

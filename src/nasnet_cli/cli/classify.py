@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
 from nasnet_cli.cli import options
-from nasnet_cli.cli.job import Job
+from nasnet_cli.cli.job import Job, target, vector_format
+from nasnet_cli.cli.sharded import is_sharded, run_sharded
+from nasnet_cli.results.output import is_direct
 
 if TYPE_CHECKING:
-    from nasnet_cli.results.writers import Writer
+    from nasnet_cli.jobs.outputs import TargetFormat
+    from nasnet_cli.results.writers import Format, Writer
 
-FORMATS = ("table", "json", "jsonl", "csv")
+FORMATS = ("table", "json", "jsonl", "csv", "parquet")
 
 
 @click.command()
@@ -52,6 +55,15 @@ FORMATS = ("table", "json", "jsonl", "csv")
     help="[default: by FILE's ending; a table on a terminal, else jsonl]",
 )
 @options.output_options
+@options.resume_options
+@click.option(
+    "--embed",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write feature vectors too, as the command embed does, to a .npy, .npz or .parquet file.",
+)
+@options.vector_options
+@options.shard_options
 @options.runtime_options
 @options.run_options
 def command(paths: tuple[str, ...], **given: Any) -> int:
@@ -61,31 +73,29 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     standard input. Without any, the current folder. Exits with 0 when every input has a result
     and with 3 when some have an error.
     """
-    format_ = _format(given["format_"], given["out"])
-    job = Job(paths, given)
-    rows = job.model.classify_sources(
-        job.inputs.sources(),
-        top=given["top"],
-        threshold=given["threshold"],
-        logits=given["logits"],
-        workers=given["workers"],
-        limits=job.limits,
-    )
-    with _writer(format_, job) as (writer, written, finish):
-        for row in job.tally(rows):
-            writer.write(row)
-            written()
-        finish()
+    if is_sharded(given):
+        return run_sharded("labels", paths, given, given["format_"])
+    out = given["out"]
+    format_ = _format(given["format_"], out)
+    if out is None or is_direct(out):
+        return _stream(format_, paths, given)
+    targets = [target("labels", format_, out)]
+    if given["embed"] is not None:
+        targets.append(target("vectors", vector_format(given["embed"]), given["embed"]))
+    job = Job(paths, given, tuple(t.kind for t in targets))
+    job.write(*targets)
     return job.finish("classified")
 
 
-def _format(named: str | None, out: str | None) -> str:
+def _format(named: TargetFormat | None, out: str | None) -> TargetFormat:
     if named is not None:
         return named
     if out is None:
         return "table" if sys.stdout.isatty() else "jsonl"
     from nasnet_cli.results.writers import format_of
 
+    if out.lower().endswith(".parquet"):
+        return "parquet"
     found = format_of(out)
     if found is None:
         raise click.UsageError(
@@ -94,33 +104,49 @@ def _format(named: str | None, out: str | None) -> str:
     return found
 
 
+def _stream(format_: TargetFormat, paths: tuple[str, ...], given: dict[str, Any]) -> int:
+    """Writes each row as it comes, to standard output, a pipe or a device."""
+    for name, is_given in (
+        ("--resume", given["resume"]),
+        ("--embed", given["embed"] is not None),
+        ("--format parquet", format_ == "parquet"),
+    ):
+        if is_given:
+            raise click.UsageError(f"{name} needs --out and the name of a file.")
+    job = Job(paths, given, ("labels",))
+    work = job.work
+    rows = job.model.classify_sources(
+        job.inputs.sources(),
+        top=work.top,
+        threshold=work.threshold,
+        logits=work.logits,
+        workers=given["workers"],
+        limits=work.limits,
+    )
+    with _stream_of(given["out"]) as (stream, flush):
+        writer = _open(format_, stream, job)
+        for row in job.tally(rows):
+            writer.write(row)
+            flush()
+        writer.finish(job.summary)
+    return job.finish("classified")
+
+
 @contextmanager
-def _writer(
-    format_: str, job: Job
-) -> Iterator[tuple[Writer, Callable[[], None], Callable[[], None]]]:
-    """A writer to where the results go, what to call after each row, and what ends it all."""
-    out = job.given["out"]
+def _stream_of(out: str | None) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
+    """Where the rows go, and what to call after each: who reads the pipe sees it as it comes."""
     if out is None:
-        writer = _open(format_, sys.stdout.buffer, job)
-        # Who reads the pipe sees each row as it comes.
-        yield writer, sys.stdout.flush, lambda: writer.finish(job.summary)
+        yield sys.stdout.buffer, sys.stdout.flush
         sys.stdout.flush()
         return
-    from nasnet_cli.results.meta import meta_path
-    from nasnet_cli.results.output import open_outputs
+    from nasnet_cli.results.output import open_output
 
-    with open_outputs(out, meta_path(out), overwrite=job.given["overwrite"]) as (stream, meta):
-        writer = _open(format_, stream, job)
-
-        def finish() -> None:
-            writer.finish(job.summary)
-            meta.write(job.meta(("logits",), ("top", "threshold", "logits", "max_pixels")))
-
-        yield writer, lambda: None, finish
+    with open_output(out, overwrite=False) as stream:
+        yield stream, stream.flush
 
 
-def _open(format_: str, stream: BinaryIO, job: Job) -> Writer:
-    logits = job.given["logits"]
+def _open(format_: TargetFormat, stream: BinaryIO, job: Job) -> Writer:
+    logits = job.work.logits
     if format_ == "table":
         import io
 
@@ -133,9 +159,9 @@ def _open(format_: str, stream: BinaryIO, job: Job) -> Writer:
     from nasnet_cli.results.writers import open_writer
 
     return open_writer(
-        format_,  # type: ignore[arg-type]
+        cast("Format", format_),
         stream,
         model=job.model.describe(),
-        preprocessing=job.preprocessing(),
+        preprocessing=job.model.describe_preprocessing(),
         logits=logits,
     )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
 from nasnet_cli.results.text import printable
-
-Item = TypeVar("Item")
 
 
 class Console:
@@ -33,31 +31,37 @@ class Console:
         if self.verbose:
             click.echo(printable(message), err=True)
 
+    @contextmanager
     def progress(
-        self, rows: Iterable[Item], count: Callable[[], int] | None, *, rows_are_shown: bool
-    ) -> Iterator[Item]:
-        """The rows, with a bar on a terminal.
+        self, count: Callable[[], int] | None, *, rows_are_shown: bool, already: int = 0
+    ) -> Iterator[Callable[[int], None]]:
+        """What to call with the number of pictures done since, so that a bar on a terminal goes on.
 
         count tells how many there will be and may take its time: it is called in a thread, and
         the bar has no end until it returns. With rows_are_shown the caller prints each row on the
-        same terminal, and the bar makes way for it.
+        same terminal, and the bar makes way for it. already is the number that was done before.
         """
         if not self._has_bar:
-            yield from rows
+            yield lambda pictures: None
             return
         from tqdm import tqdm
 
-        with tqdm(rows, unit=" pictures", dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
+        with tqdm(
+            unit=" pictures", initial=already, dynamic_ncols=True, leave=False, file=sys.stderr
+        ) as bar:
             if count is not None:
 
                 def find_end() -> None:
                     bar.total = count()
 
                 threading.Thread(target=find_end, daemon=True).start()
-            for row in bar:
+
+            def advance(pictures: int) -> None:
+                bar.update(pictures)
                 if rows_are_shown:
                     bar.clear()
-                yield row
+
+            yield advance
 
 
 def _has_colour() -> bool:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
 
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.fetching import ConsoleListener
 from nasnet_cli.cli.inputs import Inputs
 from nasnet_cli.cli.main import EXIT_SOME_FAILED
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.jobs.work import Kind, Work
 from nasnet_cli.results.records import Failure, Summary
 
 if TYPE_CHECKING:
-    from nasnet_cli.images.load import Limits
+    from nasnet_cli.jobs.outputs import Target, TargetFormat
     from nasnet_cli.model import Model
-    from nasnet_cli.runtime.base import Output
 
 
 class Row(Protocol):
@@ -34,9 +39,12 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 class Job:
-    """The inputs, the model and the counts of one run. given is the command's options by name."""
+    """The inputs, the model and the counts of one run. given is the command's options by name,
+    results the kinds of results that it makes."""
 
-    def __init__(self, paths: tuple[str, ...], given: dict[str, Any]) -> None:
+    def __init__(
+        self, paths: tuple[str, ...], given: dict[str, Any], results: tuple[Kind, ...]
+    ) -> None:
         self.start = time.monotonic()
         self.given = given
         self.console = Console(quiet=given["quiet"], verbose=given["verbose"])
@@ -46,24 +54,14 @@ class Job:
             recursive=given["recursive"],
             max_bytes=given["max_bytes"],
         )
+        self.work = _work(given, results)
         self.summary = Summary()
 
     @cached_property
     def model(self) -> Model:
         """The model that was asked for, introduced on standard error if it is the built-in one."""
-        from nasnet_cli.model import load_model
-
-        names = ("resize", "crop_fraction", "resample")
-        changes = {name: self.given[name] for name in names if self.given[name] is not None}
         with ConsoleListener(self.console) as listener:
-            model = load_model(
-                self.given["model"],
-                labels=self.given.get("labels"),
-                preprocessing=changes,
-                runtime=self.given["runtime"],
-                allow_unsafe_ops=self.given["allow_unsafe_ops"],
-                listener=listener,
-            )
+            model = self.work.open_model(listener)
         card = model.module.card
         if model.is_builtin and card is not None and card.accuracy is not None:
             self.console.note(
@@ -73,35 +71,56 @@ class Job:
             )
         return model
 
-    @property
-    def limits(self) -> Limits:
-        """Above which inputs are too large."""
-        from nasnet_cli.images.load import Limits
-
-        return Limits(self.given["max_pixels"], self.given["max_bytes"])
-
     def tally(self, rows: Iterable[AnyRow]) -> Iterator[AnyRow]:
         """The rows, counted, with a bar of progress. Raises NasnetError if there was none."""
-        summary, inputs = self.summary, self.inputs
-        count = inputs.count if inputs.can_be_counted else None
-        rows_are_shown = self.given["out"] is None and sys.stdout.isatty()
-        for row in self.console.progress(rows, count, rows_are_shown=rows_are_shown):
-            summary.inputs += 1
-            if row.error is None:
-                summary.ok += 1
-            else:
-                summary.failed += 1
-                self.console.detail(f"{row.path}: {row.error.message}")
-            yield row
-        summary.passed_over = inputs.listing.passed_over
+        summary = self.summary
+        with self._progress(rows_are_shown=sys.stdout.isatty()) as advance:
+            for row in rows:
+                advance(1)
+                summary.inputs += 1
+                if row.error is None:
+                    summary.ok += 1
+                else:
+                    summary.failed += 1
+                    self.tell_failure(row.path, row.error)
+                yield row
+        summary.passed_over = self.inputs.listing.passed_over
         if not summary.inputs:
-            raise NasnetError(
-                f"There is no picture in {inputs.in_words}.",
-                "Name pictures, or folders that have some.",
-            )
+            raise self._no_picture()
 
-    def finish(self, done: str) -> int:
-        """Says how it went, in which ok inputs are done (a word), and gives the exit status."""
+    def write(self, *targets: Target) -> None:
+        """Makes files of the results, with a bar of progress. Raises NasnetError."""
+        from nasnet_cli.jobs.run import NoInputError, Options, run_to_files
+
+        given = self.given
+        with self._progress(rows_are_shown=False) as advance:
+
+            def tell(path: str, error: Failure | None) -> None:
+                advance(1)
+                if error is not None:
+                    self.tell_failure(path, error)
+
+            options = Options(
+                workers=given["workers"],
+                resume=given["resume"],
+                overwrite=given["overwrite"],
+                check=given["check"],
+                tell=tell,
+                note=self.console.note,
+                passed_over=lambda: self.inputs.listing.passed_over,
+            )
+            try:
+                self.summary = run_to_files(
+                    self.work, self.model, self.inputs.sources(), targets, options
+                )
+            except NoInputError as error:
+                raise self._no_picture() from error
+
+    def finish(self, done: str, *, before: int = 0) -> int:
+        """Says how it went, in which ok inputs are done (a word), and gives the exit status.
+
+        before is how many of the inputs were done by another run.
+        """
         summary = self.summary
         summary.seconds = time.monotonic() - self.start
         parts = [f"{summary.ok:,} {done}"]
@@ -111,34 +130,58 @@ class Job:
             files = "file" if summary.passed_over == 1 else "files"
             parts.append(f"{summary.passed_over:,} other {files} passed over")
         pictures = "picture" if summary.inputs == 1 else "pictures"
-        rate = summary.inputs / summary.seconds
+        rate = (summary.inputs - before) / summary.seconds
+        if before:
+            parts.append(f"{before:,} of them before")
         self.console.note(
             f"{summary.inputs:,} {pictures}: {', '.join(parts)}; "
             f"{summary.seconds:.1f} s, {rate:.0f} a second."
         )
         return EXIT_SOME_FAILED if summary.failed else 0
 
-    def preprocessing(self) -> dict[str, Any]:
-        """How pictures were preprocessed, with its digest, for a result file."""
-        how = self.model.preprocessing
-        return {**how.to_dict(), "digest": how.digest()}
+    def _progress(self, *, rows_are_shown: bool) -> AbstractContextManager[Callable[[int], None]]:
+        count = self.inputs.count if self.inputs.can_be_counted else None
+        return self.console.progress(count, rows_are_shown=rows_are_shown)
 
-    def meta(self, outputs: Sequence[Output], options: Sequence[str]) -> bytes:
-        """What stands beside a result. options are those that the result depends on."""
-        from nasnet_cli import __version__
-        from nasnet_cli.results.meta import meta_document
+    def tell_failure(self, path: str, error: Failure) -> None:
+        """Says, when that is asked for, that an input failed, and why."""
+        self.console.detail(f"{path}: {error.message}")
 
-        runtime = self.model.runtime(outputs)
-        return meta_document(
-            tool={"name": "nasnet", "version": __version__},
-            runtime={
-                "name": runtime.name,
-                "version": runtime.version,
-                "precision": runtime.precision,
-                "instruction_set": runtime.instruction_set,
-            },
-            model=self.model.describe(),
-            preprocessing=self.preprocessing(),
-            options={name: self.given[name] for name in options},
-            summary=self.summary.counts(),
+    def _no_picture(self) -> NasnetError:
+        return NasnetError(
+            f"There is no picture in {self.inputs.in_words}.",
+            "Name pictures, or folders that have some.",
         )
+
+
+def target(kind: Kind, format_: TargetFormat, out: str) -> Target:
+    """A file that the user named. Raises OutputError when the name can't be a file's."""
+    from nasnet_cli.jobs.outputs import Target
+    from nasnet_cli.results.output import check_free
+
+    check_free(out, overwrite=True)  # a Path doesn't know of the slash that a name ends in
+    return Target(kind, format_, Path(out))
+
+
+def vector_format(out: str) -> TargetFormat:
+    """The format of vectors that a file's ending names."""
+    ending = Path(out).suffix.lower()
+    if ending not in _VECTOR_FORMATS:
+        raise click.UsageError(
+            f"The ending of {out!r} names no format for vectors; end it in .npy, .npz or .parquet."
+        )
+    return _VECTOR_FORMATS[ending]
+
+
+_VECTOR_FORMATS: dict[str, TargetFormat] = {".npy": "npy", ".npz": "npz", ".parquet": "parquet"}
+
+
+def _work(given: dict[str, Any], results: tuple[Kind, ...]) -> Work:
+    """What the command's options ask for; the command has those of its own results."""
+    names = ("resize", "crop_fraction", "resample")
+    own = [f.name for f in fields(Work) if f.name in given]
+    return Work(
+        results,
+        preprocessing={name: given[name] for name in names if given[name] is not None},
+        **{name: given[name] for name in own},
+    )

@@ -137,6 +137,33 @@ shard_options = _together(
     ),
 )
 
+vector_options = _together(
+    click.option("--normalize", is_flag=True, help="Make every vector of unit length."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Type of the numbers in a vector.",
+    ),
+)
+
+resume_options = _together(
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with a run of FILE that was interrupted; do only what is missing or changed.",
+    ),
+    click.option(
+        "--check",
+        type=click.Choice(["stat", "content"]),
+        default="stat",
+        show_default=True,
+        help="What tells --resume that a picture has changed: its file's size and time, or its "
+        "bytes.",
+    ),
+)
+
 runtime_options = _together(
     click.option(
         "--runtime",

@@ -56,7 +56,11 @@ def run_sharded(
         raise click.UsageError("--shards and --shard-size need --out and the name of a folder.")
     if given["check"] == "content":
         raise click.UsageError("--check content doesn't go with shards.")
-    if is_remote(given["out"]):
+    if given.get("embed") is not None:
+        raise click.UsageError(
+            "--embed doesn't go with shards; run embed with a folder of its own."
+        )
+    if is_remote(given["out"]) or Path(given["out"]).is_file():
         raise OutputError(f"{given['out']} is not a folder of this machine.", "Name one that is.")
     job = Job(paths, given, (kind,))
     return _Run(job, format_).run()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.manifest import Manifest
 from nasnet_cli.jobs.outputs import Target, TargetFormat
-from nasnet_cli.jobs.resume import state_path
+from nasnet_cli.jobs.resume import BrokenStateError, state_path
 from nasnet_cli.jobs.run import Options, Tell, run_to_files
 from nasnet_cli.jobs.shards import DoShard
 from nasnet_cli.jobs.work import Kind, Work, differences
@@ -74,9 +74,17 @@ def shard_doer(
 
     def make(sources: Iterator[Source], base: Path) -> tuple[Mapping[str, int], list[Path]]:
         targets = [Target(kind, form, Path(f"{base}.{form}")) for kind, form in formats.items()]
-        begun = state_path(targets[0].path).exists()
-        options = Options(workers, resume=begun, overwrite=True, with_meta=False, tell=tell)
-        summary = run_to_files(work, model, sources, targets, options)
+        state = state_path(targets[0].path)
+        # Not without a state: an output that is there may be of pictures that have changed.
+        resume = state.exists()
+        options = Options(workers, resume=resume, overwrite=True, with_meta=False, tell=tell)
+        try:
+            summary = run_to_files(work, model, sources, targets, options)
+        except BrokenStateError as error:
+            state.unlink(missing_ok=True)
+            raise NasnetError(
+                f"What was kept of {base} is damaged, and has been removed.", "Run again."
+            ) from error
         counts = {"inputs": summary.inputs, "ok": summary.ok, "failed": summary.failed}
         return counts, [path for t in targets for path in t.files(with_meta=False)]
 

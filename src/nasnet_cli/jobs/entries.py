@@ -36,7 +36,7 @@ def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
             entry |= {"version": source.version} if source.version else {}
             archive = ""
         elif not (archive and source.path.startswith(archive + "!/")):
-            archive, number = _archive_of(source.path), 0
+            archive, number = archive_of(source.path), 0
             state = _state(archive) if archive else {}
         if source.failure is None and archive:
             # An archive that is named twice in a row goes on counting: see _Members.
@@ -61,7 +61,7 @@ def _state(file: str) -> dict[str, int]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _archive_of(member: str) -> str:
+def archive_of(member: str) -> str:
     """The archive in a member's name photos.zip!/a.jpg; "" where the name is of another kind."""
     end = member.find("!/")
     while end >= 0:

@@ -1,74 +1,89 @@
 """What a job has finished, kept beside its output until the output is whole.
 
-    .OUT.resume/state.json     the job's identity and the names of the parts
-    .OUT.resume/1/journal      a record of fixed size for each finished row
-    .OUT.resume/1/PART         the rows' bytes, one after the other
-    .OUT.resume/2/             the same, begun when the inputs had changed: what still holds of 1
-                               is copied, what doesn't is done anew
-    .OUT.resume/lock           who holds it writes OUT
+The state of OUT is the SQLite database .OUT.resume in the same folder:
 
-A record has a digest of what the row was made from (the input's name, size and time, or content),
-whether the input failed, the row's length in each part, and a checksum over all of it and the row's
-bytes. Parts are written before the journal. A record whose checksum doesn't hold, after a crash or
-a fault of the disk, ends what is taken for finished.
+    job        what must be the same to go on: the version of the state, the work's identity
+    rows       for each finished input its key, its path, its error or its results, a checksum
+    sequence   which row stands at which position of the output, in the run that is under way
+
+A key is a digest of what the row was made from: the input's name with its size and time, or with
+its content. A run looks each input up by its key, so that it does what is new or has changed and
+takes the rest as it is, in whatever order. Rows are committed once a second; SQLite sees to it
+that a kill or a power cut loses no more. It also keeps a second run out.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
-import shutil
-import struct
+import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal, cast
 
-from nasnet_cli.errors import NasnetError, OutputError
+from nasnet_cli.errors import ErrorKind, NasnetError, OutputError
 from nasnet_cli.images.files import Source
+from nasnet_cli.jobs.entries import archive_of
 from nasnet_cli.jobs.work import differences
 from nasnet_cli.results.output import in_words
+from nasnet_cli.results.records import Failure
 
 Check = Literal["stat", "content"]
+
 VERSION = 1
-_COMMIT_ROWS, _COMMIT_SECONDS = 256, 1.0
-_KEY_BYTES = 16
+_COMMIT_SECONDS = 1.0
+_TABLES = """
+    CREATE TABLE job (version INTEGER, identity TEXT);
+    CREATE TABLE rows (
+        id INTEGER PRIMARY KEY, key BLOB, path BLOB, kind TEXT, message BLOB,
+        labels BLOB, vector BLOB, checksum INTEGER
+    );
+    CREATE INDEX rows_by_key ON rows (key);
+    CREATE TABLE sequence (position INTEGER PRIMARY KEY, row INTEGER UNIQUE);
+"""
+_COLUMNS = "id, key, path, kind, message, labels, vector, checksum"
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A row that is done: the input's key, whether the input failed, the row's bytes in each
-    part."""
+class Row:
+    """A finished input. labels and vector are packed by outputs.encode; empty with an error, and where
+    the job doesn't make them."""
 
-    key: bytes
-    failed: bool
-    parts: tuple[bytes, ...]
+    path: str
+    error: Failure | None
+    labels: bytes = b""
+    vector: bytes = b""
 
 
-def state_folder(target: Path) -> Path:
+def state_path(target: Path) -> Path:
     """Where the state of a job that writes target lies."""
-    return target.with_name(f".{target.name[:200]}.resume")
+    target = target.resolve()
+    name = target.name
+    if len(os.fsencode(name)) > 230:  # a name has 255 bytes, and SQLite's journal a longer one
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return target.with_name(f".{name}.resume")
 
 
-def source_key(source: Source, check: Check) -> bytes:
+def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
     """What tells whether an input is still what it was, 16 bytes.
 
-    Its name with the size and time of its file (of its archive, for a member), or with its content.
-    What can't be looked at has its name alone, so that a row with an error isn't done anew.
+    Its name with the size and time of its file (of its archive, for a member), or with its content
+    up to max_bytes. What can't be looked at has its name alone, so that a row with an error isn't
+    done anew.
     """
-    digest = hashlib.blake2b(os.fsencode(source.path), digest_size=_KEY_BYTES)
+    digest = hashlib.blake2b(os.fsencode(source.path), digest_size=16)
     if source.failure is not None:
         digest.update(f"\0{source.failure.kind}".encode())
     elif check == "content":
         with suppress(Exception):  # whatever it is, its row will say
-            digest.update(b"\0" + hashlib.sha256(source.read()).digest())
-    else:
-        file = source.file or source.path.partition("!/")[0]
+            digest.update(b"\0" + hashlib.sha256(source.read(max_bytes)).digest())
+    elif file := source.file or archive_of(source.path):
         with suppress(OSError, ValueError):
             status = Path(file).stat()
             digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
@@ -76,316 +91,169 @@ def source_key(source: Source, check: Check) -> bytes:
 
 
 class State:
-    """The state of one job. prefix() and find() tell what is finished, add() adds to it.
+    """The state of one job, which open_state opens. As a context manager it leaves what is
+    finished on disk. Its methods may be called from any thread and raise OutputError."""
 
-    Made by open_state; used as a context manager, which leaves what is finished on disk.
-    """
-
-    def __init__(self, folder: Path, parts: Sequence[str], lock: int, shown: str) -> None:
-        self.folder = folder
-        self._parts = tuple(parts)
-        self._lock = lock
+    def __init__(self, path: Path, database: sqlite3.Connection, shown: str) -> None:
+        self._path = path
+        self._database = database
         self._shown = shown
-        numbers = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-        self._old = [_Generation(folder / str(n), self._parts) for n in numbers]
-        self._current: _Generation | None = self._old.pop() if self._old else None
-        self._ends = [0] * len(self._parts)
+        self._committed = time.monotonic()
 
     def __enter__(self) -> State:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._current is not None:
-            with suppress(OSError, OutputError):
-                self._current.close()
-        os.close(self._lock)
+        with suppress(sqlite3.Error):
+            self._database.commit()
+        self._database.close()
 
-    def prefix(self) -> Iterator[tuple[bytes, bool]]:
-        """The keys of the finished rows in their order, and whether the input failed.
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is finished."""
+        with _words(self._shown):
+            return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
 
-        Whoever stops before the end says with keep() how many still hold.
+    def take(self, position: int, key: bytes) -> Row | None:
+        """Puts the finished row of that key at that position of the output; None without one.
+
+        A row is taken once: of two inputs with one key, members of an archive that share a name,
+        each has its own.
         """
-        if self._current is not None:
-            ends = [0] * len(self._parts)
-            for row in self._current.rows():
-                yield row.key, row.failed
-                # Asked for the next one: this one is kept.
-                ends = [end + len(part) for end, part in zip(ends, row.parts, strict=True)]
-                self._ends = ends
+        query = (
+            f"SELECT {_COLUMNS} FROM rows WHERE key = ? AND NOT EXISTS "
+            "(SELECT 1 FROM sequence WHERE row = rows.id) ORDER BY id"
+        )
+        with _words(self._shown):
+            for record in self._database.execute(query, (key,)):
+                row = _unpacked(record, key)
+                if row is not None:
+                    self._place(position, record[0])
+                    return row
+        return None
 
-    def keep(self, rows: int) -> None:
-        """Begins to write after that many of prefix()'s rows; others can still be found."""
-        current = self._current
-        if current is None:
-            self._current = self._begin(None, 0)
-        elif rows < current.count:
-            self._current = self._begin(current, rows)
-            self._old.append(current)
-        else:
-            current.open(rows, self._ends)
+    def add(self, position: int, key: bytes, row: Row) -> None:
+        """Adds a row at that position of the output; it is on disk within a second or so."""
+        with _words(self._shown):
+            cursor = self._database.execute(
+                "INSERT INTO rows (key, path, kind, message, labels, vector, checksum) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                _packed(key, row),
+            )
+            self._place(position, cast(int, cursor.lastrowid))
+            if time.monotonic() - self._committed > _COMMIT_SECONDS:
+                self.commit()
 
-    def find(self, key: bytes) -> Finished | None:
-        """A row that was finished before the inputs changed."""
-        return next((row for old in self._old if (row := old.find(key))), None)
+    def commit(self) -> None:
+        """Sees to it that all rows are on disk."""
+        with _words(self._shown):
+            self._path.stat()  # SQLite goes on with a file that was removed
+            self._database.commit()
+        self._committed = time.monotonic()
 
-    @property
-    def has_old(self) -> bool:
-        """Whether find() could find anything."""
-        return bool(self._old)
-
-    @property
-    def finished(self) -> int:
-        """How many rows are on disk."""
-        return self._current.count if self._current else 0
-
-    def add(self, row: Finished) -> None:
-        """Adds a row; it is on disk within a second or so. Raises OutputError."""
-        assert self._current is not None
-        with self._words():
-            self._current.add(row)
-
-    def finish(self) -> dict[str, Path]:
-        """The files of the parts by name, complete and on disk. Raises OutputError."""
-        assert self._current is not None
-        with self._words():
-            self._current.sync()
-            self._current.close()
-        return {name: self._current.folder / name for name in self._parts}
+    def rows(self) -> Iterator[Row]:
+        """The rows by their positions. Raises NasnetError for one that isn't what was added."""
+        query = (
+            f"SELECT {_COLUMNS} FROM sequence LEFT JOIN rows ON rows.id = sequence.row "
+            "ORDER BY position"
+        )
+        with _words(self._shown):
+            for record in self._database.execute(query):
+                row = _unpacked(record, record[1])
+                if row is None:
+                    raise _broken(self._shown)
+                yield row
 
     def remove(self) -> None:
         """Removes the state: the job is done, or nothing of it is worth keeping."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(sqlite3.Error):
+            self._database.rollback()
+        for path in (_journal(self._path), self._path):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
-    def _begin(self, before: _Generation | None, rows: int) -> _Generation:
-        number = int(before.folder.name) + 1 if before else 1
-        with self._words():
-            new = _Generation(self.folder / str(number), self._parts)
-            new.folder.mkdir()
-            new.copy(before, rows)
-        return new
-
-    def _words(self) -> _Words:
-        return _Words(self._shown)
-
-
-class _Words:
-    """Puts the system's errors in a block into words about the output."""
-
-    def __init__(self, shown: str) -> None:
-        self._shown = shown
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, NasnetError):
-            raise in_words(self._shown, error) from error
-
-
-class _Generation:
-    """Rows that were finished over one list of inputs."""
-
-    def __init__(self, folder: Path, parts: Sequence[str]) -> None:
-        self.folder = folder
-        self._names = parts
-        self._record = struct.Struct(f"<{_KEY_BYTES}sB{len(parts)}II")
-        self._files: list[BinaryIO] = []
-        self._journal: BinaryIO | None = None
-        self._waiting: list[bytes] = []
-        self._committed = 0.0
-        self._index: dict[bytes, tuple[tuple[int, ...], int]] | None = None
-        self.count = self._whole()
-
-    def _whole(self) -> int:
-        """How many rows are finished, by the journal and the sizes of the parts."""
-        try:
-            return (self.folder / "journal").stat().st_size // self._record.size
-        except OSError:
-            return 0
-
-    def rows(self) -> Iterator[Finished]:
-        """The finished rows, as long as their checksums hold; count is theirs at the end."""
-        good = 0
-        try:
-            streams = [(self.folder / name).open("rb") for name in self._names]
-        except OSError:
-            self.count = 0
-            return
-        try:
-            with (self.folder / "journal").open("rb") as journal:
-                while good < self.count and len(packed := journal.read(self._record.size)) > 0:
-                    row = self._row(packed, streams)
-                    if row is None:
-                        break
-                    good += 1
-                    yield row
-            self.count = good
-        finally:
-            for stream in streams:
-                stream.close()
-
-    def _row(self, packed: bytes, streams: Sequence[BinaryIO]) -> Finished | None:
-        if len(packed) < self._record.size:
-            return None
-        key, failed, *lengths, checksum = self._record.unpack(packed)
-        parts = tuple(s.read(n) for s, n in zip(streams, lengths, strict=True))
-        row = Finished(key, bool(failed), parts)
-        return row if self._pack(row)[-4:] == struct.pack("<I", checksum) else None
-
-    def _pack(self, row: Finished) -> bytes:
-        head = self._record.pack(row.key, row.failed, *map(len, row.parts), 0)
-        checksum = zlib.crc32(head)
-        for part in row.parts:
-            checksum = zlib.crc32(part, checksum)
-        return head[:-4] + struct.pack("<I", checksum)
-
-    def find(self, key: bytes) -> Finished | None:
-        if self._index is None:
-            self._index = self._places()
-        at = self._index.get(key)
-        if at is None:
-            return None
-        places, number = at
-        with (self.folder / "journal").open("rb") as journal:
-            journal.seek(number * self._record.size)
-            packed = journal.read(self._record.size)
-        streams = []
-        try:
-            for name, place in zip(self._names, places, strict=True):
-                streams.append((self.folder / name).open("rb"))
-                streams[-1].seek(place)
-            return self._row(packed, streams)
-        finally:
-            for stream in streams:
-                stream.close()
-
-    def _places(self) -> dict[bytes, tuple[tuple[int, ...], int]]:
-        found: dict[bytes, tuple[tuple[int, ...], int]] = {}
-        places = (0,) * len(self._names)
-        for number, row in enumerate(self.rows()):
-            found[row.key] = (places, number)
-            places = tuple(p + len(b) for p, b in zip(places, row.parts, strict=True))
-        return found
-
-    def open(self, rows: int, ends: Sequence[int]) -> None:
-        """Opens it to add rows after that many, with which the parts end at those places."""
-        for name, end in zip(self._names, ends, strict=True):
-            self._files.append(_opened(self.folder / name, end))
-        self._journal = _opened(self.folder / "journal", rows * self._record.size)
-        self.count = rows
-
-    def copy(self, before: _Generation | None, rows: int) -> None:
-        """Makes its files, with the first rows of another generation."""
-        for name in self._names:
-            self._files.append(_opened(self.folder / name, 0))
-        self._journal = _opened(self.folder / "journal", 0)
-        if before is not None and rows:
-            for number, row in enumerate(before.rows()):
-                if number == rows:
-                    break
-                self.add(row)
-
-    def add(self, row: Finished) -> None:
-        for stream, part in zip(self._files, row.parts, strict=True):
-            stream.write(part)
-        self._waiting.append(self._pack(row))
-        self.count += 1
-        now = time.monotonic()
-        if len(self._waiting) >= _COMMIT_ROWS or now - self._committed > _COMMIT_SECONDS:
-            self.commit()
-            self._committed = now
-
-    def commit(self) -> None:
-        """Parts first: a row that the journal knows is there."""
-        assert self._journal is not None
-        for stream in self._files:
-            stream.flush()
-        self._journal.write(b"".join(self._waiting))
-        self._journal.flush()
-        self._waiting = []
-
-    def sync(self) -> None:
-        self.commit()
-        for stream in self._files:
-            os.fsync(stream.fileno())
-
-    def close(self) -> None:
-        if self._journal is not None and not self._journal.closed:
-            self.commit()
-            for stream in (*self._files, self._journal):
-                stream.close()
-
-
-def _opened(path: Path, end: int) -> BinaryIO:
-    """A file to write from there on, cut off at that place."""
-    stream = path.open("r+b" if path.exists() else "w+b")
-    stream.truncate(end)
-    stream.seek(end)
-    return stream
+    def _place(self, position: int, number: int) -> None:
+        self._database.execute("INSERT INTO sequence VALUES (?, ?)", (position, number))
 
 
 def open_state(
     target: Path,
     identity: Mapping[str, Any],
-    parts: Sequence[str],
     *,
-    shown: str,
     resume: bool,
     note: Callable[[str], None],
 ) -> State:
     """The state of a job that writes target, begun anew unless resume.
 
-    parts are the names of what it writes row by row, identity what must be the same to go on.
-    Raises OutputError when it can't be kept, and NasnetError when another run is writing target,
-    when it is of another job (with the difference in words), or broken.
+    identity is what must be the same to go on. Raises OutputError when the state can't be kept,
+    and NasnetError when another run is writing target, when it is of another job (with the
+    difference in words), or broken.
     """
-    folder = state_folder(target)
-    with _Words(shown):
-        folder.mkdir(exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    shown, path = str(target), state_path(target)
+    with _words(shown):
+        is_new = not path.exists() or path.stat().st_size == 0
+        if not (is_new or resume):
+            _discard(path, shown)
+            note(
+                f"An unfinished run of {shown} is begun anew; --resume would have gone on with it."
+            )
+        database = _connect(path, shown)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"Another run is writing {shown}.", "Wait for it, or write to another place."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        said = {"version": VERSION, "identity": identity, "parts": list(parts)}
-        with _Words(shown):
-            if (folder / "state.json").exists():
-                if resume:
-                    _compare(folder / "state.json", said, shown)
-                    return State(folder, parts, lock, shown)
-                note(
-                    f"An unfinished run of {shown} is begun anew; --resume would have gone on "
-                    "with it."
-                )
-            for old in folder.iterdir():
-                if old.name.isdigit():
-                    shutil.rmtree(old)
-            part = folder / "state.part"
-            part.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-            part.replace(folder / "state.json")
-        return State(folder, parts, lock, shown)
-    except BaseException:
-        os.close(lock)
-        raise
+            if is_new or not resume:
+                _begin(database, identity)
+            else:
+                _compare(database, identity, shown)
+            database.execute("DELETE FROM sequence")
+            database.commit()
+        except BaseException:
+            database.close()
+            raise
+    return State(path, database, shown)
 
 
-def _compare(path: Path, said: Mapping[str, Any], shown: str) -> None:
-    anew = "Run without --resume to begin anew."
+def _connect(path: Path, shown: str) -> sqlite3.Connection:
+    """The database at path, made if need be, which no other process can open from here on."""
+    while True:
+        # Of the user alone: it may hold what an output of theirs keeps from others.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        before = path.stat().st_ino
+        database = sqlite3.connect(path, timeout=0, check_same_thread=False)
+        try:
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            database.execute("BEGIN EXCLUSIVE")
+            database.commit()
+            if path.exists() and path.stat().st_ino == before:
+                return database
+        except BaseException as error:
+            database.close()
+            if isinstance(error, sqlite3.DatabaseError) and _code(error) in _BROKEN:
+                raise _broken(shown) from error
+            raise
+        database.close()  # another run has removed it, having finished just now
+
+
+def _discard(path: Path, shown: str) -> None:
+    """Removes a state that no other run is using."""
+    with suppress(BrokenStateError):  # what is broken, no one can be using
+        _connect(path, shown).close()
+    _journal(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _begin(database: sqlite3.Connection, identity: Mapping[str, Any]) -> None:
+    database.executescript(_TABLES)
+    database.execute("INSERT INTO job VALUES (?, ?)", (VERSION, json.dumps(identity)))
+
+
+def _compare(database: sqlite3.Connection, identity: Mapping[str, Any], shown: str) -> None:
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        version, identity, parts = old["version"], dict(old["identity"]), old["parts"]
-    except (ValueError, KeyError, TypeError):
-        raise NasnetError(f"The state of {shown} in {path.parent} is broken.", anew) from None
+        version, text = database.execute("SELECT version, identity FROM job").fetchone()
+        old = dict(json.loads(text))
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise _broken(shown) from error
     if version != VERSION:
-        raise NasnetError(f"The state of {shown} is of another version of nasnet.", anew)
-    refuse_other(identity, said["identity"], shown)
-    if parts != said["parts"]:
-        raise NasnetError(f"The unfinished run of {shown} wrote {', '.join(parts)}.", anew)
+        raise NasnetError(f"The state of {shown} is of another version of nasnet.", _ANEW)
+    refuse_other(old, identity, shown)
 
 
 def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], shown: str) -> None:
@@ -396,3 +264,79 @@ def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], shown: str) -> 
             f"{shown} was begun differently: {'; '.join(found[:3])}.",
             "Run it as it was begun, or without --resume (and with --overwrite if it is done).",
         )
+
+
+def _packed(key: bytes, row: Row) -> tuple[bytes | str | int | None, ...]:
+    path = row.path.encode("utf-8", "surrogatepass")
+    kind = row.error.kind if row.error else None
+    message = row.error.message.encode("utf-8", "surrogatepass") if row.error else None
+    values = (key, path, kind, message, row.labels, row.vector)
+    return (*values, _checksum(*values))
+
+
+def _unpacked(record: tuple[Any, ...], key: bytes) -> Row | None:
+    """The row of a record; None if that isn't what was stored under the key."""
+    _, _, path, kind, message, labels, vector, checksum = record
+    try:
+        if checksum != _checksum(key, path, kind, message, labels, vector):
+            return None
+    except TypeError:  # a value of another type
+        return None
+    error = None
+    if kind is not None:
+        error = Failure(cast(ErrorKind, kind), message.decode("utf-8", "surrogatepass"))
+    return Row(path.decode("utf-8", "surrogatepass"), error, labels, vector)
+
+
+def _checksum(
+    key: bytes, path: bytes, kind: str | None, message: bytes | None, labels: bytes, vector: bytes
+) -> int:
+    found = 0
+    for part in (key, path, (kind or "").encode(), message or b"", labels, vector):
+        found = zlib.crc32(part, zlib.crc32(len(part).to_bytes(8, "little"), found))
+    return found
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(path.name + "-journal")
+
+
+_ANEW = "Run without --resume to begin anew."
+_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
+
+
+class BrokenStateError(NasnetError):
+    """The state isn't what was written."""
+
+
+def _broken(shown: str) -> BrokenStateError:
+    return BrokenStateError(f"The state of {shown} is damaged: it isn't what was written.", _ANEW)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells more than is needed
+
+
+@contextmanager
+def _words(shown: str) -> Iterator[None]:
+    """Puts the errors of SQLite and of the system in a block into words about the output."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = _code(error)
+        if code == sqlite3.SQLITE_BUSY:
+            raise OutputError(
+                f"Another run is writing {shown}.", "Wait for it, or write to another place."
+            ) from error
+        if code in _BROKEN:
+            raise _broken(shown) from error
+        number = _ERRNO.get(code, errno.EIO)
+        raise in_words(shown, OSError(number, os.strerror(number))) from error
+    except OSError as error:
+        raise in_words(shown, error) from error

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.jobs.outputs import Encoder, Target, is_done, parts_of, publish
-from nasnet_cli.jobs.resume import Check, Finished, State, open_state, source_key
+from nasnet_cli.jobs.outputs import Records, Target, encode, finished, prepare, publish
+from nasnet_cli.jobs.resume import Check, State, open_state, source_key, state_path
 from nasnet_cli.jobs.work import Work
-from nasnet_cli.results.output import check_free
 from nasnet_cli.results.records import Failure, Summary
 
 if TYPE_CHECKING:
@@ -26,9 +25,10 @@ class Options:
     """How a job is done, which its results don't depend on.
 
     resume goes on with an unfinished run and is content with a finished one; overwrite replaces
-    outputs; check says what tells a changed input; with_meta writes OUT.meta.json beside outputs.
-    tell is called for each row in order with its path and error, note with a sentence for a
-    person. passed_over gives, at the end, how many files are no pictures.
+    outputs; check says what tells a changed input. with_meta writes OUT.meta.json beside outputs
+    that have no room for it. tell is called with the path and error of each row that is finished,
+    note with a sentence for a person. passed_over gives, at the end, how many files are no
+    pictures.
     """
 
     workers: int | None = None
@@ -39,6 +39,13 @@ class Options:
     tell: Tell = lambda path, error: None
     note: Callable[[str], None] = lambda text: None
     passed_over: Callable[[], int] = lambda: 0
+
+
+class NoInputError(NasnetError):
+    """There was nothing to do."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no picture.", "Name pictures, or folders that have some.")
 
 
 def run_to_files(
@@ -52,83 +59,76 @@ def run_to_files(
 
     Whatever stops it, what is finished is kept beside the first target (resume.py), unless that
     is nothing. Raises NasnetError: where an output is there, can't be written, is being written by
-    another run; where the state is another job's; where there is no input.
+    another run; where the state is another job's; NoInputError where there is no input.
     """
     main = targets[0]
-    identity = {
-        **work.identity(model),
-        "results": {t.kind: t.format for t in targets},
-    }
-    if options.resume and main.path.exists():
-        done = is_done(main, identity)
+    identity = work.identity(model)
+    begun = state_path(main.path).exists()
+    if options.resume and not begun and main.path.exists():
+        done = finished(targets, identity, with_meta=options.with_meta)
         if done is not None:
             options.note(f"{main.path} is done already.")
             return done
-    for target in targets:
-        for path in target.files(with_meta=options.with_meta):
-            check_free(
-                str(path), options.overwrite or options.resume or path.name.endswith(".meta.json")
-            )
-    state = open_state(
-        main.path.resolve(),
-        identity,
-        parts_of(targets),
-        shown=str(main.path),
-        resume=options.resume,
-        note=options.note,
-    )
+    overwrite = options.overwrite or options.resume
+    prepare(targets, overwrite=overwrite, with_meta=options.with_meta)
+    said = {**identity, "run": {"check": options.check}}
+    state = open_state(main.path, said, resume=options.resume, note=options.note)
     with state:
         try:
-            summary = _fill(state, work, model, sources, targets, options)
+            summary = _fill(state, work, model, sources, options)
             if not summary.inputs:
                 raise NoInputError
-            summary.passed_over = options.passed_over()
-            publish(targets, state.finish(), identity, summary, work, model, options.with_meta)
+            state.commit()
+            records = Records(state.rows, summary, work, model)
+            publish(targets, records, overwrite=overwrite, with_meta=options.with_meta)
         except BaseException:
-            if not state.finished:
-                state.remove()
+            _leave(state, options)
             raise
         state.remove()
     return summary
 
 
-class NoInputError(NasnetError):
-    """There was nothing to do."""
-
-    def __init__(self) -> None:
-        super().__init__("There is no picture.", "Name pictures, or folders that have some.")
-
-
 def _fill(
-    state: State,
-    work: Work,
-    model: Model,
-    sources: Iterable[Source],
-    targets: Sequence[Target],
-    options: Options,
+    state: State, work: Work, model: Model, sources: Iterable[Source], options: Options
 ) -> Summary:
-    """Sees to it that the state has a row for each source, in order."""
+    """Sees to it that the state has a row for each source, and counts them."""
     summary = Summary()
+    waiting: deque[tuple[int, bytes]] = deque()
 
-    def count(path: str, failed: bool, error: Failure | None = None) -> None:
+    def count(path: str, error: Failure | None) -> None:
         summary.inputs += 1
-        summary.ok += not failed
-        summary.failed += failed
+        if error is None:
+            summary.ok += 1
+        else:
+            summary.failed += 1
         options.tell(path, error)
 
-    rest = _skip_finished(state, iter(sources), options.check, count)
-    ahead: deque[tuple[Source, bytes] | Finished] = deque()
-    encoder = Encoder(work, model, targets)
-
     def unfinished() -> Iterator[Source]:
-        for source in rest:
-            key = source_key(source, options.check)
-            found = state.find(key) if state.has_old else None
-            if found is not None:
-                ahead.append((source, found))
-                continue
-            ahead.append((source, None))
-            keys.append(key)
-            yield source
+        for position, source in enumerate(sources):
+            # The key is of before the picture is read: what changes later is seen the next time.
+            key = source_key(source, options.check, work.max_bytes)
+            row = state.take(position, key)
+            if row is not None:
+                count(row.path, row.error)
+            else:
+                waiting.append((position, key))
+                yield source
 
-    raise NotImplementedError
+    results = model.results(work.outputs, unfinished(), workers=options.workers, limits=work.limits)
+    for result in results:
+        row = encode(result, work, model)
+        state.add(*waiting.popleft(), row)
+        count(row.path, row.error)
+    summary.passed_over = options.passed_over()
+    return summary
+
+
+def _leave(state: State, options: Options) -> None:
+    """Ends without an output: what is finished stays for the next run."""
+    try:
+        if state.is_empty:
+            state.remove()
+        else:
+            options.note("What is finished is kept: --resume goes on with it.")
+    except NasnetError:  # the error that brought us here says it already
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from nasnet_cli.modules.listener import SILENT, Listener
 
 if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
+    from nasnet_cli.labels import Label
     from nasnet_cli.model import Model
     from nasnet_cli.runtime.base import Output, RuntimeName
 
@@ -21,6 +23,8 @@ _OPTIONS: dict[Kind, tuple[str, ...]] = {
     "labels": ("top", "threshold", "logits"),
     "vectors": ("normalize", "dtype"),
 }
+
+_NAMES = {("model", "name"), ("model", "location")}
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,10 @@ class Work:
         from nasnet_cli import __version__
 
         runtime = model.runtime(self.outputs)
-        how = model.preprocessing
         names = [name for kind in self.results for name in _OPTIONS[kind]]
+        options = {name: getattr(self, name) for name in [*names, "max_pixels", "max_bytes"]}
+        if self.labels is not None:
+            options["labels"] = _digest(model.labels)
         return {
             "tool": {"name": "nasnet", "version": __version__},
             "runtime": {
@@ -96,17 +102,25 @@ class Work:
                 "instruction_set": runtime.instruction_set,
             },
             "model": model.describe(),
-            "preprocessing": {**how.to_dict(), "digest": how.digest()},
-            "options": {name: getattr(self, name) for name in [*names, "max_pixels"]},
+            "preprocessing": model.describe_preprocessing(),
+            "options": options,
         }
+
+
+def _digest(labels: tuple[Label, ...]) -> str:
+    text = "\n".join(f"{label.wnid}\t{label.name}" for label in labels)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def differences(
     old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """In words, what two identities don't have in common."""
+    """In words, what two identities don't have in common.
+
+    A model is known by its digest: the same one may be named in several ways.
+    """
     for section in dict.fromkeys([*old, *new]):
         before, now = old.get(section, {}), new.get(section, {})
         for name in dict.fromkeys([*before, *now]):
-            if before.get(name) != now.get(name):
+            if before.get(name) != now.get(name) and (section, name) not in _NAMES:
                 yield f"{section} {name} was {before.get(name)!r} and is {now.get(name)!r}"

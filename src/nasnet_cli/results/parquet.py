@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import math
+import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.results.records import Classified, Embedded
+from nasnet_cli.results.text import readable
+from nasnet_cli.results.writers import odd_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
+
+    from nasnet_cli.results.vectors import Shape
 
 ROWS = 4096
 """Rows in a block (Parquet calls it a row group): fixed, so that the bytes are."""
@@ -32,8 +37,10 @@ def require() -> None:
         ) from None
 
 
-def write_labels(stream: BinaryIO, lines: Iterator[bytes], meta: bytes, *, logits: bool) -> None:
-    """A row for each of classify's JSON lines: path, path_bytes, status, error and predictions."""
+def write_labels(
+    stream: BinaryIO, rows: Iterator[Classified], meta: bytes, *, logits: bool
+) -> None:
+    """A row for each input: path, path_bytes, status, error and predictions, best first."""
     import pyarrow as pa
 
     prediction = {
@@ -44,42 +51,60 @@ def write_labels(stream: BinaryIO, lines: Iterator[bytes], meta: bytes, *, logit
         "probability": pa.float64(),
         **({"logit": pa.float64()} if logits else {}),
     }
-    predictions = pa.list_(pa.struct(list(prediction.items())))
-    schema = _schema(meta, predictions=predictions)
+    schema = _schema(meta, predictions=pa.list_(pa.struct(list(prediction.items()))))
     with _writer(stream, schema) as writer:
-        while block := [_row(line) for line in islice(lines, ROWS)]:
-            writer.write_table(pa.Table.from_pylist(block, schema), row_group_size=ROWS)
+        while block := list(islice(rows, ROWS)):
+            values = [{**_row(row), "predictions": _predictions(row)} for row in block]
+            writer.write_table(pa.Table.from_pylist(values, schema), row_group_size=ROWS)
 
 
-def write_vectors(
-    stream: BinaryIO, lines: Iterator[bytes], vectors: np.ndarray, meta: bytes
-) -> None:
-    """A row for each of embed's JSON lines, its vector a list of fixed size; null with an error.
-
-    vectors [N, depth] has them in order; it may be mapped into memory.
-    """
+def write_vectors(stream: BinaryIO, rows: Iterator[Embedded], shape: Shape, meta: bytes) -> None:
+    """A row for each input, its vector a list of fixed size; null with an error."""
     import numpy as np
     import pyarrow as pa
 
-    depth = vectors.shape[1]
-    kind = pa.list_(pa.from_numpy_dtype(vectors.dtype), depth)
+    kind = pa.list_(pa.from_numpy_dtype(shape.numbers), shape.depth)
     schema = _schema(meta, vector=kind)
-    done = 0
+    nothing = np.zeros(shape.depth, shape.numbers)
     with _writer(stream, schema) as writer:
-        while block := [_row(line) for line in islice(lines, ROWS)]:
-            failed = np.array([row["status"] != "ok" for row in block])
-            values = np.zeros((len(block), depth), vectors.dtype)
-            values[~failed] = vectors[done : done + len(block) - failed.sum()]
-            done += len(block) - int(failed.sum())
-            column = pa.FixedSizeListArray.from_arrays(
-                pa.array(values.reshape(-1)), type=kind, mask=pa.array(failed)
-            )
-            columns: dict[str, Any] = {
-                name: pa.array([row.get(name) for row in block], schema.field(name).type)
-                for name in ("path", "path_bytes", "status", "error")
-            }
-            table = pa.table({**columns, "vector": column}, schema)
+        while block := list(islice(rows, ROWS)):
+            numbers = np.concatenate([nothing if r.vector is None else r.vector for r in block])
+            failed = pa.array([row.vector is None for row in block])
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers), type=kind, mask=failed)
+            table = pa.Table.from_pylist([_row(row) for row in block], _schema(meta))
+            table = table.append_column(schema.field("vector"), vectors)
             writer.write_table(table, row_group_size=ROWS)
+
+
+def join(stream: BinaryIO, files: Iterator[Path], meta: bytes) -> None:
+    """The rows of files that were written here, in blocks as if all had been written at once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = next(files)
+    schema = pq.read_schema(first).with_metadata({META_KEY: meta})
+    rest = schema.empty_table()
+    with _writer(stream, schema) as writer:
+        for file in chain([first], files):
+            for rows in pq.ParquetFile(file).iter_batches(ROWS):
+                rest = pa.concat_tables([rest, pa.Table.from_batches([rows]).cast(schema)])
+                if rest.num_rows >= ROWS:
+                    writer.write_table(rest.slice(0, ROWS), row_group_size=ROWS)
+                    rest = rest.slice(ROWS)
+        if rest.num_rows:
+            writer.write_table(rest, row_group_size=ROWS)
+
+
+def read_meta(path: str | os.PathLike[str]) -> bytes:
+    """What a file that was written here holds of OUT.meta.json.
+
+    Raises OSError, ValueError or KeyError.
+    """
+    require()
+    import pyarrow.parquet as pq
+
+    found: bytes = (pq.read_metadata(path).metadata or {})[META_KEY.encode()]
+    return found
 
 
 def _schema(meta: bytes, **result: pa.DataType) -> pa.Schema:
@@ -101,8 +126,34 @@ def _writer(stream: BinaryIO, schema: pa.Schema) -> Any:
     return pq.ParquetWriter(stream, schema, compression="zstd", version="2.6")
 
 
-def _row(line: bytes) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(line)
-    if "path_bytes" in row:
-        row["path_bytes"] = base64.b64decode(row["path_bytes"])
-    return row
+def _row(row: Classified | Embedded) -> dict[str, Any]:
+    error = row.error
+    return {
+        "path": readable(row.path),
+        "path_bytes": odd_bytes(row.path),
+        "status": "ok" if error is None else "error",
+        "error": error and {"kind": error.kind, "message": readable(error.message)},
+    }
+
+
+def _predictions(row: Classified) -> list[dict[str, Any]] | None:
+    if row.predictions is None:
+        return None
+    return [
+        {
+            "rank": found.rank,
+            "index": found.index,
+            "wnid": readable(found.wnid),
+            "label": readable(found.label),
+            "probability": _number(found.probability),
+            "logit": _number(found.logit),
+        }
+        for found in row.predictions
+    ]
+
+
+def _number(value: float | None) -> float | None:
+    """With the six digits that the other formats have; null for NaN and infinity."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(value, 6) + 0.0  # -0 becomes 0

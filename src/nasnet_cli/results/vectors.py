@@ -1,52 +1,123 @@
-"""Feature vectors on disk: a NumPy file that grows as it is written."""
+"""Feature vectors on disk: NumPy's .npy and .npz, and the lines that say what each vector is."""
 
 from __future__ import annotations
 
+import ast
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 import numpy as np
 
-from nasnet_cli.errors import OutputError
+from nasnet_cli.results.records import Embedded
+from nasnet_cli.results.text import readable
+from nasnet_cli.results.writers import json_vector_row
 
 VectorType = Literal["float32", "float16"]
 
-# Room for a count of twenty digits, so that the header can be written again when it is known.
-_HEADER_BYTES = 128
+NPY_HEAD_BYTES = 128
+"""The length of every .npy head written here: what follows it are the numbers."""
 
 
-class NpyWriter:
-    """A .npy file of [N, depth] that `numpy.load(mmap_mode="r")` reads.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The shape [rows, depth] of an array of vectors, and the type of its numbers."""
 
-    The stream must be seekable: how many rows there are is known only at the end, and is written
-    into the header then. Without a row, the array is [0, depth].
+    rows: int
+    depth: int
+    dtype: VectorType
+
+    @property
+    def numbers(self) -> np.dtype[np.generic]:
+        """NumPy's type of the numbers."""
+        return numbers_of(self.dtype)
+
+
+def numbers_of(dtype: VectorType) -> np.dtype[np.generic]:
+    """NumPy's type of that name, lowest byte first on every machine."""
+    return np.dtype(dtype).newbyteorder("<")
+
+
+def npy_head(shape: Shape) -> bytes:
+    """What stands before the numbers of a .npy file."""
+    return _head(shape.numbers.str, (shape.rows, shape.depth))
+
+
+def npy_shape(head: bytes) -> Shape:
+    """The shape that a head of npy_head says. Raises ValueError for another."""
+    said = ast.literal_eval(head[10:NPY_HEAD_BYTES].decode("ascii"))
+    rows, depth = said["shape"]
+    return Shape(rows, depth, np.dtype(said["descr"]).name)
+
+
+def write_npy(stream: BinaryIO, rows: Iterable[Embedded], shape: Shape) -> None:
+    """The vectors of the rows that have one as a .npy file, which may be mapped into memory."""
+    stream.write(npy_head(shape))
+    for row in rows:
+        if row.vector is not None:
+            stream.write(row.vector.astype(shape.numbers).tobytes())
+
+
+def write_lines(stream: BinaryIO, rows: Iterable[Embedded]) -> None:
+    """For each row a line of JSON: its path, its status and which vector it has."""
+    number = 0
+    for row in rows:
+        stream.write(f"{json_vector_row(row.path, row.error, number)}\n".encode())
+        number += row.error is None
+
+
+def write_npz(
+    stream: BinaryIO, rows: Callable[[], Iterator[Embedded]], shape: Shape, meta: bytes
+) -> None:
+    """An archive that numpy.load reads, with the arrays vectors and paths, both in the order of
+    the rows that have a vector; rows.jsonl is as write_lines writes it, meta.json as given.
+
+    rows gives the rows anew at each call, so that none is kept in memory.
     """
+    with zipfile.ZipFile(stream, "w") as archive:
+        with _member(archive, "vectors.npy") as member:
+            write_npy(member, rows(), shape)
+        with _member(archive, "paths.npy", zipfile.ZIP_DEFLATED) as member:
+            _write_paths(member, rows, shape.rows)
+        with _member(archive, "rows.jsonl", zipfile.ZIP_DEFLATED) as member:
+            write_lines(member, rows())
+        with _member(archive, "meta.json") as member:
+            member.write(meta)
 
-    def __init__(self, stream: BinaryIO, depth: int, dtype: VectorType) -> None:
-        if not stream.seekable():
-            raise OutputError(
-                "A .npy file can't be written to a pipe: its head is known only at the end.",
-                "Write to a file.",
-            )
-        self._stream = stream
-        self._depth = depth
-        self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._rows = 0
-        self._start = stream.tell()
-        stream.write(self._header())
 
-    def write(self, vector: np.ndarray) -> None:
-        self._stream.write(vector.astype(self._dtype).tobytes())
-        self._rows += 1
+def read_npz_meta(path: str | os.PathLike[str]) -> bytes:
+    """The meta.json in what write_npz has written. Raises OSError, ValueError or KeyError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read("meta.json")
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
 
-    def finish(self) -> None:
-        end = self._stream.tell()
-        self._stream.seek(self._start)
-        self._stream.write(self._header())
-        self._stream.seek(end)
 
-    def _header(self) -> bytes:
-        """NumPy's format 1.0: magic, version, length, and a dictionary padded to that length."""
-        shape = (self._rows, self._depth)
-        text = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': {shape}, }}"
-        before = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
-        return before + text.ljust(_HEADER_BYTES - 11).encode() + b"\n"
+def _write_paths(stream: BinaryIO, rows: Callable[[], Iterator[Embedded]], count: int) -> None:
+    """NumPy's strings have one width, that of the longest; those that are shorter end in zeros."""
+
+    def paths() -> Iterator[bytes]:
+        return (readable(r.path).encode("utf-32-le") for r in rows() if r.vector is not None)
+
+    width = max(map(len, paths()), default=4)
+    stream.write(_head(f"<U{width // 4}", (count,)))
+    for path in paths():
+        stream.write(path.ljust(width, b"\0"))
+
+
+def _member(archive: zipfile.ZipFile, name: str, compression: int = zipfile.ZIP_STORED) -> BinaryIO:
+    # The time is the format's first: two runs write the same bytes.
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type = compression
+    entry.external_attr = 0o644 << 16
+    return archive.open(entry, "w", force_zip64=True)  # type: ignore[return-value]
+
+
+def _head(type_: str, shape: tuple[int, ...]) -> bytes:
+    """NumPy's format 1.0: magic, version, length, and a dictionary padded to that length."""
+    text = f"{{'descr': '{type_}', 'fortran_order': False, 'shape': {shape}, }}"
+    before = b"\x93NUMPY\x01\x00" + (NPY_HEAD_BYTES - 10).to_bytes(2, "little")
+    return before + text.ljust(NPY_HEAD_BYTES - 11).encode() + b"\n"

@@ -117,7 +117,7 @@ def json_vector_row(path: str, error: Failure | None, number: int) -> str:
 
 def _json_object(path: str, error: Failure | None, result: str) -> str:
     members = [f'"path": {json_text(path)}']
-    if (raw := _odd_bytes(path)) is not None:
+    if (raw := odd_bytes(path)) is not None:
         members.append(f'"path_bytes": "{base64.b64encode(raw).decode()}"')
     if error is not None:
         kind, message = json_text(error.kind), json_text(error.message)
@@ -127,7 +127,8 @@ def _json_object(path: str, error: Failure | None, result: str) -> str:
     return "{" + ", ".join(members) + "}"
 
 
-def _odd_bytes(path: str) -> bytes | None:
+def odd_bytes(path: str) -> bytes | None:
+    """The bytes of a name that is not UTF-8; None for one that is."""
     if readable(path) == path:
         return None
     try:
