@@ -11,7 +11,6 @@ import click
 
 from nasnet_cli.cli import options
 from nasnet_cli.cli.job import Job, target, vector_format
-from nasnet_cli.cli.sharded import is_sharded, run_sharded
 from nasnet_cli.results.output import is_direct
 
 if TYPE_CHECKING:
@@ -73,7 +72,9 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     standard input. Without any, the current folder. Exits with 0 when every input has a result
     and with 3 when some have an error.
     """
-    if is_sharded(given):
+    if options.wants_shards(given):
+        from nasnet_cli.cli.sharded import run_sharded
+
         return run_sharded("labels", paths, given, given["format_"])
     out = given["out"]
     format_ = _format(given["format_"], out)

@@ -8,7 +8,6 @@ import click
 
 from nasnet_cli.cli import options
 from nasnet_cli.cli.job import Job, target, vector_format
-from nasnet_cli.cli.sharded import is_sharded, run_sharded
 
 FORMATS = ("npy", "npz", "parquet")
 
@@ -46,7 +45,9 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     input, the vector as a list of fixed size. PATHS are as in classify. Exits with 0 when every
     input has a vector and with 3 when some have an error.
     """
-    if is_sharded(given):
+    if options.wants_shards(given):
+        from nasnet_cli.cli.sharded import run_sharded
+
         return run_sharded("vectors", paths, given, given["format_"])
     format_ = given["format_"] or vector_format(given["out"])
     job = Job(paths, given, ("vectors",))

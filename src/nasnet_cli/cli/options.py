@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -163,6 +163,17 @@ resume_options = _together(
         "bytes.",
     ),
 )
+
+
+def wants_shards(given: Mapping[str, Any]) -> bool:
+    """Whether the options of shard_options ask for shards. Raises click.UsageError where they contradict."""
+    counts = [given["shards"], given["shard_size"]]
+    if all(counts):
+        raise click.UsageError("Use either --shards or --shard-size.")
+    if not any(counts) and given["engine"] != "local":
+        raise click.UsageError("--engine needs --shards or --shard-size.")
+    return any(counts)
+
 
 runtime_options = _together(
     click.option(

@@ -34,16 +34,6 @@ _FORMATS: dict[Kind, tuple[TargetFormat, ...]] = {
 _SHOWN = 3
 
 
-def is_sharded(given: dict[str, Any]) -> bool:
-    """Whether a command's options ask for shards. Raises click.UsageError where they contradict."""
-    counts = [given["shards"], given["shard_size"]]
-    if all(counts):
-        raise click.UsageError("Use either --shards or --shard-size.")
-    if not any(counts) and given["engine"] != "local":
-        raise click.UsageError("--engine needs --shards or --shard-size.")
-    return any(counts)
-
-
 def run_sharded(
     kind: Kind, paths: tuple[str, ...], given: dict[str, Any], format_: TargetFormat | None
 ) -> int:

@@ -199,7 +199,7 @@ def open_state(
             )
         database = _connect(path, shown)
         try:
-            if is_new or not resume:
+            if is_new or not resume or _is_blank(database):
                 _begin(database, identity)
             else:
                 _compare(database, identity, shown)
@@ -240,8 +240,13 @@ def _discard(path: Path, shown: str) -> None:
     path.unlink(missing_ok=True)
 
 
+def _is_blank(database: sqlite3.Connection) -> bool:
+    """Whether nothing has been committed: a run was killed when it had just begun."""
+    return database.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+
+
 def _begin(database: sqlite3.Connection, identity: Mapping[str, Any]) -> None:
-    database.executescript(_TABLES)
+    database.executescript(f"BEGIN; {_TABLES}")  # all of it or nothing
     database.execute("INSERT INTO job VALUES (?, ?)", (VERSION, json.dumps(identity)))
 
 
