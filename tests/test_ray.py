@@ -42,7 +42,7 @@ def wait_until(condition, process, seconds=60):
 
 def test_workers_and_the_driver_may_die(tiny_module, tmp_path):
     photos, job = tmp_path / "photos", tmp_path / "job"
-    make_photos(photos, 600)
+    make_photos(photos, 400)
     sharded = ("classify", photos, "-m", tiny_module, "--shards", 30, "--out")
     nasnet(*sharded, tmp_path / "expected")
     command = (*sharded, job, "--engine", "ray", "--workers-per-node", 2)
