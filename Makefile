@@ -10,13 +10,17 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test lint docs format types clean
+.PHONY: demo test chaos lint docs format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
 
 test: $(TOOLS)
 	$(BIN)/python -m pytest
+
+# Twenty minutes and more: runs over 20,000 pictures that are killed again and again.
+chaos: $(TOOLS)
+	$(BIN)/python tests/chaos.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from nasnet_cli.errors import OutputError
 from nasnet_cli.jobs.resume import Row, refuse_other
 from nasnet_cli.jobs.work import Kind, Work
 from nasnet_cli.results.meta import META_SUFFIX, meta_document, meta_path
-from nasnet_cli.results.output import check_free, is_direct, open_outputs
+from nasnet_cli.results.output import check_free, is_direct, open_outputs, remove_leftovers
 from nasnet_cli.results.records import Classified, Embedded, Failure, Prediction, Summary
 
 if TYPE_CHECKING:
@@ -148,7 +148,10 @@ def publish(
     """
     files = [target.files(with_meta=with_meta) for target in targets]
     meta = meta_document(**records.work.identity(records.model), summary=records.summary.counts())
-    with open_outputs(*(path for some in files for path in some), overwrite=overwrite) as opened:
+    names = [path for some in files for path in some]
+    for path in names:
+        remove_leftovers(path)
+    with open_outputs(*names, overwrite=overwrite) as opened:
         streams = iter(opened)
         for target, some in zip(targets, files, strict=True):
             _write(target, [next(streams) for _ in some], records, meta)

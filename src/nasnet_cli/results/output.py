@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 
+_SHOWN_IN_HIDDEN = 40  # characters of a file's name that are in that of its hidden one
+
 
 @contextmanager
 def open_output(path: StrPath, *, overwrite: bool) -> Iterator[BinaryIO]:
@@ -74,6 +76,21 @@ def open_outputs(
         for file in files:
             file.discard()
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes the hidden files of writers of path that were killed.
+
+    For those who know that no one else is writing path now.
+    """
+    target = path.resolve()
+    if len(target.name) > _SHOWN_IN_HIDDEN:  # other files' hidden ones may begin like that
+        return
+    hidden = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.partial")
+    with suppress(OSError):
+        for found in target.parent.iterdir():
+            if hidden.fullmatch(found.name):
+                found.unlink(missing_ok=True)
 
 
 def is_direct(path: StrPath) -> bool:
@@ -156,7 +173,8 @@ class _Replacement:
         self._name = name
         self._target = Path(name).resolve()
         # A part of the name says what the file was to be, and leaves room in 255 bytes.
-        unique = f".{self._target.name[:40]}.{os.urandom(6).hex()}.partial"
+        shown = self._target.name[:_SHOWN_IN_HIDDEN]
+        unique = f".{shown}.{os.urandom(6).hex()}.partial"
         self._hidden = self._target.with_name(unique)
         self._published = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL

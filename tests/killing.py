@@ -1,0 +1,66 @@
+"""Real processes of nasnet that are killed in the middle of their work."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# The command line with a state that goes to disk after each few rows, so that small runs have
+# something to lose and something to keep.
+EAGER = [
+    sys.executable,
+    "-c",
+    "from nasnet_cli.jobs import resume\n"
+    "resume._COMMIT_SECONDS = 0.02\n"
+    "from nasnet_cli.cli.main import run\n"
+    "run()\n",
+]
+NASNET = [sys.executable, "-m", "nasnet_cli"]
+
+
+def make_pictures(folder: Path, count: int, *, side: int = 64) -> None:
+    """count different JPEGs, a thousand in a folder; one of each hundred is broken."""
+    numbers = np.random.default_rng(0)
+    for i in range(count):
+        place = folder / f"{i // 1000:03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / f"{i:06d}.jpg"
+        if i % 100 == 50:
+            path.write_bytes(b"broken")
+            continue
+        coarse = Image.fromarray(numbers.integers(0, 256, (8, 8, 3), np.uint8))
+        coarse.resize((side, side), Image.Resampling.BICUBIC).save(path, quality=85)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files in a folder, by their names."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def run(command: list[str], *arguments: object, **more: object) -> subprocess.CompletedProcess:
+    """The command to its end."""
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, **more
+    )
+
+
+def kill_when_grown(command: list[str], *arguments: object, state: Path, by: int) -> bool:
+    """Kills the command a moment after the state has grown by so many bytes.
+
+    False when it ended before.
+    """
+    start = state.stat().st_size if state.exists() else 0
+    process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if state.exists() and state.stat().st_size >= start + by:
+            time.sleep(random.uniform(0, 0.05))
+            process.kill()
+            break
+        time.sleep(0.002)
+    return process.wait() == -9
