@@ -33,6 +33,11 @@ def workers(pid: int) -> list[int]:
     return [child for child, name in descendants(pid).items() if name.startswith("ray::Shard")]
 
 
+def essential(pid: int) -> list[int]:
+    """What must end with a killed driver: all but Ray's agents, which take their time to notice."""
+    return [child for child, name in descendants(pid).items() if "Agent" not in name]
+
+
 def are_gone(pids: list[int], seconds: float = 15) -> bool:
     """Whether all of these processes end within so many seconds."""
     end = time.monotonic() + seconds

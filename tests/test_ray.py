@@ -54,7 +54,7 @@ def test_workers_and_the_driver_may_die(tiny_module, tmp_path):
     os.kill(first[0], signal.SIGKILL)
     # A worker takes the place of the one that died, and the job goes on.
     wait_until(lambda: set(ray_processes.workers(driver.pid)) - set(first), driver)
-    everyone = list(ray_processes.descendants(driver.pid))
+    everyone = ray_processes.essential(driver.pid)
     driver.kill()
     driver.communicate()
     assert ray_processes.are_gone(everyone)

@@ -52,7 +52,7 @@ def kill_some(driver: subprocess.Popen[bytes]) -> None:
         except ProcessLookupError:
             continue
     if alive(driver, random.uniform(0, 5)):
-        everyone = list(ray_processes.descendants(driver.pid))
+        everyone = ray_processes.essential(driver.pid)
         print("  the driver is killed", flush=True)
         driver.kill()
         driver.wait()
