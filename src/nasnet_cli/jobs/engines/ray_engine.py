@@ -198,7 +198,7 @@ def _prepare_environment(address: str | None) -> None:
 
 
 class _OthersLines:
-    """Standard error without what Ray's own threads write to it: log_to_driver leaves some."""
+    """Standard output or error without what Ray's own threads write to it: log_to_driver leaves some."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -214,9 +214,9 @@ class _OthersLines:
 
 @contextmanager
 def _without_rays_lines() -> Iterator[None]:
-    stream = sys.stderr
-    sys.stderr = cast(TextIO, _OthersLines(stream))
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _OthersLines(stream)) for stream in streams)
     try:
         yield
     finally:
-        sys.stderr = stream
+        sys.stdout, sys.stderr = streams
