@@ -21,6 +21,7 @@ test: $(TOOLS)
 # Twenty minutes and more: runs over 20,000 pictures that are killed again and again.
 chaos: $(TOOLS)
 	$(BIN)/python tests/chaos.py
+	if $(BIN)/python -c "import ray" 2>/dev/null; then $(BIN)/python tests/faults/ray_chaos.py; fi
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

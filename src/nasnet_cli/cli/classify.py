@@ -62,6 +62,7 @@ FORMATS = ("table", "json", "jsonl", "csv", "parquet")
     help="Write feature vectors too, as the command embed does, to a .npy, .npz or .parquet file.",
 )
 @options.vector_options
+@options.shard_options
 @options.runtime_options
 @options.run_options
 def command(paths: tuple[str, ...], **given: Any) -> int:
@@ -71,6 +72,10 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     standard input. Without any, the current folder. Exits with 0 when every input has a result
     and with 3 when some have an error.
     """
+    if options.wants_shards(given):
+        from nasnet_cli.cli.sharded import run_sharded
+
+        return run_sharded("labels", paths, given, given["format_"])
     out = given["out"]
     format_ = _format(given["format_"], out)
     if out is None or is_direct(out):

@@ -33,20 +33,22 @@ class Console:
 
     @contextmanager
     def progress(
-        self, count: Callable[[], int] | None, *, rows_are_shown: bool
-    ) -> Iterator[Callable[[], None]]:
-        """What to call for each picture that is done, so that a bar on a terminal goes on.
+        self, count: Callable[[], int] | None, *, rows_are_shown: bool, already: int = 0
+    ) -> Iterator[Callable[[int], None]]:
+        """What to call with the number of pictures done since, so that a bar on a terminal goes on.
 
         count tells how many there will be and may take its time: it is called in a thread, and
         the bar has no end until it returns. With rows_are_shown the caller prints each row on the
-        same terminal, and the bar makes way for it.
+        same terminal, and the bar makes way for it. already is the number that was done before.
         """
         if not self._has_bar:
-            yield lambda: None
+            yield lambda pictures: None
             return
         from tqdm import tqdm
 
-        with tqdm(unit=" pictures", dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
+        with tqdm(
+            unit=" pictures", initial=already, dynamic_ncols=True, leave=False, file=sys.stderr
+        ) as bar:
             if count is not None:
 
                 def find_end() -> None:
@@ -54,8 +56,8 @@ class Console:
 
                 threading.Thread(target=find_end, daemon=True).start()
 
-            def advance() -> None:
-                bar.update()
+            def advance(pictures: int) -> None:
+                bar.update(pictures)
                 if rows_are_shown:
                     bar.clear()
 

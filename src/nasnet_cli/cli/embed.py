@@ -9,6 +9,8 @@ import click
 from nasnet_cli.cli import options
 from nasnet_cli.cli.job import Job, target, vector_format
 
+FORMATS = ("npy", "npz", "parquet")
+
 
 @click.command()
 @options.input_options
@@ -23,8 +25,15 @@ from nasnet_cli.cli.job import Job, target, vector_format
     required=True,
     help="Write to FILE, whole or not at all: .npy, .npz or .parquet.",
 )
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    help="[default: by FILE's ending; npy for shards]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
 @options.resume_options
+@options.shard_options
 @options.runtime_options
 @options.run_options
 def command(paths: tuple[str, ...], **given: Any) -> int:
@@ -36,7 +45,11 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     input, the vector as a list of fixed size. PATHS are as in classify. Exits with 0 when every
     input has a vector and with 3 when some have an error.
     """
-    format_ = vector_format(given["out"])
+    if options.wants_shards(given):
+        from nasnet_cli.cli.sharded import run_sharded
+
+        return run_sharded("vectors", paths, given, given["format_"])
+    format_ = given["format_"] or vector_format(given["out"])
     job = Job(paths, given, ("vectors",))
     job.write(target("vectors", format_, given["out"]))
     return job.finish("embedded")

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.archives import is_archive
+from nasnet_cli.images.remote import is_remote
 from nasnet_cli.images.sources import Listing, Source, find_sources, read_list
 
 
@@ -32,7 +33,9 @@ class Inputs:
     @property
     def can_be_counted(self) -> bool:
         """Whether the inputs can be listed once more, cheaply, to tell how many there are."""
-        return not self.list_file and not any(p == "-" or is_archive(p) for p in self.paths)
+        return not self.list_file and not any(
+            path == "-" or is_archive(path) or is_remote(path) for path in self.paths
+        )
 
     @property
     def in_words(self) -> str:

@@ -76,13 +76,13 @@ class Job:
         summary = self.summary
         with self._progress(rows_are_shown=sys.stdout.isatty()) as advance:
             for row in rows:
-                advance()
+                advance(1)
                 summary.inputs += 1
                 if row.error is None:
                     summary.ok += 1
                 else:
                     summary.failed += 1
-                    self._tell_failure(row.path, row.error)
+                    self.tell_failure(row.path, row.error)
                 yield row
         summary.passed_over = self.inputs.listing.passed_over
         if not summary.inputs:
@@ -96,9 +96,9 @@ class Job:
         with self._progress(rows_are_shown=False) as advance:
 
             def tell(path: str, error: Failure | None) -> None:
-                advance()
+                advance(1)
                 if error is not None:
-                    self._tell_failure(path, error)
+                    self.tell_failure(path, error)
 
             options = Options(
                 workers=given["workers"],
@@ -116,8 +116,11 @@ class Job:
             except NoInputError as error:
                 raise self._no_picture() from error
 
-    def finish(self, done: str) -> int:
-        """Says how it went, in which ok inputs are done (a word), and gives the exit status."""
+    def finish(self, done: str, *, before: int = 0) -> int:
+        """Says how it went, in which ok inputs are done (a word), and gives the exit status.
+
+        before is how many of the inputs were done by another run.
+        """
         summary = self.summary
         summary.seconds = time.monotonic() - self.start
         parts = [f"{summary.ok:,} {done}"]
@@ -127,18 +130,21 @@ class Job:
             files = "file" if summary.passed_over == 1 else "files"
             parts.append(f"{summary.passed_over:,} other {files} passed over")
         pictures = "picture" if summary.inputs == 1 else "pictures"
-        rate = summary.inputs / summary.seconds
+        rate = (summary.inputs - before) / summary.seconds
+        if before:
+            parts.append(f"{before:,} of them before")
         self.console.note(
             f"{summary.inputs:,} {pictures}: {', '.join(parts)}; "
             f"{summary.seconds:.1f} s, {rate:.0f} a second."
         )
         return EXIT_SOME_FAILED if summary.failed else 0
 
-    def _progress(self, *, rows_are_shown: bool) -> AbstractContextManager[Callable[[], None]]:
+    def _progress(self, *, rows_are_shown: bool) -> AbstractContextManager[Callable[[int], None]]:
         count = self.inputs.count if self.inputs.can_be_counted else None
         return self.console.progress(count, rows_are_shown=rows_are_shown)
 
-    def _tell_failure(self, path: str, error: Failure) -> None:
+    def tell_failure(self, path: str, error: Failure) -> None:
+        """Says, when that is asked for, that an input failed, and why."""
         self.console.detail(f"{path}: {error.message}")
 
     def _no_picture(self) -> NasnetError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -95,6 +95,48 @@ output_options = _together(
     click.option("--overwrite", is_flag=True, help="Replace FILE if it is there."),
 )
 
+shard_options = _together(
+    click.option(
+        "--shards",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Do the pictures in N parts, of which each is done or not, into the folder that --out "
+        "names. The same command again does what isn't done yet.",
+    ),
+    click.option(
+        "--shard-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Like --shards, in parts of N pictures.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="What does the shards: this process, or a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="A running cluster.  [default: RAY_ADDRESS, or one that is started on this machine]",
+    ),
+    click.option(
+        "--workers-per-node",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes with a model of their own on each of Ray's nodes.",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=2,
+        show_default=True,
+        help="How often Ray tries a shard again whose worker died or failed.",
+    ),
+)
+
 vector_options = _together(
     click.option("--normalize", is_flag=True, help="Make every vector of unit length."),
     click.option(
@@ -121,6 +163,17 @@ resume_options = _together(
         "bytes.",
     ),
 )
+
+
+def wants_shards(given: Mapping[str, Any]) -> bool:
+    """Whether the options of shard_options ask for shards. Raises click.UsageError where they contradict."""
+    counts = [given["shards"], given["shard_size"]]
+    if all(counts):
+        raise click.UsageError("Use either --shards or --shard-size.")
+    if not any(counts) and given["engine"] != "local":
+        raise click.UsageError("--engine needs --shards or --shard-size.")
+    return any(counts)
+
 
 runtime_options = _together(
     click.option(

@@ -1,6 +1,6 @@
 # Paths stay the strings that the user wrote: Path would turn "" into "." and "a/./b" into "a/b".
 # ruff: noqa: PTH116
-"""One input and its bytes: a file on disk, or a member of an archive."""
+"""One input and its bytes: a file on disk, a member of an archive, a remote object."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ class Source:
     """One input, whether or not it can be read.
 
     path is its name in the results; bytes that are not UTF-8 are Python's surrogate escapes, and
-    a member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the others is set:
-    file, the path to open, for a plain file; member, a function from a limit to bytes, for a
-    member of an archive; failure, when it is known already that there is nothing to read.
+    a member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the next three is
+    set: file, the path to open, for a plain file; member, a function from a limit to bytes, for a
+    member of an archive or a remote object; failure, when it is known already that there is
+    nothing to read. version, where a remote object has one, is another when the object is.
     """
 
     path: str
     file: str | None = None
     member: Callable[[int], bytes] | None = None
     failure: InputError | None = None
+    version: str | None = None
 
     def open(self, max_bytes: int = MAX_BYTES) -> BinaryIO:
         """The input's bytes as a seekable stream, which the caller closes. Safe from any thread.

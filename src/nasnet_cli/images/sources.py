@@ -1,6 +1,6 @@
 # Paths stay the strings that the user wrote: Path would turn "" into "." and "a/./b" into "a/b".
 # ruff: noqa: PTH116, PTH118, PTH208
-"""Which inputs a user's paths stand for: files, folders, lists and archives, as a stream.
+"""Which inputs a user's paths stand for: files, folders, archives and URLs, as a stream.
 
 Importing this imports neither NumPy nor Pillow: listing is light.
 """
@@ -24,6 +24,7 @@ from nasnet_cli.images.files import (
     open_regular,
 )
 from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
+from nasnet_cli.images.remote import find_remote, is_remote
 
 __all__ = ["MAX_BYTES", "Listing", "Source", "find_sources", "read_list"]
 
@@ -44,13 +45,16 @@ def find_sources(
     first bytes. Hidden entries, archives and other files in folders are passed over and counted
     in listing. A symbolic link is followed unless it leads to a folder that the walk is in.
     A file named outright is always an input; a .zip, .tar, .tar.gz or .tgz stands for its
-    pictures. max_bytes bounds what a member of a compressed tar may expand to, since such members
-    are held in memory from here on.
+    pictures; a URL for an object or for what is below it (find_remote). max_bytes bounds what a
+    member of a compressed tar may expand to, since such members are held in memory from here on.
 
     Raises nothing for a bad input: a path that is missing or can't be read is a Source with a
-    failure, so that it gets its row.
+    failure, so that it gets its row. Raises NasnetError when the package for a URL is missing.
     """
     for path in paths:
+        if is_remote(path):
+            yield from find_remote(path, recursive=recursive, listing=listing)
+            continue
         try:
             status = os.stat(path)
             folder = _list_folder(path, status) if stat.S_ISDIR(status.st_mode) else None

@@ -4,7 +4,8 @@
 
 A line is a JSON object: path as it stands in the results; bytes and mtime_ns of the file, or of
 the archive that holds it. A member of an archive has the archive's path and its number among the
-archive's pictures. An input that could not be read when it was listed has its failure instead.
+archive's pictures, a remote object its store's version of it instead. An input that could not be
+read when it was listed has its failure.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.archives import is_archive, members
 from nasnet_cli.images.files import MAX_BYTES, Listing, Source
-from nasnet_cli.images.sources import find_sources
+from nasnet_cli.images.remote import is_remote, remote_source
 
 
 def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
@@ -31,6 +31,9 @@ def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
             entry["failure"] = [source.failure.kind, source.failure.message]
         elif source.file is not None:
             entry |= _state(source.file)
+            archive = ""
+        elif is_remote(source.path):
+            entry |= {"version": source.version} if source.version else {}
             archive = ""
         elif not (archive and source.path.startswith(archive + "!/")):
             archive, number = archive_of(source.path), 0
@@ -86,10 +89,10 @@ def entry_sources(
             if opened is None or opened.archive != archive or opened.position > entry["member"]:
                 opened = _Members(archive, max_bytes)
             yield opened.find(entry["member"], path, path.removeprefix(entry["archive"]))
-        elif "bytes" in entry or "://" not in path:
+        elif is_remote(path):
+            yield remote_source(path, entry.get("version"))
+        else:
             yield Source(path, file=os.path.join(folder, path))
-        else:  # a remote thing, which is found by its name
-            yield from islice(find_sources([path], listing=Listing(), max_bytes=max_bytes), 1)
 
 
 class _Members:

@@ -37,6 +37,16 @@ class Changes:
     changed: int = 0
     gone: int = 0
 
+    def __str__(self) -> str:
+        """In words; empty when there are none."""
+        counts = ((self.added, "new"), (self.changed, "changed"), (self.gone, "gone"))
+        words = [
+            f"{count:,} {'picture is' if count == 1 else 'pictures are'} {how}"
+            for count, how in counts
+            if count
+        ]
+        return ", ".join(words)
+
 
 def extend(
     manifest: Manifest, sources: Iterable[Source], listing: Listing

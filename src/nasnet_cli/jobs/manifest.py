@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any, BinaryIO
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.files import MAX_BYTES, Listing, Source
 from nasnet_cli.jobs.entries import entry_lines, entry_sources
-from nasnet_cli.results.output import open_output
+from nasnet_cli.results.output import in_words, open_output
 
 FORMAT = "nasnet-manifest"
 VERSION = 1
@@ -179,16 +181,37 @@ def make_manifest(
 ) -> Manifest:
     """Lists all sources, cuts them and writes the manifest into out, which is made if need be.
 
-    listing is what the search for the sources passes over, read at its end. Raises NasnetError
-    when there are no sources, OutputError when out can't be written.
+    listing is what the search for the sources passes over, read at its end. Shards that are
+    finished in out already stay, and count where their pictures and the work are the same. Raises
+    NasnetError when there are no sources, OutputError when out can't be written.
     """
     empty = Manifest(out, str(Path.cwd()), work, cut, 0, 0, ())
     manifest = add_segment(empty, entry_lines(sources), cut)
     if not manifest.segments:
         raise NasnetError("There is no picture in the inputs.", "Name pictures, or folders.")
     manifest = replace(manifest, passed_over=listing.passed_over, revision=1)
+    _remove_files(out, r"\.shard-\d+\..*")  # unfinished ones, of a job that is no more
     save(manifest)
     return manifest
+
+
+def begin_anew(out: Path) -> None:
+    """Removes the job in the folder out, if there is one. Raises OutputError."""
+    folder = manifest_folder(out)
+    # First, so that what is left by a kill is no job.
+    _remove_files(folder, r"manifest\.json")
+    _remove_files(folder, r"(pictures|slices)-\d+\.r\d+\.\w+")
+    _remove_files(out, r"\.?shard-\d+\..*")
+
+
+def _remove_files(folder: Path, names: str) -> None:
+    try:
+        with suppress(FileNotFoundError):
+            for path in folder.iterdir():
+                if re.fullmatch(names, path.name):
+                    path.unlink(missing_ok=True)
+    except OSError as error:
+        raise in_words(str(folder), error) from error
 
 
 def open_manifest(out: Path) -> Manifest:
@@ -245,7 +268,10 @@ def save(manifest: Manifest) -> None:
 
 def add_segment(manifest: Manifest, lines: Iterable[bytes], cut: Cut) -> Manifest:
     """The manifest with lines as a new last segment, whose files are on disk; not saved yet."""
-    make_folder(manifest.folder)
+    try:
+        manifest.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise in_words(str(manifest.folder), error) from error
     revision = manifest.revision + 1
     blank = Segment(len(manifest.segments), revision, manifest.shards, 0, manifest.pictures, 0, "")
     pictures = 0
@@ -287,19 +313,6 @@ def remove_old(manifest: Manifest) -> None:
     for path in manifest.folder.glob("*-*.r*.*"):
         if path.name not in kept:
             path.unlink(missing_ok=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it. Raises OutputError."""
-    from nasnet_cli.errors import OutputError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or "the system refuses"
-        raise OutputError(
-            f"Cannot make the folder {folder}: {reason}.", "Write to another place."
-        ) from error
 
 
 def _slice(shard: int, line: bytes, path: Path) -> Slice:

@@ -15,12 +15,18 @@ from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.manifest import Manifest
+from nasnet_cli.jobs.outputs import Target, prepare
 from nasnet_cli.jobs.shards import ShardState, chunks, states
+from nasnet_cli.results.meta import meta_document
+from nasnet_cli.results.output import open_outputs
 from nasnet_cli.results.records import Summary
 
 # A row of vectors.jsonl that has a vector ends so; rows with an error end in two braces.
 _ROW = re.compile(rb'"row": (\d+)\}\n$')
 _COUNTED = 10
+_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".npy", ".npz", ".parquet")
+# What OUT.meta.json says, beside the counts.
+_DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +102,56 @@ def finished_parts(manifest: Manifest, *, partial: bool) -> Parts:
             f"{word} {some}{more}.",
             "Run the job again to finish it, or merge what there is with --partial.",
         )
+    if not done:
+        raise NasnetError(f"No shard of {manifest.out} is done.", "Run the job, then merge.")
     return Parts(manifest, tuple(done), summary)
 
 
-def join_lines(parts: Parts, stream: BinaryIO) -> None:
-    """JSON lines: one part after the other."""
+def merge(parts: Parts, out: Path, *, overwrite: bool) -> None:
+    """Makes the file out of the parts, with what belongs beside it.
+
+    Raises NasnetError: where out's name is that of another format, a part isn't what was written,
+    out is there already or can't be written.
+    """
+    ((kind, format_),) = parts.manifest.work["formats"].items()
+    target = Target(kind, format_, out)
+    _check_ending(target, parts)
+    prepare([target], overwrite=overwrite, with_meta=True)
+    meta = meta_document(
+        **{name: parts.manifest.work[name] for name in _DESCRIBED}, summary=parts.summary.counts()
+    )
+    with open_outputs(*target.files(), overwrite=overwrite) as (stream, *beside):
+        if format_ == "parquet":
+            _join_parquet(parts, stream, meta)
+            return
+        beside[-1].write(meta)
+        if format_ == "npy":
+            _join_vectors(parts, stream)
+            _join_sidecars(parts, beside[0])
+        elif format_ == "csv":
+            _join_csv(parts, stream)
+        else:
+            _join_lines(parts, stream)
+
+
+def _check_ending(target: Target, parts: Parts) -> None:
+    ending = target.path.suffix.lower()
+    if ending != f".{target.format}" and (ending in _ENDINGS or target.format == "npy"):
+        raise NasnetError(
+            f"The shards of {parts.manifest.out} are {target.format}, which {target.path} doesn't "
+            "end in.",
+            f"Give FILE the ending .{target.format}.",
+        )
+
+
+def _join_lines(parts: Parts, stream: BinaryIO) -> None:
     for part in parts.files(".jsonl"):
         for chunk in part.chunks():
             stream.write(chunk)
 
 
-def join_csv(parts: Parts, stream: BinaryIO) -> None:
-    """CSV: one part after the other, with the first one's head alone."""
+def _join_csv(parts: Parts, stream: BinaryIO) -> None:
+    """With the first part's head alone."""
     for number, part in enumerate(parts.files(".csv")):
         is_head = number > 0
         for chunk in part.chunks():
@@ -116,7 +160,24 @@ def join_csv(parts: Parts, stream: BinaryIO) -> None:
             stream.write(chunk)
 
 
-def join_sidecars(parts: Parts, stream: BinaryIO) -> None:
+def _join_vectors(parts: Parts, stream: BinaryIO) -> None:
+    """The numbers of all parts, after a head that counts them all."""
+    from nasnet_cli.results.vectors import NPY_HEAD_BYTES, Shape, npy_head, npy_shape
+
+    is_first = True
+    for part in parts.files(".npy"):
+        head = b""
+        for chunk in part.chunks():
+            if len(head) < NPY_HEAD_BYTES:  # all of it is in the first piece
+                head, chunk = chunk[:NPY_HEAD_BYTES], chunk[NPY_HEAD_BYTES:]
+                if is_first:
+                    shape = npy_shape(head)
+                    stream.write(npy_head(Shape(parts.summary.ok, shape.depth, shape.dtype)))
+                    is_first = False
+            stream.write(chunk)
+
+
+def _join_sidecars(parts: Parts, stream: BinaryIO) -> None:
     """The lines beside vectors, with the numbers of the rows in the merged array."""
     rows = 0
     for part in parts.files(".jsonl"):
@@ -128,10 +189,13 @@ def join_sidecars(parts: Parts, stream: BinaryIO) -> None:
             stream.write(line)
 
 
-def vector_bytes(parts: Parts, header_bytes: int) -> Iterator[bytes]:
-    """The numbers of all vectors in order, without the heads of the parts."""
-    for part in parts.files(".npy"):
-        to_skip = header_bytes
-        for chunk in part.chunks():
-            yield chunk[to_skip:]
-            to_skip = max(0, to_skip - len(chunk))
+def _join_parquet(parts: Parts, stream: BinaryIO, meta: bytes) -> None:
+    from nasnet_cli.results.parquet import join
+
+    def paths() -> Iterator[Path]:
+        for part in parts.files(".parquet"):
+            for _ in part.chunks():  # compares the sha256
+                pass
+            yield part.path
+
+    join(stream, paths(), meta)

@@ -199,7 +199,7 @@ def open_state(
             )
         database = _connect(path, shown)
         try:
-            if is_new or not resume:
+            if is_new or not resume or _is_blank(database):
                 _begin(database, identity)
             else:
                 _compare(database, identity, shown)
@@ -234,14 +234,19 @@ def _connect(path: Path, shown: str) -> sqlite3.Connection:
 
 def _discard(path: Path, shown: str) -> None:
     """Removes a state that no other run is using."""
-    with suppress(_BrokenStateError):  # what is broken, no one can be using
+    with suppress(BrokenStateError):  # what is broken, no one can be using
         _connect(path, shown).close()
     _journal(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
+def _is_blank(database: sqlite3.Connection) -> bool:
+    """Whether nothing has been committed: a run was killed when it had just begun."""
+    return database.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+
+
 def _begin(database: sqlite3.Connection, identity: Mapping[str, Any]) -> None:
-    database.executescript(_TABLES)
+    database.executescript(f"BEGIN; {_TABLES}")  # all of it or nothing
     database.execute("INSERT INTO job VALUES (?, ?)", (VERSION, json.dumps(identity)))
 
 
@@ -311,12 +316,12 @@ _ERRNO = {
 }
 
 
-class _BrokenStateError(NasnetError):
+class BrokenStateError(NasnetError):
     """The state isn't what was written."""
 
 
-def _broken(shown: str) -> _BrokenStateError:
-    return _BrokenStateError(f"The state of {shown} is damaged: it isn't what was written.", _ANEW)
+def _broken(shown: str) -> BrokenStateError:
+    return BrokenStateError(f"The state of {shown} is damaged: it isn't what was written.", _ANEW)
 
 
 def _code(error: sqlite3.Error) -> int:

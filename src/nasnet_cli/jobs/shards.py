@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.files import Source
-from nasnet_cli.jobs.manifest import Manifest, Slice, make_folder
-from nasnet_cli.results.output import open_output
+from nasnet_cli.jobs.manifest import Manifest, Slice
+from nasnet_cli.results.output import in_words, open_output
 
 MARKER_VERSION = 1
 State = Literal["done", "failed", "missing"]
@@ -51,18 +51,26 @@ def work_digest(work: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
-def run_shard(manifest: Manifest, shard: int, do: DoShard, *, max_bytes: int) -> Mapping[str, int]:
+def run_shard(manifest: Manifest, shard: int, do: DoShard) -> Mapping[str, int]:
     """Does a shard and publishes its outputs and then its marker. Gives the counts.
 
     Raises NasnetError, and leaves no marker then.
     """
     piece = manifest.slice(shard)
-    sources = manifest.sources(shard, max_bytes=max_bytes)
-    base = manifest.out / shard_name(shard)
-    # A marker must not stand for outputs that are being replaced.
-    with suppress(FileNotFoundError):
-        _marker_path(manifest.out, shard).unlink()
-    counts, outputs = do(sources, base)
+    sources = manifest.sources(shard, max_bytes=manifest.work["options"]["max_bytes"])
+    marker_path = _marker_path(manifest.out, shard)
+    try:
+        # A marker must not stand for outputs that are being replaced.
+        marker_path.unlink(missing_ok=True)
+    except OSError as error:
+        raise in_words(str(marker_path), error) from error
+    counts, outputs = do(sources, manifest.out / shard_name(shard))
+    if counts["inputs"] != piece.pictures:
+        raise NasnetError(
+            f"Shard {shard} of {manifest.out} has {piece.pictures:,} pictures, and "
+            f"{counts['inputs']:,} were done.",
+            "Run again.",
+        )
     marker = {
         "format": "nasnet-shard",
         "version": MARKER_VERSION,
@@ -73,9 +81,9 @@ def run_shard(manifest: Manifest, shard: int, do: DoShard, *, max_bytes: int) ->
         "counts": dict(counts),
         "outputs": {path.name: _digest(path) for path in sorted(outputs)},
         "work": work_digest(manifest.work),
-        **{name: manifest.work[name] for name in _SHOWN if name in manifest.work},
+        **{name: manifest.work[name] for name in _SHOWN},
     }
-    with open_output(_marker_path(manifest.out, shard), overwrite=True) as stream:
+    with open_output(marker_path, overwrite=True) as stream:
         stream.write((json.dumps(marker, indent=1) + "\n").encode())
     with suppress(OSError):
         _failure_path(manifest.out, shard).unlink(missing_ok=True)
@@ -83,15 +91,14 @@ def run_shard(manifest: Manifest, shard: int, do: DoShard, *, max_bytes: int) ->
 
 
 # What of the work stands in each marker too: who sees only the shard knows what made it.
-_SHOWN = ("tool", "runtime", "model", "preprocessing")
+_SHOWN = ("tool", "runtime", "model", "preprocessing", "options")
 
 
 def note_failure(manifest: Manifest, shard: int, why: str) -> None:
     """Leaves word of why a shard couldn't be done, for status; as far as that can be written."""
-    with suppress(NasnetError):
-        make_folder(manifest.out)
-        with open_output(_failure_path(manifest.out, shard), overwrite=True) as stream:
-            stream.write((json.dumps({"shard": shard, "why": why}) + "\n").encode())
+    path = _failure_path(manifest.out, shard)
+    with suppress(NasnetError), open_output(path, overwrite=True) as stream:
+        stream.write((json.dumps({"shard": shard, "why": why}) + "\n").encode())
 
 
 def states(manifest: Manifest, *, verify: bool = False) -> Iterator[ShardState]:
@@ -99,11 +106,6 @@ def states(manifest: Manifest, *, verify: bool = False) -> Iterator[ShardState]:
     digest = work_digest(manifest.work)
     for piece in manifest.slices():
         yield _state(manifest.out, piece, digest, verify)
-
-
-def to_do(manifest: Manifest) -> Iterator[int]:
-    """The shards that aren't done, in order."""
-    return (found.shard for found in states(manifest) if found.state != "done")
 
 
 def digest_of(stream: Iterator[bytes]) -> str:

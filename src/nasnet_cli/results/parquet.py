@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
@@ -42,15 +43,7 @@ def write_labels(
     """A row for each input: path, path_bytes, status, error and predictions, best first."""
     import pyarrow as pa
 
-    prediction = {
-        "rank": pa.int32(),
-        "index": pa.int32(),
-        "wnid": pa.string(),
-        "label": pa.string(),
-        "probability": pa.float64(),
-        **({"logit": pa.float64()} if logits else {}),
-    }
-    schema = _schema(meta, predictions=pa.list_(pa.struct(list(prediction.items()))))
+    schema = _labels_schema(meta, logits)
     with _writer(stream, schema) as writer:
         while block := list(islice(rows, ROWS)):
             values = [{**_row(row), "predictions": _predictions(row)} for row in block]
@@ -62,17 +55,38 @@ def write_vectors(stream: BinaryIO, rows: Iterator[Embedded], shape: Shape, meta
     import numpy as np
     import pyarrow as pa
 
-    kind = pa.list_(pa.from_numpy_dtype(shape.numbers), shape.depth)
-    schema = _schema(meta, vector=kind)
+    schema = _vectors_schema(meta, pa.from_numpy_dtype(shape.numbers), shape.depth)
     nothing = np.zeros(shape.depth, shape.numbers)
     with _writer(stream, schema) as writer:
         while block := list(islice(rows, ROWS)):
             numbers = np.concatenate([nothing if r.vector is None else r.vector for r in block])
             failed = pa.array([row.vector is None for row in block])
-            vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers), type=kind, mask=failed)
+            vectors = pa.FixedSizeListArray.from_arrays(
+                pa.array(numbers), type=schema.field("vector").type, mask=failed
+            )
             table = pa.Table.from_pylist([_row(row) for row in block], _schema(meta))
             table = table.append_column(schema.field("vector"), vectors)
             writer.write_table(table, row_group_size=ROWS)
+
+
+def join(stream: BinaryIO, files: Iterator[Path], meta: bytes) -> None:
+    """The rows of files that were written here, in blocks as if all had been written at once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = next(files)
+    # Not the file's own: Parquet calls a list's items otherwise than Arrow.
+    schema = _schema_like(pq.read_schema(first), meta)
+    rest = schema.empty_table()
+    with _writer(stream, schema) as writer:
+        for file in chain([first], files):
+            for rows in pq.ParquetFile(file).iter_batches(ROWS):
+                rest = pa.concat_tables([rest, pa.Table.from_batches([rows]).cast(schema)])
+                if rest.num_rows >= ROWS:
+                    writer.write_table(rest.slice(0, ROWS), row_group_size=ROWS)
+                    rest = rest.slice(ROWS)
+        if rest.num_rows:
+            writer.write_table(rest, row_group_size=ROWS)
 
 
 def read_meta(path: str | os.PathLike[str]) -> bytes:
@@ -85,6 +99,35 @@ def read_meta(path: str | os.PathLike[str]) -> bytes:
 
     found: bytes = (pq.read_metadata(path).metadata or {})[META_KEY.encode()]
     return found
+
+
+def _labels_schema(meta: bytes, logits: bool) -> pa.Schema:
+    import pyarrow as pa
+
+    prediction = {
+        "rank": pa.int32(),
+        "index": pa.int32(),
+        "wnid": pa.string(),
+        "label": pa.string(),
+        "probability": pa.float64(),
+        **({"logit": pa.float64()} if logits else {}),
+    }
+    return _schema(meta, predictions=pa.list_(pa.struct(list(prediction.items()))))
+
+
+def _vectors_schema(meta: bytes, number: pa.DataType, depth: int) -> pa.Schema:
+    import pyarrow as pa
+
+    return _schema(meta, vector=pa.list_(number, depth))
+
+
+def _schema_like(written: pa.Schema, meta: bytes) -> pa.Schema:
+    """The schema by which a file with this one was written."""
+    if "vector" in written.names:
+        kind = written.field("vector").type
+        return _vectors_schema(meta, kind.value_type, kind.list_size)
+    prediction = written.field("predictions").type.value_type
+    return _labels_schema(meta, logits=prediction.get_field_index("logit") >= 0)
 
 
 def _schema(meta: bytes, **result: pa.DataType) -> pa.Schema:

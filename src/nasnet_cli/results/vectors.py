@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,13 @@ def numbers_of(dtype: VectorType) -> np.dtype[np.generic]:
 def npy_head(shape: Shape) -> bytes:
     """What stands before the numbers of a .npy file."""
     return _head(shape.numbers.str, (shape.rows, shape.depth))
+
+
+def npy_shape(head: bytes) -> Shape:
+    """The shape that a head of npy_head says. Raises ValueError for another."""
+    said = ast.literal_eval(head[10:NPY_HEAD_BYTES].decode("ascii"))
+    rows, depth = said["shape"]
+    return Shape(rows, depth, np.dtype(said["descr"]).name)
 
 
 def write_npy(stream: BinaryIO, rows: Iterable[Embedded], shape: Shape) -> None:

@@ -10,9 +10,7 @@ from nasnet_cli.jobs.manifest import Manifest
 from nasnet_cli.jobs.shards import DoShard, note_failure, run_shard
 
 
-def run_local(
-    manifest: Manifest, shards: Iterable[int], do: DoShard, *, max_bytes: int
-) -> Iterator[Outcome]:
+def run_local(manifest: Manifest, shards: Iterable[int], do: DoShard) -> Iterator[Outcome]:
     """Does the shards in their order.
 
     What keeps one from being done (a full disk, a model that can't be run) would keep the next
@@ -20,7 +18,7 @@ def run_local(
     """
     for shard in shards:
         try:
-            counts = run_shard(manifest, shard, do, max_bytes=max_bytes)
+            counts = run_shard(manifest, shard, do)
         except NasnetError as error:
             note_failure(manifest, shard, str(error))
             raise

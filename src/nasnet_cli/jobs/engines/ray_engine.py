@@ -22,8 +22,8 @@ from typing import Any, TextIO, cast
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.engines import Outcome
-from nasnet_cli.jobs.manifest import Manifest
-from nasnet_cli.jobs.shards import note_failure
+from nasnet_cli.jobs.manifest import Manifest, open_manifest
+from nasnet_cli.jobs.shards import DoShard, note_failure, run_shard
 
 # The least that Ray takes. What goes through its store is a few numbers.
 _STORE_BYTES = 80 << 20
@@ -36,7 +36,7 @@ class RaySettings:
     address is a running cluster's (as ray.init takes it); without one, one is started on this
     machine and stopped at the end. Each node has workers_per_node actors with their own model.
     A shard is tried retries times more when its worker dies or fails. decoders is the number of
-    decoding threads in each worker.
+    decoding threads in each worker; its share of the node's processors unless given.
     """
 
     address: str | None = None
@@ -63,27 +63,21 @@ def run_on_ray(
 class ShardWorker:
     """What runs in an actor: the job's model, loaded once, and a shard at a time."""
 
-    def __init__(self, out: str, decoders: int | None) -> None:
+    def __init__(self, out: str, decoders: int) -> None:
         self._out = Path(out)
         self._decoders = decoders
-        self._do: Any = None
-
-    def pid(self) -> int:
-        """The actor's process."""
-        return os.getpid()
+        self._do: DoShard | None = None
 
     def run(self, shard: int) -> tuple[Mapping[str, int] | None, str]:
         """Does a shard: its counts, or in words why it can't be done."""
-        from nasnet_cli.jobs.manifest import open_manifest
-        from nasnet_cli.jobs.shards import max_bytes_of, run_shard, shard_doer
+        from nasnet_cli.jobs.doing import shard_doer
 
         try:
             manifest = open_manifest(self._out)
             if self._do is None:
                 os.chdir(manifest.start)  # where relative names of models and labels begin
-                self._do = shard_doer(manifest.work, workers=self._decoders)
-            limit = max_bytes_of(manifest.work)
-            return run_shard(manifest, shard, self._do, max_bytes=limit), ""
+                self._do = shard_doer(manifest, workers=self._decoders, in_place=False)
+            return run_shard(manifest, shard, self._do), ""
         except (NasnetError, OSError) as error:
             return None, str(error)
 
@@ -151,14 +145,15 @@ class _Pool:
     def _actor(self) -> Any:
         remote = self._ray.remote(ShardWorker)
         options = remote.options(num_cpus=self._cpus, scheduling_strategy="SPREAD")
-        return options.remote(str(self._manifest.out.resolve()), self._settings.decoders)
+        decoders = self._settings.decoders or self._cpus
+        return options.remote(str(self._manifest.out.resolve()), decoders)
 
 
 @contextmanager
 def _cluster(settings: RaySettings) -> Iterator[Any]:
     """Ray, connected; a cluster that was started here is stopped at the end."""
     address = settings.address or os.environ.get("RAY_ADDRESS")
-    _quieten()
+    _prepare_environment(address)
     try:
         import ray
     except ImportError as error:
@@ -173,9 +168,6 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
             if address:
                 ray.init(address=address, **common)
             else:
-                # Ray listens on the network; strangers shall not run code through it.
-                os.environ.setdefault("RAY_AUTH_MODE", "token")
-                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
                 ray.init(
                     num_cpus=max(available_cores(), settings.workers_per_node),
                     include_dashboard=False,
@@ -194,16 +186,19 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _quieten() -> None:
-    """No telemetry, no dashboard, no log lines. Before Ray is imported: it reads these then."""
+def _prepare_environment(address: str | None) -> None:
+    """No telemetry and no log lines. Before Ray is imported: it reads these then."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not address:
+        # What is started here listens; strangers shall not run code through it.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 class _OthersLines:
-    """Standard error without what Ray's own threads write to it: log_to_driver leaves some."""
+    """Standard output or error without what Ray's own threads write to it: log_to_driver leaves some."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -219,9 +214,9 @@ class _OthersLines:
 
 @contextmanager
 def _without_rays_lines() -> Iterator[None]:
-    stream = sys.stderr
-    sys.stderr = cast(TextIO, _OthersLines(stream))
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _OthersLines(stream)) for stream in streams)
     try:
         yield
     finally:
-        sys.stderr = stream
+        sys.stdout, sys.stderr = streams

@@ -1,0 +1,100 @@
+"""Shards on a real Ray cluster of this machine, whose workers and driver are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import ray_processes
+from test_shards import NASNET, content, make_photos, nasnet, states_of, status
+
+pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared_cache(tmp_path_factory):
+    """One cache for these tests, so that the model is compiled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def start(command):
+    return subprocess.Popen(
+        [*NASNET, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_until(condition, process, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("it has not come to that")
+
+
+def test_workers_and_the_driver_may_die(tiny_module, tmp_path):
+    photos, job = tmp_path / "photos", tmp_path / "job"
+    make_photos(photos, 400)
+    sharded = ("classify", photos, "-m", tiny_module, "--shards", 30, "--out")
+    nasnet(*sharded, tmp_path / "expected")
+    command = (*sharded, job, "--engine", "ray", "--workers-per-node", 2)
+
+    driver = start(command)
+    wait_until(lambda: list(job.glob("shard-*.json")), driver)
+    first = wait_until(lambda: ray_processes.workers(driver.pid), driver)
+    assert len(first) == 2
+    os.kill(first[0], signal.SIGKILL)
+    # A worker takes the place of the one that died, and the job goes on.
+    wait_until(lambda: set(ray_processes.workers(driver.pid)) - set(first), driver)
+    everyone = ray_processes.essential(driver.pid)
+    driver.kill()
+    driver.communicate()
+    assert ray_processes.are_gone(everyone)
+    left = [state for state in states_of(status(job, expect=3)) if state != "done"]
+    assert left
+
+    driver = start(command)
+    victims = wait_until(lambda: ray_processes.workers(driver.pid), driver)
+    os.kill(victims[0], signal.SIGKILL)
+    everyone = list(ray_processes.descendants(driver.pid))
+    output, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 0, errors
+    assert output == "" and len(errors.splitlines()) == 1, errors
+    assert ray_processes.are_gone(everyone)
+    expected = {n: d for n, d in content(tmp_path / "expected").items() if n.startswith("shard")}
+    assert {n: d for n, d in content(job).items() if n.startswith("shard")} == expected
+
+
+def test_a_cluster_that_is_not_there_is_an_error_in_words(tiny_module, tmp_path):
+    make_photos(tmp_path / "photos", 2)
+    command = ("classify", tmp_path / "photos", "-m", tiny_module, "--shards", 1, "--engine", "ray")
+    where = ("--out", tmp_path / "job", "--ray-address", "127.0.0.1:9")
+    done = nasnet(*command, *where, expect=1)
+    assert "127.0.0.1:9" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_without_ray_it_says_what_to_install(tiny_module, tmp_path, monkeypatch):
+    make_photos(tmp_path / "photos", 2)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "ray.py").write_text("raise ImportError('ray')")
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    command = ("classify", tmp_path / "photos", "-m", tiny_module, "--shards", 1, "--engine", "ray")
+    done = nasnet(*command, "--out", tmp_path / "job", expect=1)
+    assert "pip install 'nasnet-cli[ray]'" in done.stderr
+
+
+def test_ray_is_not_imported_for_other_engines():
+    code = (
+        "import sys, nasnet_cli.cli.sharded, nasnet_cli.jobs.engines.local\n"
+        "assert not {'ray', 'numpy', 'fsspec'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

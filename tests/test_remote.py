@@ -1,0 +1,215 @@
+"""Pictures in object stores and on web servers: real servers, on the loopback address."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from hub_server import Answer, hub_server
+from nasnet_cli.errors import InputError
+from nasnet_cli.images import remote
+from nasnet_cli.images.files import Listing, Source
+from nasnet_cli.images.sources import find_sources
+from nasnet_cli.jobs.entries import entry_lines, entry_sources
+from object_store import object_store
+
+pytest.importorskip("s3fs", reason="the extra `remote` is not installed")
+pytest.importorskip("moto", reason="moto, a server of S3's protocol, is not installed")
+
+
+def png(shade):
+    stream = BytesIO()
+    Image.new("RGB", (40, 40), (shade, 0, 255 - shade)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+PICTURES = {
+    "photos/b.png": png(1),
+    "photos/a/z.png": png(2),
+    "photos/a.png": png(3),
+    "photos/ä::1.png": png(4),
+    "photos/bare": png(5),
+    "photos/empty.png": b"",
+}
+OTHERS = {
+    "photos/": b"",
+    "photos/notes": b"no picture",
+    "photos/notes.txt": b"no picture",
+    "photos/.hidden/h.png": png(6),
+    "photos/archive.zip": b"PK",
+    "photosynthesis.png": png(7),
+}
+
+
+@pytest.fixture(scope="module")
+def store():
+    with object_store() as found:
+        found.put("bucket", {**PICTURES, **OTHERS})
+        yield found
+
+
+@pytest.fixture
+def s3(store, monkeypatch):
+    """The store as this process's own."""
+    import s3fs
+
+    for name, value in store.variables.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield store
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def web():
+    with hub_server() as server:
+        yield server
+
+
+def found(*urls, **options):
+    listing = Listing()
+    return list(find_sources(urls, listing=listing, **options)), listing
+
+
+def failure(source, max_bytes=1 << 20):
+    with pytest.raises(InputError) as raised:
+        source.read(max_bytes)
+    return raised.value
+
+
+def test_a_prefix_gives_its_pictures_in_the_order_of_their_keys(s3):
+    sources, listing = found("s3://bucket/photos")
+    keys = [source.path.removeprefix("s3://bucket/") for source in sources]
+    assert keys == sorted(PICTURES, key=str.encode)
+    assert [source.read() for source in sources] == [PICTURES[key] for key in keys]
+    assert listing.passed_over == 4
+    assert [s.path for s in found("s3://bucket/photos/")[0]] == [s.path for s in sources]
+
+
+def test_a_whole_bucket_and_a_single_object(s3):
+    assert len(found("s3://bucket")[0]) == len(PICTURES) + 1
+    ((one,), _) = found("s3://bucket/photos/notes.txt")  # named outright, it is tried
+    assert one.path == "s3://bucket/photos/notes.txt" and one.read() == b"no picture"
+
+
+def test_no_recursive_stays_at_the_top(s3):
+    sources, _ = found("s3://bucket/photos", recursive=False)
+    assert "s3://bucket/photos/a/z.png" not in [source.path for source in sources]
+    assert len(sources) == len(PICTURES) - 1
+
+
+def test_a_listing_of_many_pages_is_whole(s3, monkeypatch):
+    monkeypatch.setattr(remote, "_PAGE", 2)
+    assert len(found("s3://bucket/photos")[0]) == len(PICTURES)
+
+
+def test_what_is_not_there_is_a_row(s3):
+    sources, _ = found("s3://bucket/nothing.png", "s3://nobody/x.png", "s3://bucket/photos/a.png")
+    assert [failure(source).kind for source in sources[:2]] == ["not_found", "not_found"]
+    assert sources[2].read() == PICTURES["photos/a.png"]
+
+
+def test_an_object_that_is_too_large_is_not_read_whole(s3):
+    ((source,), _) = found("s3://bucket/photos/a.png")
+    assert failure(source, max_bytes=50).kind == "too_large"
+    assert source.read(len(PICTURES["photos/a.png"])) == PICTURES["photos/a.png"]
+
+
+def test_a_manifest_remembers_which_version_of_an_object_it_lists(s3):
+    s3.put("changing", {"a.png": png(1), "b.png": png(2)})
+    before = list(entry_lines(found("s3://changing")[0]))
+    again = list(entry_lines(found("s3://changing")[0]))
+    s3.put("changing", {"b.png": png(3)})
+    after = list(entry_lines(found("s3://changing")[0]))
+    assert before == again
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]
+    sources = list(entry_sources(after, "/"))
+    assert [source.read() for source in sources] == [png(1), png(3)]
+    assert list(entry_lines(sources)) == after
+
+
+def test_a_file_on_the_web_is_read_with_one_request(web):
+    url = web.put("/a/cat.png", Answer(png(9)))
+    ((source,), _) = found(url)
+    assert source == Source(url, member=source.member) and not web.requests
+    assert source.read() == png(9)
+    assert len(web.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (Answer(status=404), "not_found", "no such file"),
+        (Answer(status=403), "unreadable", "answers 403"),
+        (Answer(failures=9), "unreadable", "answers 503"),
+        (Answer(b"x" * 5000, cuts=(2000,)), "unreadable", "cannot be read"),
+        (Answer(b"x" * 5000, silent=3), "timeout", "doesn't answer"),
+        (Answer(b"x" * 5000, has_length=False), "too_large", "more than 4,000 bytes"),
+    ],
+)
+def test_what_a_server_does_wrong_is_a_row(web, monkeypatch, answer, kind, words):
+    monkeypatch.setattr(remote, "_SILENCE", 0.5)
+    monkeypatch.setattr(remote, "_PAUSE", 0.01)
+    ((source,), _) = found(web.put("/x.png", answer))
+    error = failure(source, 4000 if kind == "too_large" else 1 << 20)
+    assert error.kind == kind and words in error.message
+
+
+def test_a_server_that_recovers_is_asked_again(web, monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSE", 0.01)
+    ((source,), _) = found(web.put("/x.png", Answer(png(1), failures=2)))
+    assert source.read() == png(1)
+
+
+def test_nobody_listens_there():
+    ((source,), _) = found("http://127.0.0.1:9/x.png")
+    assert failure(source).kind == "unreadable"
+
+
+def test_a_place_that_cannot_be_read_is_a_row():
+    ((source,), _) = found("gopher://x/y.png")
+    assert failure(source).kind == "unsupported"
+    assert "s3" in failure(source).message
+
+
+def nasnet(*arguments, **variables):
+    return subprocess.run(
+        [sys.executable, "-m", "nasnet_cli", *map(str, arguments)],
+        capture_output=True,
+        env={**os.environ, **variables},
+        check=False,
+    )
+
+
+def test_classify_reads_them_like_files(store, web, tiny_module, tmp_path):
+    (tmp_path / "local.png").write_bytes(png(1))
+    url = web.put("/b.png", Answer(png(1)))
+    inputs = ("s3://bucket/photos", url, web.url + "/none.png", tmp_path / "local.png")
+    done = nasnet("classify", *inputs, "-m", tiny_module, **store.variables)
+    assert done.returncode == 3, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    by_path = {row["path"]: row for row in rows}
+    assert len(rows) == len(PICTURES) + 3
+    same = by_path["s3://bucket/photos/b.png"], by_path[url], by_path[str(tmp_path / "local.png")]
+    assert len({str(row["predictions"]) for row in same}) == 1
+    assert by_path[web.url + "/none.png"]["error"]["kind"] == "not_found"
+    assert by_path["s3://bucket/photos/empty.png"]["status"] == "error"
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(tiny_module, tmp_path):
+    (tmp_path / "s3fs.py").write_text("raise ImportError('s3fs')")
+    done = nasnet("classify", "s3://bucket/x", "-m", tiny_module, PYTHONPATH=_with(tmp_path))
+    assert done.returncode == 1
+    assert "pip install 'nasnet-cli[remote]'" in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+def _with(folder):
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,0 +1,389 @@
+"""Jobs with shards as a user runs them: real processes, real files, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+NASNET = [sys.executable, "-m", "nasnet_cli"]
+
+
+def nasnet(*arguments, expect=0):
+    done = subprocess.run(
+        [*NASNET, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == expect, (done.returncode, done.stderr, done.stdout)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def make_photos(folder, count, first=0):
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(first)
+    for i in range(first, first + count):
+        pixels = random.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((48, 40)).save(folder / f"{i:04d}.png")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared_cache(tmp_path_factory):
+    """One cache for these tests, so that the model is compiled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory):
+    """Ten pictures and one that is none."""
+    folder = tmp_path_factory.mktemp("album")
+    make_photos(folder, 10)
+    (folder / "0004b.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(album, tiny_module, tmp_path_factory):
+    """The folder of a job over the album that is done."""
+    out = tmp_path_factory.mktemp("finished") / "job"
+    nasnet("classify", album, "-m", tiny_module, "--shard-size", 4, "--out", out, expect=3)
+    return out
+
+
+@pytest.fixture
+def job(finished, tmp_path):
+    """A copy of it for the test to spoil."""
+    return shutil.copytree(finished, tmp_path / "job")
+
+
+@pytest.fixture
+def again(album, tiny_module, job):
+    """Runs it again."""
+
+    def run(*options, expect=3):
+        size = ("--shard-size", 4)
+        return nasnet(
+            "classify", album, "-m", tiny_module, *size, "--out", job, *options, expect=expect
+        )
+
+    return run
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
+
+
+def status(job, *options, expect=0):
+    return json.loads(nasnet("status", job, "--json", *options, expect=expect).stdout)
+
+
+def states_of(answer):
+    return [shard["state"] for shard in answer["shards"]]
+
+
+@pytest.mark.parametrize(
+    ("command", "format_"),
+    [
+        ("classify", "jsonl"),
+        ("classify", "csv"),
+        ("classify", "parquet"),
+        ("embed", "npy"),
+        ("embed", "parquet"),
+    ],
+)
+def test_merged_shards_have_the_bytes_of_one_run(album, tiny_module, tmp_path, command, format_):
+    one, merged = tmp_path / "one", tmp_path / "merged"
+    for folder in (one, merged):
+        folder.mkdir()
+    name, job = f"all.{format_}", tmp_path / "job"
+    nasnet(command, album, "-m", tiny_module, "--out", one / name, expect=3)
+    sharded = ("--shards", 3, "--format", format_, "--out", job)
+    nasnet(command, album, "-m", tiny_module, *sharded, expect=3)
+    nasnet("merge", job, "--out", merged / name, expect=3)
+    assert content(merged) == content(one)
+    assert len(content(one)) == {"npy": 3, "parquet": 1}.get(format_, 2)
+
+
+def test_the_marker_says_what_was_done_and_with_what(finished):
+    marker = json.loads((finished / "shard-00001.json").read_text())
+    assert (marker["first"], marker["pictures"]) == (4, 4)
+    assert marker["counts"] == {"inputs": 4, "ok": 3, "failed": 1}
+    (name,) = marker["outputs"]
+    assert name == "shard-00001.jsonl"
+    assert marker["outputs"][name]["bytes"] == (finished / name).stat().st_size
+    assert len(marker["model"]["digest"]) == len(marker["preprocessing"]["digest"]) == 64
+    assert marker["runtime"]["instruction_set"]
+    assert sorted(path.name for path in finished.iterdir()) == [
+        "manifest",
+        *(f"shard-0000{i}.{ending}" for i in range(3) for ending in ("json", "jsonl")),
+    ]
+
+
+def test_what_is_done_is_not_done_again(job, again):
+    before = times(job)
+    done = again()
+    assert times(job) == before
+    assert "11 pictures: 10 classified, 1 with errors" in done.stderr
+
+
+def test_a_shard_without_its_marker_is_done_anew_with_the_same_bytes(job, again):
+    before, whole = times(job), content(job)
+    (job / "shard-00001.json").unlink()
+    again()
+    assert content(job) == whole
+    assert [name for name in before if times(job)[name] != before[name]] == [
+        name for name in before if name.startswith("shard-00001")
+    ]
+
+
+@pytest.mark.parametrize("spoil", ["marker", "shorter", "gone", "empty marker"])
+def test_a_marker_that_does_not_match_is_noticed_and_its_shard_done_anew(job, again, spoil):
+    whole = content(job)
+    marker, output = job / "shard-00001.json", job / "shard-00001.jsonl"
+    if spoil == "marker":
+        said = json.loads(marker.read_text())
+        marker.write_text(json.dumps({**said, "slice": "0" * 64}))
+    elif spoil == "shorter":
+        output.write_bytes(output.read_bytes()[:-5])
+    elif spoil == "gone":
+        output.unlink()
+    else:
+        marker.write_bytes(b"")
+    answer = status(job, expect=3)
+    assert states_of(answer) == ["done", "missing", "done"] and answer["shards"][1]["why"]
+    again()
+    assert content(job) == whole
+    assert states_of(status(job, "--verify")) == ["done"] * 3
+
+
+def test_a_changed_byte_is_found_by_status_verify_and_by_merge(job, tmp_path):
+    output = job / "shard-00002.jsonl"
+    output.write_bytes(output.read_bytes().replace(b"ok", b"OK", 1))
+    assert states_of(status(job)) == ["done"] * 3
+    assert states_of(status(job, "--verify", expect=3)) == ["done", "done", "missing"]
+    done = nasnet("merge", job, "--out", tmp_path / "all.jsonl", expect=1)
+    assert "sha256" in done.stderr
+    assert not list(tmp_path.glob("*all*"))
+
+
+def test_pictures_that_come_later_are_shards_of_their_own(album, tiny_module, tmp_path):
+    photos, job, one = tmp_path / "photos", tmp_path / "job", tmp_path / "one.jsonl"
+    make_photos(photos, 5)
+    command = ("classify", photos, "-m", tiny_module, "--shard-size", 2, "--out", job)
+    nasnet(*command)
+    before = times(job)
+    make_photos(photos, 3, first=100)
+    Image.new("RGB", (30, 30)).save(photos / "0002.png")
+    done = nasnet(*command)
+    assert "3 pictures are new, 1 picture is changed" in done.stderr
+    now = times(job)
+    assert {name for name in before if now[name] != before[name]} == {
+        "shard-00001.json",
+        "shard-00001.jsonl",
+    }
+    assert len(now) == 2 * 5
+    nasnet("classify", photos, "-m", tiny_module, "--out", one)
+    nasnet("merge", job, "--out", tmp_path / "merged.jsonl")
+    assert (tmp_path / "merged.jsonl").read_bytes() == one.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (("--top", "2"), "options top was 5 and is 2"),
+        (("--resize", "pad"), "preprocessing"),
+        (("--format", "csv"), "formats labels was 'jsonl' and is 'csv'"),
+    ],
+)
+def test_another_job_in_the_same_folder_is_refused(job, again, options, difference):
+    before = content(job)
+    assert difference in again(*options, expect=1).stderr
+    assert content(job) == before
+
+
+def test_another_model_is_refused(album, job):
+    done = nasnet("classify", album, "--shard-size", 4, "--out", job, expect=1)
+    assert "model digest was" in done.stderr
+
+
+def test_overwrite_begins_anew(job, again):
+    (job / "notes.txt").write_text("the user's own")
+    again("--overwrite", "--top", "2")
+    assert (job / "notes.txt").exists()
+    assert b'"rank": 2' in (job / "shard-00000.jsonl").read_bytes()
+    assert b'"rank": 3' not in (job / "shard-00000.jsonl").read_bytes()
+
+
+def wait_for(path, process):
+    for _ in range(3000):
+        if path.exists():
+            return
+        assert process.poll() is None, f"it ended before {path.name} was there"
+        time.sleep(0.01)
+    raise AssertionError(f"{path} has not come")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_is_finished_by_the_next(tiny_module, tmp_path, how):
+    photos, job, one = tmp_path / "photos", tmp_path / "job", tmp_path / "one.npy"
+    make_photos(photos, 400)
+    command = ("embed", photos, "-m", tiny_module, "--shards", 8, "--out", job)
+    process = subprocess.Popen([*NASNET, *map(str, command)], stderr=subprocess.PIPE)
+    wait_for(job / "shard-00001.json", process)
+    process.send_signal(how)
+    _, errors = process.communicate()
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), errors
+    done = set(times(job))
+    assert "missing" in states_of(status(job, expect=3))
+    kept = {name: time for name, time in times(job).items() if name.endswith(".json")}
+    nasnet(*command)
+    assert done <= set(times(job))
+    assert all(times(job)[name] == time for name, time in kept.items())
+    nasnet("embed", photos, "-m", tiny_module, "--out", one)
+    nasnet("merge", job, "--out", tmp_path / "merged.npy")
+    for ending in ("npy", "jsonl", "npy.meta.json"):
+        assert (tmp_path / f"merged.{ending}").read_bytes() == one.with_suffix(
+            f".{ending}"
+        ).read_bytes()
+    left = [path.name for path in job.iterdir() if path.name.startswith(".")]
+    assert all(name.endswith(".partial") for name in left)
+
+
+def test_a_folder_that_is_removed_mid_run_ends_it_in_words(tiny_module, tmp_path):
+    photos, job = tmp_path / "photos", tmp_path / "job"
+    make_photos(photos, 400)
+    command = ("classify", photos, "-m", tiny_module, "--shards", 20, "--out", job)
+    process = subprocess.Popen([*NASNET, *map(str, command)], stderr=subprocess.PIPE, text=True)
+    wait_for(job / "shard-00001.json", process)
+    job.rename(tmp_path / "elsewhere")
+    _, errors = process.communicate()
+    assert process.returncode == 1 and len(errors.splitlines()) == 1
+    assert "job" in errors and not job.exists()
+    nasnet(*command)
+    assert states_of(status(job)) == ["done"] * 20
+
+
+def test_a_full_disk_ends_it_in_words_and_space_finishes_it(album, tiny_module, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can be made by root alone, where mounting is allowed")
+    try:
+        command = ("embed", album, "-m", tiny_module, "--shard-size", 4, "--out", disk / "job")
+        filler = disk / "filler"
+        nasnet(
+            "embed",
+            album,
+            "-m",
+            tiny_module,
+            "--shard-size",
+            4,
+            "--out",
+            tmp_path / "room",
+            expect=3,
+        )
+        filler.write_bytes(bytes(200_000))
+        errors = nasnet(*command, expect=1).stderr
+        assert "no space left" in errors
+        if (disk / "job" / "manifest" / "manifest.json").exists():
+            assert "done" not in states_of(status(disk / "job", expect=3))[-1:]
+        filler.unlink()
+        nasnet(*command, expect=3)
+        assert states_of(status(disk / "job", "--verify")) == ["done"] * 3
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_status_says_what_is_done_and_what_is_missing(job):
+    assert "3 of 3 shards done" in nasnet("status", job).stdout
+    (job / "shard-00001.json").unlink()
+    (job / "shard-00002.json").write_text('{"version": 9}')
+    done = nasnet("status", job, expect=3)
+    assert "1 of 3 shards done, 0 failed, 2 missing; 4 of 11 pictures" in done.stdout
+    assert "shard 2" in done.stdout
+    assert status(job, expect=3)["totals"]["shards"] == {
+        "all": 3,
+        "done": 1,
+        "failed": 0,
+        "missing": 2,
+    }
+    assert not nasnet("status", job, "--quiet", expect=3).stdout
+
+
+def test_why_a_shard_failed_is_kept_for_status(job, again):
+    (job / "shard-00001.json").unlink()
+    (job / "shard-00001.jsonl").unlink()
+    (job / "shard-00001.jsonl").mkdir()
+    assert "shard-00001.jsonl is a folder" in again(expect=1).stderr
+    assert states_of(status(job, expect=3)) == ["done", "failed", "done"]
+    assert "is a folder" in nasnet("status", job, expect=3).stdout
+    (job / "shard-00001.jsonl").rmdir()
+    again()
+    assert states_of(status(job)) == ["done"] * 3
+    assert not list(job.glob("*.failed.json"))
+
+
+def test_merge_refuses_what_is_not_finished_unless_told(job, tmp_path):
+    (job / "shard-00000.json").unlink()
+    merged = tmp_path / "merged.jsonl"
+    done = nasnet("merge", job, "--out", merged, expect=1)
+    assert "shard 0" in done.stderr and "--partial" in done.stderr and not merged.exists()
+    nasnet("merge", job, "--out", merged, "--partial", expect=3)
+    assert len(merged.read_text().splitlines()) == 7
+    assert json.loads(Path(f"{merged}.meta.json").read_text())["summary"]["inputs"] == 7
+    assert "already exists" in nasnet("merge", job, "--out", merged, "--partial", expect=1).stderr
+
+
+def test_merge_keeps_to_the_format_of_the_shards(finished, tmp_path):
+    done = nasnet("merge", finished, "--out", tmp_path / "x.csv", expect=1)
+    assert "jsonl" in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_damaged_manifest_is_an_error_and_listing_anew_keeps_what_is_done(job, again):
+    before, manifest = times(job), job / "manifest" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    for done in (again(expect=1), nasnet("status", job, expect=1)):
+        assert "damaged" in done.stderr and "run again" in done.stderr
+    shutil.rmtree(job / "manifest")
+    again()
+    assert times(job) == before
+
+
+def test_a_manifest_of_another_version_is_refused(job, again):
+    manifest = job / "manifest" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 2}))
+    assert "version 2" in again(expect=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--shards", 2), "need --out"),
+        (("--shards", 2, "--shard-size", 2, "--out", "x"), "either"),
+        (("--shards", 2, "--format", "json", "--out", "x"), "jsonl or csv or parquet"),
+        (("--engine", "ray", "--out", "x.jsonl"), "--shards"),
+    ],
+)
+def test_options_that_contradict_each_other_are_a_usage_error(album, options, words):
+    assert words in nasnet("classify", album, *options, expect=2).stderr
+
+
+def test_out_has_to_be_a_folder_of_this_machine(album, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out, words in ((tmp_path / "file", "not a folder"), ("s3://bucket/job", "not a folder")):
+        assert words in nasnet("classify", album, "--shards", 2, "--out", out, expect=1).stderr
