@@ -44,17 +44,27 @@ NETWORK = NASNetA(
     bn_decay=0.98,
     weight_decay=0.0,
 )
-# Trained in rounds: each begins with the weights of the one before and a raised rate. The second
-# sees smaller crops, since people photograph a face more often than Tiny ImageNet does.
+# Trained in rounds: each begins with the weights of the one before and a raised rate. Those after
+# the first see smaller crops, since people photograph a face more often than Tiny ImageNet does.
 CLOSE = Augmentation(area=(0.2, 1.0), ratio=1.33, light=0.3)
+WIDER = replace(CLOSE, area=(0.3, 1.0))
 ROUNDS = (
     Recipe(NETWORK, phases=(Phase(32, 3), Phase(48, 5), Phase(64, 1.5)), peak_rate=0.2),
     Recipe(
         NETWORK,
-        phases=(Phase(48, 5, CLOSE), Phase(64, 2.25, replace(CLOSE, area=(0.3, 1.0)))),
+        phases=(Phase(48, 3.5, CLOSE), Phase(64, 1.75, WIDER)),
         peak_rate=0.12,
         warmup_steps=300,
         seed=2,
+        checkpoint_steps=100,
+        last_step=1200,
+    ),
+    Recipe(
+        NETWORK,
+        phases=(Phase(48, 1, CLOSE), Phase(64, 1, WIDER)),
+        peak_rate=0.1,
+        warmup_steps=50,
+        seed=3,
         checkpoint_steps=100,
     ),
 )

@@ -35,7 +35,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a training run depends on beside the data."""
+    """All that a training run depends on beside the data.
+
+    The rate falls over all the phases; a run that ends with step last_step ends on its way.
+    """
 
     network: NASNetA
     phases: tuple[Phase, ...]
@@ -45,6 +48,7 @@ class Recipe:
     label_smoothing: float = 0.1
     seed: int = 1
     checkpoint_steps: int = 200
+    last_step: int | None = None
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -93,8 +97,9 @@ def train(
     """Trains on pictures [n, h, w, 3] uint8 with class numbers targets [n].
 
     Keeps its checkpoint in folder and goes on from the one that is there; where there is none,
-    begins with the weights of start, or else with random ones. log is given a record after each checkpoint, evaluate's figures in it once an epoch and at the end. Returns the
-    model of the last phase's size, which has all endpoints as outputs.
+    begins with the weights of start, or else with random ones. log is given a record after each
+    checkpoint, evaluate's figures in it once an epoch and at the end. Returns the model of the last
+    phase's size, which has all endpoints as outputs.
     """
     per_epoch = len(pictures) // recipe.batch_size
     ends = np.cumsum([round(phase.epochs * per_epoch) for phase in recipe.phases])
@@ -119,13 +124,14 @@ def train(
     step = _restore(folder / "checkpoint.npz", state)
     ramp(final, step / total)
     size = 0
-    while step < total:
+    stop = min(total, recipe.last_step or total)
+    while step < stop:
         phase = recipe.phases[int(np.searchsorted(ends, step, side="right"))]
         if phase.size != size:
             size = phase.size
             model = _compiled(models[size], final, optimizer)
         end = int(ends[np.searchsorted(ends, step, side="right")])
-        last = min(step + recipe.checkpoint_steps, end)
+        last = min(step + recipe.checkpoint_steps, end, stop)
         began = time.monotonic()
         batches = TrainingBatches(recipe, pictures, targets, phase, step, last)
         history = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
@@ -139,7 +145,7 @@ def train(
             **{name: round(values[-1], 4) for name, values in history.items()},
             "images_per_second": round((last - step) * recipe.batch_size / seconds, 1),
         }
-        if evaluate and (last == total or last // per_epoch > step // per_epoch):
+        if evaluate and (last == stop or last // per_epoch > step // per_epoch):
             record.update(evaluate(models[size]))
         step = last
         ramp(final, step / total)
