@@ -1,4 +1,4 @@
-"""Where a run's time went: seconds that its stages took, added up over threads."""
+"""Where a run's time went: what its stages had of the processors, added up over threads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Literal, TypeVar
 Item = TypeVar("Item")
 Stage = Literal["list", "read", "decode", "write"]
 
-# Stages that wait for disks and networks. Their time is what passed, that of the others what they
-# had of a processor, which doesn't grow when threads share one.
-_WAITING: tuple[Stage, ...] = ("list", "read")
-
 
 class Timings:
     """Adds up what each stage takes. Cheap enough to be always there; safe from any thread.
+
+    Seconds are processor time, which doesn't grow when threads wait for each other; a disk or a
+    network that is waited for shows as wait.
 
     start is all until the runtime was ready but for the other stages; infer is what the process
     has had of the processors since then but for the other stages, as a runtime's threads are its
@@ -27,8 +26,7 @@ class Timings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._begin = time.perf_counter()
-        self._elapsed: dict[Stage, float] = dict.fromkeys(("list", "read", "decode", "write"), 0.0)
-        self._cpu = self._elapsed.copy()
+        self._cpu: dict[str, float] = dict.fromkeys(("list", "read", "decode", "write"), 0.0)
         self._ready = _Moment(self._begin, 0.0, self._cpu.copy())
         self._end = self._ready
         self._pictures = 0
@@ -36,15 +34,13 @@ class Timings:
     @contextmanager
     def spent(self, stage: Stage) -> Iterator[None]:
         """Adds what the block takes in this thread."""
-        elapsed, cpu = time.perf_counter(), time.thread_time()
+        begin = time.thread_time()
         try:
             yield
         finally:
-            cpu = time.thread_time() - cpu
-            elapsed = time.perf_counter() - elapsed
+            spent = time.thread_time() - begin
             with self._lock:
-                self._elapsed[stage] += elapsed
-                self._cpu[stage] += cpu
+                self._cpu[stage] += spent
 
     def listed(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items; finding them is list."""
@@ -83,9 +79,8 @@ class Timings:
         """
         ready, end = self._ready, self._end
         infer = max(0.0, end.unaccounted - ready.unaccounted)
-        rows = {"start": ready.unaccounted}
-        for stage, cpu in self._cpu.items():
-            rows[stage] = self._elapsed[stage] if stage in _WAITING else cpu
+        rows: dict[str, float] = {"start": ready.unaccounted}
+        rows.update(end.cpu)
         rows["infer"] = infer
         whole = processors * (end.elapsed - self._begin)
         rows["wait"] = max(0.0, whole - sum(rows.values()))
@@ -107,7 +102,7 @@ class Timings:
 class _Moment:
     """What had been spent at some time; unaccounted is what no stage had of the processors."""
 
-    def __init__(self, elapsed: float, process: float, cpu: dict[Stage, float]) -> None:
+    def __init__(self, elapsed: float, process: float, cpu: dict[str, float]) -> None:
         self.elapsed = elapsed
         self.cpu = cpu
         self.unaccounted = process - sum(cpu.values())

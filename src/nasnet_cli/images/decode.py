@@ -54,6 +54,9 @@ _SIDES_SWAP = frozenset((5, 6, 7, 8))
 # As warnings.filterwarnings("ignore", module=...) files it.
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
+# mallopt's name for it. Pillow takes blocks of 16 MB for pictures that are larger.
+_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
+
 _registering = threading.Lock()
 
 
@@ -68,7 +71,18 @@ def _quieten_libraries() -> None:
             ctypes.CDLL(path).TIFFSetErrorHandler(None)
 
 
+def _give_memory_back() -> None:
+    """Makes glibc return large blocks to the system as soon as they are freed.
+
+    By itself it learns from the first large picture to keep such blocks, for each thread its own,
+    until eight threads hold a gigabyte of nothing.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+
+
 _quieten_libraries()
+_give_memory_back()
 Image.preinit()  # the common formats now, not in whichever thread comes first
 
 Size = tuple[int, int]

@@ -46,13 +46,16 @@ def load(
         with timings.spent("read"):
             stream = _read(held.enter_context(source.open(limits.max_bytes)))
         with timings.spent("decode"):
-            image = decode(
-                stream,
-                max_pixels=limits.max_pixels,
-                needed_size=needed,
-                reserve=lambda pixels: held.enter_context(budget.hold(pixels)),
+            # The picture has no name here: it must be gone before its pixels are free to others.
+            return preprocess(
+                decode(
+                    stream,
+                    max_pixels=limits.max_pixels,
+                    needed_size=needed,
+                    reserve=lambda pixels: held.enter_context(budget.hold(pixels)),
+                ),
+                preprocessing,
             )
-            return preprocess(image, preprocessing)
 
 
 def _read(stream: BinaryIO) -> BinaryIO:
