@@ -195,6 +195,7 @@ def test_tf1_is_tensorflows_own(size: tuple[int, int], target: tuple[int, int]) 
         ("stretch", "bilinear", (256, 128)),
         ("crop", "bilinear", (512, 128)),
         ("pad", "bilinear", (256, 64)),
+        ("stretch", "box", (384, 192)),
         ("stretch", "tf1", (2000, 500)),
         ("stretch", "nearest", (2000, 500)),
     ],

@@ -153,3 +153,18 @@ def test_the_right_output_is_taken_in_every_process(golden_module, tmp_path):
     assert float(line.split()[-1]) == pytest.approx(
         float(golden.outputs("mobile")["logits"][0, 0]), abs=1e-5
     )
+
+
+def test_bf16_comes_close_where_the_processor_has_it_and_is_refused_elsewhere(plan, cache_folder):
+    from nasnet_cli.quiet_openvino import openvino
+
+    in_bf16 = replace(plan, precision="bf16")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(ModelError, match="no bf16"):
+            OpenVINORuntime(in_bf16)
+        return
+    exact = run(OpenVINORuntime(plan), [pictures(4)])["logits"]
+    runtime = OpenVINORuntime(in_bf16)
+    quick = run(runtime, [pictures(4)])["logits"]
+    assert runtime.precision == "bf16"
+    assert 0 < np.abs(quick - exact).max() < 0.05 * np.abs(exact).max()

@@ -121,8 +121,7 @@ def _stream(format_: TargetFormat, paths: tuple[str, ...], given: dict[str, Any]
         top=work.top,
         threshold=work.threshold,
         logits=work.logits,
-        workers=given["workers"],
-        limits=work.limits,
+        **job.how,
     )
     with _stream_of(given["out"]) as (stream, flush):
         writer = _open(format_, stream, job)

@@ -20,10 +20,11 @@ from nasnet_cli.cli.main import EXIT_SOME_FAILED
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.work import Kind, Work
 from nasnet_cli.results.records import Failure, Summary
+from nasnet_cli.timings import Timings
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.outputs import Target, TargetFormat
-    from nasnet_cli.model import Model
+    from nasnet_cli.model import How, Model
 
 
 class Row(Protocol):
@@ -56,6 +57,7 @@ class Job:
         )
         self.work = _work(given, results)
         self.summary = Summary()
+        self.timings = Timings()
 
     @cached_property
     def model(self) -> Model:
@@ -70,6 +72,16 @@ class Job:
                 "validation pictures. For ImageNet's thousand: --model imagenet-mobile."
             )
         return model
+
+    @property
+    def how(self) -> How:
+        """What a run of the model needs to know beside what is asked of it."""
+        return {
+            "workers": self.given["workers"],
+            "batch_size": self.given["batch_size"],
+            "limits": self.work.limits,
+            "timings": self.timings,
+        }
 
     def tally(self, rows: Iterable[AnyRow]) -> Iterator[AnyRow]:
         """The rows, counted, with a bar of progress. Raises NasnetError if there was none."""
@@ -102,6 +114,8 @@ class Job:
 
             options = Options(
                 workers=given["workers"],
+                batch_size=given["batch_size"],
+                timings=self.timings,
                 resume=given["resume"],
                 overwrite=given["overwrite"],
                 check=given["check"],
@@ -137,6 +151,11 @@ class Job:
             f"{summary.inputs:,} {pictures}: {', '.join(parts)}; "
             f"{summary.seconds:.1f} s, {rate:.0f} a second."
         )
+        if self.console.verbose:
+            from nasnet_cli.runtime.base import available_cores
+
+            for line in self.timings.table(available_cores()):
+                self.console.detail(line)
         return EXIT_SOME_FAILED if summary.failed else 0
 
     def _progress(self, *, rows_are_shown: bool) -> AbstractContextManager[Callable[[int], None]]:

@@ -54,6 +54,9 @@ _SIDES_SWAP = frozenset((5, 6, 7, 8))
 # As warnings.filterwarnings("ignore", module=...) files it.
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
+# mallopt's name for it. Pillow takes blocks of 16 MB for pictures that are larger.
+_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
+
 _registering = threading.Lock()
 
 
@@ -68,7 +71,18 @@ def _quieten_libraries() -> None:
             ctypes.CDLL(path).TIFFSetErrorHandler(None)
 
 
+def _give_memory_back() -> None:
+    """Makes glibc return large blocks to the system as soon as they are freed.
+
+    By itself it learns from the first large picture to keep such blocks, for each thread its own,
+    until eight threads hold a gigabyte of nothing.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+
+
 _quieten_libraries()
+_give_memory_back()
 Image.preinit()  # the common formats now, not in whichever thread comes first
 
 Size = tuple[int, int]
@@ -80,6 +94,7 @@ def decode(
     *,
     max_pixels: int = MAX_PIXELS,
     needed_size: Callable[[Size], Size] | None = None,
+    reserve: Callable[[int], object] = lambda pixels: None,
 ) -> Image.Image:
     """The picture in a file's bytes, in mode RGB, upright, as a viewer would show it.
 
@@ -92,6 +107,9 @@ def decode(
     needed_size maps the upright picture's (width, height) to the size that it may be shrunk to
     while it still serves; with it, a large JPEG is decoded at a fraction of its size (see
     DRAFT_MARGIN), several times faster. The result is then smaller than the picture in the file.
+
+    reserve is called with the number of pixels that decoding will have in memory, before it begins,
+    and may wait until there is room.
 
     Safe from any thread. Pillow's own pixel limit, which is one for the process, is set to
     max_pixels: it guards what the first header doesn't tell, such as pictures within icons.
@@ -109,7 +127,7 @@ def decode(
             raise InputError("not_an_image", "The file is empty.")
         name = signature(head)
         with Image.open(stream, formats=_formats(name)) as image:
-            return _upright_rgb(image, max_pixels, needed_size)
+            return _upright_rgb(image, max_pixels, needed_size, reserve)
     except InputError:
         raise
     # The boundary to the decoders. What they raise on damaged bytes is no closed list: OSError,
@@ -160,7 +178,10 @@ def _register(name: str) -> None:
 
 
 def _upright_rgb(
-    image: Image.Image, max_pixels: int, needed_size: Callable[[Size], Size] | None
+    image: Image.Image,
+    max_pixels: int,
+    needed_size: Callable[[Size], Size] | None,
+    reserve: Callable[[int], object],
 ) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
@@ -174,6 +195,9 @@ def _upright_rgb(
         needed = needed_size((height, width) if swap else (width, height))
         draft_width, draft_height = (math.ceil(side * DRAFT_MARGIN) for side in needed)
         image.draft(None, (draft_height, draft_width) if swap else (draft_width, draft_height))
+    # A progressive JPEG is held whole, at whatever size it is decoded.
+    is_whole = "progressive" in image.info
+    reserve(width * height if is_whole else image.width * image.height)
     image.load()
     # Read after loading: TIFF and HEIC have turned the pixels by then and say so here, and a
     # PNG's EXIF may stand behind its pixels.
@@ -200,7 +224,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         return _from_own_range(image)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba, (0, 0), rgba)
         return white

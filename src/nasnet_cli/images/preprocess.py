@@ -104,14 +104,16 @@ def needed_size(image_size: tuple[int, int], preprocessing: Preprocessing) -> tu
 
     Both sizes are (width, height) in pixels; at the returned one, the part that the crop keeps
     has just the pixels of the model's input. `tf1` and `nearest` pick single pixels, so that any
-    shrinking beforehand changes what they pick: for them it is image_size itself.
+    shrinking beforehand changes what they pick: for them it is image_size itself. `box` averages
+    whole pixels, where the others weigh parts of them, and needs more of them for the same result.
     """
     width, height = image_size
     if preprocessing.resample in ("tf1", "nearest"):
         return image_size
     target_height, target_width = preprocessing.size
-    horizontal = target_width / preprocessing.crop_fraction
-    vertical = target_height / preprocessing.crop_fraction
+    finer = 1.5 if preprocessing.resample == "box" else 1.0
+    horizontal = target_width / preprocessing.crop_fraction * finer
+    vertical = target_height / preprocessing.crop_fraction * finer
     if preprocessing.resize == "stretch":
         return math.ceil(horizontal), math.ceil(vertical)
     choose = max if preprocessing.resize == "crop" else min

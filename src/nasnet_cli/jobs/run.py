@@ -16,6 +16,7 @@ from nasnet_cli.results.records import Failure, Summary
 if TYPE_CHECKING:
     from nasnet_cli.images.files import Source
     from nasnet_cli.model import Model
+    from nasnet_cli.timings import Timings
 
 Tell = Callable[[str, Failure | None], None]
 
@@ -24,14 +25,16 @@ Tell = Callable[[str, Failure | None], None]
 class Options:
     """How a job is done, which its results don't depend on.
 
-    resume goes on with an unfinished run and is content with a finished one; overwrite replaces
-    outputs; check says what tells a changed input. with_meta writes OUT.meta.json beside outputs
-    that have no room for it. tell is called with the path and error of each row that is finished,
-    note with a sentence for a person. passed_over gives, at the end, how many files are no
-    pictures.
+    workers, batch_size and timings are as in model.How. resume goes on with an unfinished run and
+    is content with a finished one; overwrite replaces outputs; check says what tells a changed
+    input. with_meta writes OUT.meta.json beside outputs that have no room for it. tell is called
+    with the path and error of each row that is finished, note with a sentence for a person.
+    passed_over gives, at the end, how many files are no pictures.
     """
 
     workers: int | None = None
+    batch_size: int | None = None
+    timings: Timings | None = None
     resume: bool = False
     overwrite: bool = False
     check: Check = "stat"
@@ -114,7 +117,14 @@ def _fill(
                 waiting.append((position, key))
                 yield source
 
-    results = model.results(work.outputs, unfinished(), workers=options.workers, limits=work.limits)
+    results = model.results(
+        work.outputs,
+        unfinished(),
+        workers=options.workers,
+        batch_size=options.batch_size,
+        limits=work.limits,
+        timings=options.timings,
+    )
     for result in results:
         row = encode(result, work, model)
         state.add(*waiting.popleft(), row)
