@@ -34,7 +34,12 @@ class Console:
             click.echo(printable(message), err=True)
 
     def progress(
-        self, rows: Iterable[Item], count: Callable[[], int] | None, *, rows_are_shown: bool
+        self,
+        rows: Iterable[Item],
+        count: Callable[[], int] | None,
+        *,
+        rows_are_shown: bool = False,
+        unit: str = "pictures",
     ) -> Iterator[Item]:
         """The rows, with a bar on a terminal.
 
@@ -47,7 +52,7 @@ class Console:
             return
         from tqdm import tqdm
 
-        with tqdm(rows, unit=" pictures", dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
+        with tqdm(rows, unit=f" {unit}", dynamic_ncols=True, leave=False, file=sys.stderr) as bar:
             if count is not None:
 
                 def find_end() -> None:

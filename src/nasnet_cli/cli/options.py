@@ -104,12 +104,16 @@ runtime_options = _together(
     unsafe_option,
 )
 
+talk_options = _together(
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more."),
+)
+
 run_options = _together(
     click.option(
         "--workers",
         type=click.IntRange(min=1, max=256),
         help="Threads that decode pictures.  [default: one for each processor]",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-    click.option("-v", "--verbose", is_flag=True, help="Say more."),
+    talk_options,
 )
