@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
     from nasnet_cli.pipeline import Result
-    from nasnet_cli.runtime.base import Output, Plan, Runtime, RuntimeName
+    from nasnet_cli.runtime.base import Output, Plan, Precision, PrecisionName, Runtime, RuntimeName
+    from nasnet_cli.timings import Timings
 
 StrPath = str | os.PathLike[str]
 
@@ -32,6 +33,7 @@ def load_model(
     labels: StrPath | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     runtime: RuntimeName | None = None,
+    precision: PrecisionName = "auto",
     allow_unsafe_ops: bool = False,
     listener: Listener = SILENT,
 ) -> Model:
@@ -44,6 +46,8 @@ def load_model(
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
     have resize, crop_fraction and resample, which then count instead of the model's own. runtime is
     openvino or tensorflow; without it, OpenVINO runs what it can read and TensorFlow the rest.
+    precision is f32, bf16 (faster and less exact, where the processor has it), or auto, which is
+    f32.
     allow_unsafe_ops runs modules that could touch files, the network or run code, which are refused
     otherwise: only for those you trust. listener is told what is worth saying to a person.
     Raises NasnetError, in words, for what can't be opened or doesn't fit.
@@ -54,6 +58,7 @@ def load_model(
         labels_file=labels,
         changes=preprocessing or {},
         runtime_name=runtime,
+        precision="f32" if precision == "auto" else precision,
         allow_unsafe_ops=allow_unsafe_ops,
         listener=listener,
     )
@@ -72,6 +77,19 @@ def _open(path: Path) -> ModelOnDisk:
     return open_file(found)
 
 
+class How(TypedDict, total=False):
+    """How a run is done, which its results don't depend on, but for what limits refuse.
+
+    workers threads decode, one for each processor unless told otherwise; batch_size pictures are
+    decoded ahead of the model. timings learns where the time went.
+    """
+
+    workers: int | None
+    batch_size: int | None
+    limits: Limits | None
+    timings: Timings | None
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A model with its labels and its preprocessing. load_model makes one."""
@@ -81,6 +99,7 @@ class Model:
     labels_file: StrPath | None
     changes: Mapping[str, Any]
     runtime_name: RuntimeName | None
+    precision: Precision
     allow_unsafe_ops: bool
     listener: Listener
 
@@ -167,11 +186,10 @@ class Model:
         sources: Iterable[Source],
         *,
         normalize: bool = False,
-        workers: int | None = None,
-        limits: Limits | None = None,
+        **how: Unpack[How],
     ) -> Iterator[Embedded]:
         """Like embed, for inputs that are found already."""
-        for result in self.results(("features",), sources, workers=workers, limits=limits):
+        for result in self.results(("features",), sources, **how):
             yield self.embedded(result, normalize=normalize)
 
     def embedded(self, result: Result, *, normalize: bool = False) -> Embedded:
@@ -192,20 +210,33 @@ class Model:
         self,
         outputs: Sequence[Output],
         sources: Iterable[Source],
-        *,
-        workers: int | None = None,
-        limits: Limits | None = None,
+        **how: Unpack[How],
     ) -> Iterator[Result]:
         """What the model gives for each source, in order; several outputs come of one decode."""
         from functools import partial
 
         from nasnet_cli import pipeline
         from nasnet_cli.images.load import load
+        from nasnet_cli.images.pixel_budget import PixelBudget
         from nasnet_cli.runtime.base import available_cores
+        from nasnet_cli.timings import Timings
 
-        decode = partial(load, preprocessing=self.preprocessing, limits=limits)
-        runtime = self.runtime(outputs)
-        return pipeline.run(sources, decode, runtime, workers=workers or available_cores())
+        timings = how.get("timings") or Timings()
+        decode = partial(
+            load,
+            preprocessing=self.preprocessing,
+            limits=how.get("limits"),
+            budget=PixelBudget(),
+            timings=timings,
+        )
+        return pipeline.run(
+            sources,
+            decode,
+            partial(self.runtime, outputs),
+            workers=how.get("workers") or available_cores(),
+            batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
+            timings=timings,
+        )
 
     def classify_sources(
         self,
@@ -214,11 +245,10 @@ class Model:
         top: int,
         threshold: float = 0.0,
         logits: bool = False,
-        workers: int | None = None,
-        limits: Limits | None = None,
+        **how: Unpack[How],
     ) -> Iterator[Classified]:
         """Like classify, for inputs that are found already."""
-        for result in self.results(("logits",), sources, workers=workers, limits=limits):
+        for result in self.results(("logits",), sources, **how):
             yield self.classified(result, top=top, threshold=threshold, logits=logits)
 
     def classified(
@@ -281,6 +311,7 @@ class Model:
             tuple(tensors),
             self.preprocessing.size,
             pixels="float32" if self.preprocessing.resample == "tf1" else "uint8",
+            precision=self.precision,
         )
 
     def _without(self, what: str) -> ModelError:

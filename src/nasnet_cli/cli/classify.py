@@ -68,8 +68,7 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
         top=given["top"],
         threshold=given["threshold"],
         logits=given["logits"],
-        workers=given["workers"],
-        limits=job.limits,
+        **job.how,
     )
     with _writer(format_, job) as (writer, written, finish):
         for row in job.tally(rows):

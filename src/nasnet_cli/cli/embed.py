@@ -60,8 +60,7 @@ def _write(job: Job, out: Path) -> None:
     rows = job.model.embed_sources(
         job.inputs.sources(),
         normalize=given["normalize"],
-        workers=given["workers"],
-        limits=job.limits,
+        **job.how,
     )
     names = (out, out.with_suffix(".jsonl"), meta_path(out))
     with open_outputs(*names, overwrite=given["overwrite"]) as (stream, lines, meta):

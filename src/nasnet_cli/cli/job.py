@@ -14,10 +14,10 @@ from nasnet_cli.cli.inputs import Inputs
 from nasnet_cli.cli.main import EXIT_SOME_FAILED
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.records import Failure, Summary
+from nasnet_cli.timings import Timings
 
 if TYPE_CHECKING:
-    from nasnet_cli.images.load import Limits
-    from nasnet_cli.model import Model
+    from nasnet_cli.model import How, Model
     from nasnet_cli.runtime.base import Output
 
 
@@ -47,6 +47,7 @@ class Job:
             max_bytes=given["max_bytes"],
         )
         self.summary = Summary()
+        self.timings = Timings()
 
     @cached_property
     def model(self) -> Model:
@@ -61,6 +62,7 @@ class Job:
                 labels=self.given.get("labels"),
                 preprocessing=changes,
                 runtime=self.given["runtime"],
+                precision=self.given["precision"],
                 allow_unsafe_ops=self.given["allow_unsafe_ops"],
                 listener=listener,
             )
@@ -74,11 +76,16 @@ class Job:
         return model
 
     @property
-    def limits(self) -> Limits:
-        """Above which inputs are too large."""
+    def how(self) -> How:
+        """What a run of the model needs to know beside what is asked of it."""
         from nasnet_cli.images.load import Limits
 
-        return Limits(self.given["max_pixels"], self.given["max_bytes"])
+        return {
+            "workers": self.given["workers"],
+            "batch_size": self.given["batch_size"],
+            "limits": Limits(self.given["max_pixels"], self.given["max_bytes"]),
+            "timings": self.timings,
+        }
 
     def tally(self, rows: Iterable[AnyRow]) -> Iterator[AnyRow]:
         """The rows, counted, with a bar of progress. Raises NasnetError if there was none."""
@@ -116,6 +123,11 @@ class Job:
             f"{summary.inputs:,} {pictures}: {', '.join(parts)}; "
             f"{summary.seconds:.1f} s, {rate:.0f} a second."
         )
+        if self.console.verbose:
+            from nasnet_cli.runtime.base import available_cores
+
+            for line in self.timings.table(available_cores()):
+                self.console.detail(line)
         return EXIT_SOME_FAILED if summary.failed else 0
 
     def preprocessing(self) -> dict[str, Any]:

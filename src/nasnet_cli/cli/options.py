@@ -101,6 +101,14 @@ runtime_options = _together(
         type=click.Choice(["openvino", "tensorflow"]),
         help="What runs the model.  [default: openvino, or tensorflow for what that can't read]",
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "f32", "bf16"]),
+        default="auto",
+        show_default=True,
+        help="Of the model's sums; bf16 is faster where the processor has it, and less exact. "
+        "auto is f32.",
+    ),
     unsafe_option,
 )
 
@@ -114,6 +122,14 @@ run_options = _together(
         "--workers",
         type=click.IntRange(min=1, max=256),
         help="Threads that decode pictures.  [default: one for each processor]",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1, max=4096),
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Pictures decoded ahead of the model. Results don't depend on it.",
     ),
     talk_options,
 )

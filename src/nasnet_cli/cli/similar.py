@@ -55,9 +55,7 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     }
     job = Job(paths, {**given, **how})
     _check(job, index, made_by)
-    queries = job.model.embed_sources(
-        job.inputs.sources(), workers=given["workers"], limits=job.limits
-    )
+    queries = job.model.embed_sources(job.inputs.sources(), **job.how)
     likeness.write(
         MATCHED,
         job.tally(similar(index, queries, given["top"])),

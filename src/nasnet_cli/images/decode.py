@@ -80,6 +80,7 @@ def decode(
     *,
     max_pixels: int = MAX_PIXELS,
     needed_size: Callable[[Size], Size] | None = None,
+    reserve: Callable[[int], object] = lambda pixels: None,
 ) -> Image.Image:
     """The picture in a file's bytes, in mode RGB, upright, as a viewer would show it.
 
@@ -92,6 +93,9 @@ def decode(
     needed_size maps the upright picture's (width, height) to the size that it may be shrunk to
     while it still serves; with it, a large JPEG is decoded at a fraction of its size (see
     DRAFT_MARGIN), several times faster. The result is then smaller than the picture in the file.
+
+    reserve is called with the number of pixels that decoding will have in memory, before it begins,
+    and may wait until there is room.
 
     Safe from any thread. Pillow's own pixel limit, which is one for the process, is set to
     max_pixels: it guards what the first header doesn't tell, such as pictures within icons.
@@ -109,7 +113,7 @@ def decode(
             raise InputError("not_an_image", "The file is empty.")
         name = signature(head)
         with Image.open(stream, formats=_formats(name)) as image:
-            return _upright_rgb(image, max_pixels, needed_size)
+            return _upright_rgb(image, max_pixels, needed_size, reserve)
     except InputError:
         raise
     # The boundary to the decoders. What they raise on damaged bytes is no closed list: OSError,
@@ -160,7 +164,10 @@ def _register(name: str) -> None:
 
 
 def _upright_rgb(
-    image: Image.Image, max_pixels: int, needed_size: Callable[[Size], Size] | None
+    image: Image.Image,
+    max_pixels: int,
+    needed_size: Callable[[Size], Size] | None,
+    reserve: Callable[[int], object],
 ) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
@@ -174,6 +181,9 @@ def _upright_rgb(
         needed = needed_size((height, width) if swap else (width, height))
         draft_width, draft_height = (math.ceil(side * DRAFT_MARGIN) for side in needed)
         image.draft(None, (draft_height, draft_width) if swap else (draft_width, draft_height))
+    # A progressive JPEG is held whole, at whatever size it is decoded.
+    is_whole = "progressive" in image.info
+    reserve(width * height if is_whole else image.width * image.height)
     image.load()
     # Read after loading: TIFF and HEIC have turned the pixels by then and say so here, and a
     # PNG's EXIF may stand behind its pixels.
@@ -200,7 +210,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         return _from_own_range(image)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba, (0, 0), rgba)
         return white

@@ -12,7 +12,7 @@ from nasnet_cli.modules.listener import SILENT, Listener
 if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
     from nasnet_cli.model import Model
-    from nasnet_cli.runtime.base import Output, RuntimeName
+    from nasnet_cli.runtime.base import Output, PrecisionName, RuntimeName
 
 Kind = Literal["labels", "vectors"]
 
@@ -27,8 +27,8 @@ _OPTIONS: dict[Kind, tuple[str, ...]] = {
 class Work:
     """A job's description, which also goes to other processes and into files.
 
-    results are the kinds of rows that are made. model, labels, runtime and allow_unsafe_ops are
-    load_model's, preprocessing its changes. top, threshold and logits are classify's, normalize
+    results are the kinds of rows that are made. model, labels, runtime, precision and
+    allow_unsafe_ops are load_model's, preprocessing its changes. top, threshold and logits are classify's, normalize
     and dtype embed's; max_pixels and max_bytes say which inputs are too large.
     """
 
@@ -37,6 +37,7 @@ class Work:
     labels: str | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     runtime: RuntimeName | None = None
+    precision: PrecisionName = "auto"
     allow_unsafe_ops: bool = False
     top: int = 5
     threshold: float = 0.0
@@ -76,6 +77,7 @@ class Work:
             labels=self.labels,
             preprocessing=self.preprocessing,
             runtime=self.runtime,
+            precision=self.precision,
             allow_unsafe_ops=self.allow_unsafe_ops,
             listener=listener,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 Precision = Literal["f32", "bf16"]
+PrecisionName = Literal["f32", "bf16", "auto"]
 Output = Literal["logits", "features"]
 RuntimeName = Literal["openvino", "tensorflow"]
 
@@ -36,20 +39,39 @@ class Plan:
     precision: Precision = "f32"
 
 
-class Runtime(Protocol):
-    """Runs a plan on batches of pictures."""
+class Pending(Protocol):
+    """A request that the runtime has."""
+
+    def result(self) -> dict[Output, np.ndarray]:
+        """Waits for the outputs, each [n, depth] float32 for n pictures. To be called once."""
+
+
+class Runtime(ABC):
+    """Runs a plan on pictures."""
 
     name: str
     version: str
     precision: Precision
     instruction_set: str
+    threads: int
 
-    def run(self, batches: Iterable[np.ndarray]) -> Iterator[dict[Output, np.ndarray]]:
-        """For each batch [n, height, width, 3], n up to REQUEST_SIZE, its outputs [n, depth].
+    @abstractmethod
+    def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
+        """Starts a request of up to REQUEST_SIZE pictures, each [height, width, 3], and returns.
 
-        Several batches are under way at once; results come in the order of the batches. A batch's
-        array may be used again once its result is there.
+        The pictures are copied at once. Requests run in the order in which they come, several
+        beside each other; an output depends on its picture alone.
         """
+
+    def run(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[dict[Output, np.ndarray]]:
+        """The outputs of each batch of up to REQUEST_SIZE pictures, in order, several under way."""
+        under_way: deque[Pending] = deque()
+        for batch in batches:
+            under_way.append(self.submit(batch))
+            if len(under_way) > self.threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def available_cores() -> int:

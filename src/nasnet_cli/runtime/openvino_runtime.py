@@ -7,8 +7,9 @@ import io
 import json
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.runtime_file import channels_first, output_index
 from nasnet_cli.quiet_openvino import openvino
-from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Plan, Precision, available_cores
+from nasnet_cli.runtime.base import (
+    REQUEST_SIZE,
+    Output,
+    Pending,
+    Plan,
+    Precision,
+    Runtime,
+    available_cores,
+)
 from nasnet_cli.runtime.processor import fingerprint, instruction_set
 
 
@@ -26,7 +35,7 @@ class UnreadableError(ModelError):
     """OpenVINO can't read the module; TensorFlow may."""
 
 
-class OpenVINORuntime:
+class OpenVINORuntime(Runtime):
     """A plan compiled for this processor.
 
     The compiled form is kept in the cache under the plan, the module's digest, OpenVINO's version
@@ -42,36 +51,35 @@ class OpenVINORuntime:
         self.instruction_set = instruction_set()
         self.threads = threads or available_cores()
         core = openvino.Core()
+        if plan.precision == "bf16" and not _has_bf16(core):
+            raise ModelError(
+                "This processor has no bf16.", "Leave out --precision, or ask for f32."
+            )
         self._compiled = self._from_cache(core) or self._compile(core)
-        requests = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        # One more than can run, so that a finished one's successor is always waiting.
-        self._requests = [self._compiled.create_infer_request() for _ in range(requests + 1)]
+        self._idle: deque[Any] = deque()
 
-    def run(self, batches: Iterable[np.ndarray]) -> Iterator[dict[Output, np.ndarray]]:
-        """See Runtime.run."""
-        idle = deque(self._requests)
-        busy: deque[tuple[Any, int]] = deque()
-        for batch in batches:
-            if not idle:
-                yield self._finish(busy, idle)
-            request = idle.popleft()
-            # Copied into the request's own memory: the caller may use its array again at once.
-            tensor = request.get_input_tensor().data
-            tensor[: len(batch)] = batch
-            tensor[len(batch) :] = 0
-            request.start_async()
-            busy.append((request, len(batch)))
-        while busy:
-            yield self._finish(busy, idle)
+    def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
+        """See Runtime.submit."""
+        try:
+            request = self._idle.pop()
+        except IndexError:  # there are as many as have ever been under way at once
+            request = self._compiled.create_infer_request()
+        tensor = request.get_input_tensor().data
+        for row, picture in zip(tensor, pictures, strict=False):
+            row[:] = picture
+        tensor[len(pictures) :] = 0
+        request.start_async()
+        return _Pending(self, request, len(pictures))
 
-    def _finish(self, busy: deque[tuple[Any, int]], idle: deque[Any]) -> dict[Output, np.ndarray]:
-        request, count = busy.popleft()
+    def finish(self, request: Any, count: int) -> dict[Output, np.ndarray]:
+        """Waits for a request of count pictures, and keeps it for others."""
         request.wait()
-        idle.append(request)
-        return {
+        outputs = {
             name: request.get_output_tensor(i).data[:count].copy()
             for i, (name, _) in enumerate(self.plan.outputs)
         }
+        self._idle.append(request)
+        return outputs
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -144,6 +152,22 @@ class OpenVINORuntime:
         model = steps.build()
         model.reshape([REQUEST_SIZE, *self.plan.size, 3])
         return model
+
+
+def _has_bf16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """See Pending."""
+
+    runtime: OpenVINORuntime
+    request: Any
+    count: int
+
+    def result(self) -> dict[Output, np.ndarray]:
+        return self.runtime.finish(self.request, self.count)
 
 
 @contextmanager

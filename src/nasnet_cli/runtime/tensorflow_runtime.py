@@ -7,9 +7,8 @@ whatever a module says.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,19 @@ from nasnet_cli.modules.saved_model import read_saved_model
 from nasnet_cli.modules.signature_cut import signature_with
 from nasnet_cli.modules.signatures import picture_input
 from nasnet_cli.quiet_tensorflow import tf
-from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Plan, Precision, available_cores
+from nasnet_cli.runtime.base import (
+    REQUEST_SIZE,
+    Output,
+    Pending,
+    Plan,
+    Precision,
+    Runtime,
+    available_cores,
+)
 from nasnet_cli.runtime.processor import instruction_set
 
 
-class TensorFlowRuntime:
+class TensorFlowRuntime(Runtime):
     """A plan traced once, for requests of one size, on the processor.
 
     An operation runs in one thread, as the number of threads decides how sums are rounded; several
@@ -38,7 +45,7 @@ class TensorFlowRuntime:
         if plan.precision != "f32":
             raise ModelError(
                 f"TensorFlow runs models in f32, not in {plan.precision}.",
-                "Leave out --precision, or use --runtime openvino.",
+                "Leave out --precision, or use a model that OpenVINO reads.",
             )
         self.plan = plan
         self.precision: Precision = plan.precision
@@ -46,6 +53,7 @@ class TensorFlowRuntime:
         self.instruction_set = instruction_set()
         self.threads = threads or available_cores()
         _settle(self.threads)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="tensorflow")
         try:
             with tf.device("CPU:0"):
                 self._function = self._trace()
@@ -57,22 +65,12 @@ class TensorFlowRuntime:
                 "Get it again, or save it anew with a current TensorFlow.",
             ) from error
 
-    def run(self, batches: Iterable[np.ndarray]) -> Iterator[dict[Output, np.ndarray]]:
-        """See Runtime.run."""
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="tensorflow")
-        busy: deque[Future[dict[Output, np.ndarray]]] = deque()
-        try:
-            for batch in batches:
-                if len(busy) > self.threads:
-                    yield busy.popleft().result()
-                # Copied: the caller may use its array again at once.
-                request = np.zeros((REQUEST_SIZE, *batch.shape[1:]), batch.dtype)
-                request[: len(batch)] = batch
-                busy.append(pool.submit(self._compute, request, len(batch)))
-            while busy:
-                yield busy.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
+        """See Runtime.submit."""
+        request = np.zeros((REQUEST_SIZE, *self.plan.size, 3), self.plan.pixels)
+        for row, picture in zip(request, pictures, strict=False):
+            row[:] = picture
+        return self._pool.submit(self._compute, request, len(pictures))
 
     def _compute(self, request: np.ndarray, count: int) -> dict[Output, np.ndarray]:
         try:

@@ -1,0 +1,80 @@
+"""What each command imports: nothing that it doesn't need, since imports are most of its start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HEAVY = {
+    "PIL",
+    "google.protobuf",
+    "h5py",
+    "keras",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "openvino.tools.ovc",
+    "pyarrow",
+    "ray",
+    "rich",
+    "fsspec",
+    "sqlite3",
+    "tensorflow",
+    "tensorflow_hub",
+    "tqdm",
+    "urllib.request",
+}
+RUNS = {"PIL", "google.protobuf", "numpy", "openvino"}
+
+CODE = """
+import json, sys
+from nasnet_cli.cli.main import run
+try:
+    run(json.loads(sys.argv[1]))
+except SystemExit as end:
+    print(end.code, json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def imported(arguments: list[str], cwd: Path) -> set[str]:
+    """Which of HEAVY the command imports when it is run for the second time."""
+    for _ in range(2):
+        command = [sys.executable, "-c", CODE, json.dumps(arguments)]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
+    status, modules = done.stderr.splitlines()[-1].split(" ", 1)
+    assert status == "0", done.stderr
+    return HEAVY & set(json.loads(modules))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("--help", set()),
+        ("--version", set()),
+        ("classify --help", set()),
+        ("embed --help", set()),
+        ("export --help", set()),
+        ("inspect --help", set()),
+        ("cache --help", set()),
+        ("cache path", set()),
+        ("classify a.png", RUNS),
+        ("classify a.png -v --format csv", RUNS),
+        ("classify a.png --format table", {*RUNS, "rich"}),
+        ("embed a.png -o a.npy --overwrite", RUNS),
+    ],
+)
+def test_a_command_imports_what_it_needs(
+    command: str, expected: set[str], cache_folder: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "a.png")
+    assert imported(command.split(), tmp_path) == expected
+
+
+def test_inspect_reads_a_module_without_any_runtime(cache_folder: Path, tmp_path: Path) -> None:
+    assert not imported(["inspect"], tmp_path) & {"PIL", "openvino", "tensorflow"}
