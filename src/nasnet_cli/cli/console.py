@@ -33,9 +33,14 @@ class Console:
 
     @contextmanager
     def progress(
-        self, count: Callable[[], int] | None, *, rows_are_shown: bool, already: int = 0
+        self,
+        count: Callable[[], int] | None,
+        *,
+        rows_are_shown: bool = False,
+        already: int = 0,
+        unit: str = "pictures",
     ) -> Iterator[Callable[[int], None]]:
-        """What to call with the number of pictures done since, so that a bar on a terminal goes on.
+        """What to call with the number of units done since, so that a bar on a terminal goes on.
 
         count tells how many there will be and may take its time: it is called in a thread, and
         the bar has no end until it returns. With rows_are_shown the caller prints each row on the
@@ -47,7 +52,7 @@ class Console:
         from tqdm import tqdm
 
         with tqdm(
-            unit=" pictures", initial=already, dynamic_ncols=True, leave=False, file=sys.stderr
+            unit=f" {unit}", initial=already, dynamic_ncols=True, leave=False, file=sys.stderr
         ) as bar:
             if count is not None:
 

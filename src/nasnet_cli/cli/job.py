@@ -86,7 +86,8 @@ class Job:
     def tally(self, rows: Iterable[AnyRow]) -> Iterator[AnyRow]:
         """The rows, counted, with a bar of progress. Raises NasnetError if there was none."""
         summary = self.summary
-        with self._progress(rows_are_shown=sys.stdout.isatty()) as advance:
+        rows_are_shown = self.given["out"] is None and sys.stdout.isatty()
+        with self._progress(rows_are_shown=rows_are_shown) as advance:
             for row in rows:
                 advance(1)
                 summary.inputs += 1

@@ -19,6 +19,8 @@ COMMANDS = {
     "embed": "Turn pictures into feature vectors.",
     "export": "Write a model in another form, and check it.",
     "inspect": "Say what a model is.",
+    "similar": "Find the pictures that are most like a picture.",
+    "duplicates": "Find groups of pictures that are nearly the same.",
     "status": "Say how far a job with shards is.",
     "merge": "Make one file of a job with shards.",
     "cache": "List, check and remove what is kept of models.",

@@ -192,6 +192,11 @@ runtime_options = _together(
     unsafe_option,
 )
 
+talk_options = _together(
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more."),
+)
+
 run_options = _together(
     click.option(
         "--workers",
@@ -206,6 +211,5 @@ run_options = _together(
         metavar="N",
         help="Pictures decoded ahead of the model. Results don't depend on it.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-    click.option("-v", "--verbose", is_flag=True, help="Say more."),
+    talk_options,
 )

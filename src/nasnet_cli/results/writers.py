@@ -107,24 +107,31 @@ def json_row(row: Classified) -> str:
     whole name in base64. The numbers are put in by hand, because json writes 1.2e-05.
     """
     found = ", ".join(map(_json_prediction, row.predictions or ()))
-    return _json_object(row.path, row.error, f'"predictions": [{found}]')
+    return json_object(row.path, row.error, f'"predictions": [{found}]')
 
 
 def json_vector_row(path: str, error: Failure | None, number: int) -> str:
     """What one input's vector is, in the form of json_row; number is the vector's row."""
-    return _json_object(path, error, f'"row": {number}')
+    return json_object(path, error, f'"row": {number}')
 
 
-def _json_object(path: str, error: Failure | None, result: str) -> str:
-    members = [f'"path": {json_text(path)}']
-    if (raw := odd_bytes(path)) is not None:
-        members.append(f'"path_bytes": "{base64.b64encode(raw).decode()}"')
+def json_object(path: str, error: Failure | None, result: str) -> str:
+    """One input's JSON object: its path and status, then the member result, or its error."""
+    members = [json_path(path)]
     if error is not None:
         kind, message = json_text(error.kind), json_text(error.message)
         members += ['"status": "error"', f'"error": {{"kind": {kind}, "message": {message}}}']
     else:
         members += ['"status": "ok"', result]
     return "{" + ", ".join(members) + "}"
+
+
+def json_path(path: str) -> str:
+    """The member "path" and, for a path that is not UTF-8, path_bytes."""
+    member = f'"path": {json_text(path)}'
+    if (raw := odd_bytes(path)) is not None:
+        member += f', "path_bytes": "{base64.b64encode(raw).decode()}"'
+    return member
 
 
 def odd_bytes(path: str) -> bytes | None:
@@ -166,7 +173,7 @@ class CsvWriter:
         self._before = _COLUMNS + (",logit\n" if logits else "\n")
 
     def write(self, row: Classified) -> None:
-        lines = "".join(",".join(map(_quoted, cells)) + "\n" for cells in self._cells(row))
+        lines = "".join(",".join(map(quoted, cells)) + "\n" for cells in self._cells(row))
         self._stream.write((self._before + lines).encode())
         self._before = ""
 
@@ -174,10 +181,10 @@ class CsvWriter:
         self._stream.write(self._before.encode())
 
     def _cells(self, row: Classified) -> Iterator[list[str]]:
-        path = _no_formula(row.path, mark="./")
+        path = no_formula(row.path, mark="./")
         logit = [""] * self._logits
         if row.error is not None:
-            message = _no_formula(row.error.message, mark="'")
+            message = no_formula(row.error.message, mark="'")
             yield [path, "error", "", "", "", "", "", row.error.kind, message, *logit]
         elif not row.predictions:
             yield [path, "ok", "", "", "", "", "", "", "", *logit]
@@ -189,8 +196,8 @@ class CsvWriter:
                 "ok",
                 str(found.rank),
                 str(found.index),
-                _no_formula(found.wnid, mark="'"),
-                _no_formula(found.label, mark="'"),
+                no_formula(found.wnid, mark="'"),
+                no_formula(found.label, mark="'"),
                 decimal(found.probability, missing=""),
                 "",
                 "",
@@ -198,12 +205,14 @@ class CsvWriter:
             ]
 
 
-def _no_formula(cell: str, *, mark: str) -> str:
+def no_formula(cell: str, *, mark: str) -> str:
+    """A cell that no spreadsheet runs: mark before what it would take for a formula."""
     cell = readable(cell)
     return mark + cell if cell.startswith(_FORMULA_STARTS) else cell
 
 
-def _quoted(cell: str) -> str:
+def quoted(cell: str) -> str:
+    """A cell as RFC 4180 quotes it."""
     # By hand: Python before 3.13 leaves a lone "\r" bare, where readers end the line.
     if any(mark in cell for mark in ',"\r\n'):
         return '"' + cell.replace('"', '""') + '"'

@@ -1,0 +1,202 @@
+"""nasnet similar and nasnet duplicates as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# The tiny module's weights are random, so that all pictures are much alike to it.
+NEAR = ("--threshold", 0.999)
+NASNET = [sys.executable, "-m", "nasnet_cli"]
+
+
+def nasnet(*arguments, cwd=None, text=True):
+    command = [*NASNET, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=text, check=False, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Eight pictures: 6 is 1 at another quality, 7 is 2 made smaller; 3 is no picture."""
+    folder = tmp_path_factory.mktemp("similar")
+    (folder / "photos").mkdir()
+    random = np.random.default_rng(5)
+    for i in range(6):
+        coarse = random.integers(0, 256, (4, 4, 3), np.uint8)
+        picture = Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)
+        picture.save(folder / "photos" / f"{i}.png")
+    photos = folder / "photos"
+    Image.open(photos / "1.png").save(photos / "6.jpg", quality=60)
+    Image.open(photos / "2.png").resize((80, 60)).save(photos / "7.png")
+    (photos / "3.png").write_bytes(b"broken")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(folder, tiny_module):
+    done = nasnet("embed", "photos", "-m", tiny_module, "-o", "v.npy", cwd=folder)
+    assert done.returncode == 3
+    return folder / "v.npy"
+
+
+def test_a_picture_finds_itself_and_its_copy(folder, index, tiny_module):
+    done = nasnet("similar", "photos/6.jpg", "--index", index, "-m", tiny_module, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (found,) = map(json.loads, done.stdout.splitlines())
+    assert (found["path"], found["status"]) == ("photos/6.jpg", "ok")
+    assert [match["rank"] for match in found["matches"]] == list(range(1, 8))
+    first, second = found["matches"][:2]
+    assert first == {"rank": 1, "row": 5, "path": "photos/6.jpg", "similarity": 1.0}
+    assert (second["row"], second["path"]) == (1, "photos/1.png")
+    assert 0.97 < second["similarity"] < 1
+
+
+def test_the_index_says_how_queries_are_preprocessed(folder, index, tiny_module):
+    nasnet("embed", "photos", "-m", tiny_module, "-o", "pad.npy", "--resize", "pad", cwd=folder)
+    for name in ("v.npy", "pad.npy"):
+        done = nasnet("similar", "photos/0.png", "--index", name, "-m", tiny_module, cwd=folder)
+        assert json.loads(done.stdout)["matches"][0]["similarity"] == 1
+
+
+@pytest.mark.parametrize("options", [("--normalize",), ("--dtype", "float16")])
+def test_normalized_and_half_precision_indexes(folder, index, tiny_module, tmp_path, options):
+    out = tmp_path / "other.npy"
+    nasnet("embed", "photos", "-m", tiny_module, "-o", out, *options, cwd=folder)
+    arguments = ("similar", "photos/7.png", "-m", tiny_module, "--top", 3, "--index")
+    first, second = (
+        json.loads(nasnet(*arguments, path, cwd=folder).stdout)["matches"] for path in (index, out)
+    )
+    assert [match["path"] for match in first] == [match["path"] for match in second]
+    for one, other in zip(first, second, strict=True):
+        assert one["similarity"] == pytest.approx(other["similarity"], abs=1e-3)
+
+
+def test_a_failing_query_has_its_row(folder, index, tiny_module):
+    done = nasnet(
+        *("similar", "photos", "nope.jpg", "--index", index, "-m", tiny_module, "--top", 1),
+        cwd=folder,
+    )
+    assert done.returncode == 3
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["path"] for row in rows[:3]] == ["photos/0.png", "photos/1.png", "photos/2.png"]
+    assert [row["status"] for row in rows].count("error") == 2
+    assert rows[3]["error"]["kind"] == "not_an_image" and rows[8]["error"]["kind"] == "not_found"
+    assert "9 pictures: 7 looked up, 2 with errors" in done.stderr
+
+
+def test_similar_in_every_format(folder, index, tiny_module, tmp_path):
+    arguments = ("similar", "photos/6.jpg", "nope.jpg", "--index", "v.npy", "-m", tiny_module)
+    for name in ("o.json", "o.jsonl", "o.csv"):
+        nasnet(*arguments, "--top", 2, "-o", tmp_path / name, cwd=folder)
+    document = json.loads((tmp_path / "o.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert document["results"] == lines
+    assert document["index"] == {"location": "v.npy", "rows": 7, "depth": 192}
+    assert (document["summary"]["ok"], document["model"]["classes"]) == (1, 7)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "o.csv").read_text())))
+    assert [(row["rank"], row["match"]) for row in rows] == [
+        ("1", "photos/6.jpg"),
+        ("2", "photos/1.png"),
+        ("", ""),
+    ]
+    assert rows[2]["error_kind"] == "not_found"
+    meta = json.loads((tmp_path / "o.csv.meta.json").read_text())
+    assert meta["options"] == {"index": "v.npy", "max_pixels": 200_000_000, "top": 2}
+    table = nasnet(*arguments, "--top", 2, "--format", "table", cwd=folder).stdout.splitlines()
+    assert table[0] == "photos/6.jpg" and table[1] == "   1   1.0000  photos/6.jpg"
+    assert table[3:] == ["nope.jpg", "      not_found: There is no such file."]
+
+
+def test_another_model_is_refused(folder, index):
+    done = nasnet("similar", "photos/0.png", "--index", index, cwd=folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "v.npy was made with another model: " in done.stderr and "--model" in done.stderr
+
+
+def test_another_preprocessing_is_refused(folder, index, tiny_module, tmp_path):
+    meta = json.loads((folder / "v.npy.meta.json").read_text())
+    for name in ("v.npy", "v.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    for change in ({"size": [224, 224]}, {"resize": "fold"}, {"digest": "0" * 64}):
+        changed = {**meta, "preprocessing": {**meta["preprocessing"], **change}}
+        if "digest" not in change:
+            changed["preprocessing"]["digest"] = "1" * 64
+        (tmp_path / "v.npy.meta.json").write_text(json.dumps(changed))
+        done = nasnet(
+            *("similar", folder / "photos/0.png", "--index", tmp_path / "v.npy"),
+            *("-m", tiny_module),
+        )
+        assert done.returncode == 1 and "preprocessing" in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"model": 3, "preprocessing": {}}'])
+def test_an_index_without_its_meta_is_refused(folder, index, tmp_path, content):
+    for name in ("v.npy", "v.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    if content is not None:
+        (tmp_path / "v.npy.meta.json").write_text(content)
+    done = nasnet("similar", folder / "photos/0.png", "--index", tmp_path / "v.npy")
+    assert done.returncode == 1
+    assert "v.npy.meta.json" in done.stderr and "what model" in done.stderr
+    # Groups need no model.
+    assert nasnet("duplicates", tmp_path / "v.npy").returncode == 0
+
+
+def test_near_duplicates_are_found(index):
+    done = nasnet("duplicates", index, *NEAR)
+    groups = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [[member["path"] for member in group["members"]] for group in groups]
+    assert ["photos/1.png", "photos/6.jpg"] in found
+    assert ["photos/2.png", "photos/7.png"] in found
+    assert all(group["members"][0]["similarity"] == 1 for group in groups)
+    assert "7 vectors: 2 groups with 4 pictures" in done.stderr
+
+
+def test_duplicates_in_every_format(index, tmp_path):
+    for name in ("o.json", "o.jsonl", "o.csv"):
+        done = nasnet("duplicates", index, *NEAR, "-o", tmp_path / name)
+        assert (done.returncode, done.stdout) == (0, "")
+    document = json.loads((tmp_path / "o.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert document["groups"] == lines
+    assert document["summary"] == {"vectors": 7, "without_direction": 0, "groups": 2, "grouped": 4}
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "o.csv").read_text())))
+    assert [(row["group"], row["row"]) for row in rows] == [
+        ("1", "1"),
+        ("1", "5"),
+        ("2", "2"),
+        ("2", "6"),
+    ]
+    meta = json.loads((tmp_path / "o.csv.meta.json").read_text())
+    assert meta["options"] == {"threshold": 0.999} and meta["tool"]["name"] == "nasnet"
+    table = nasnet("duplicates", index, *NEAR, "--format", "table").stdout.splitlines()
+    assert table[:2] == ["Group 1, 2 pictures", "   1.0000  photos/1.png"]
+    assert nasnet("duplicates", index, "-o", tmp_path / "o.csv").returncode == 1
+    assert nasnet("duplicates", index, "-o", tmp_path / "o.txt").returncode == 2
+
+
+def test_names_can_do_no_harm(folder, index, tmp_path):
+    (tmp_path / "v.npy").write_bytes(index.read_bytes())
+    names = ["=cmd().png", "\x1b[31m.png", "a\nb.png", "café.png", "b\\xff.png", "x,y.png", "z.png"]
+    lines = [{"path": name, "status": "ok", "row": row} for row, name in enumerate(names)]
+    lines[4]["path_bytes"] = "Yv8ucG5n"
+    (tmp_path / "v.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ("duplicates", tmp_path / "v.npy", "--threshold", 0.01)
+    table = nasnet(*arguments, "--format", "table", text=False).stdout
+    assert b"\x1b" not in table and b"\\x1b[31m.png" in table and b"a\\x0ab.png" in table
+    rows = list(csv.reader(io.StringIO(nasnet(*arguments, "--format", "csv").stdout)))
+    assert rows[1][2] == "./=cmd().png"
+    (group,) = map(json.loads, nasnet(*arguments).stdout.splitlines())
+    assert group["members"][4]["path_bytes"] == "Yv8ucG5n"
+
+
+@pytest.mark.parametrize("value", ["0", "1.1", "-1", "x"])
+def test_a_threshold_out_of_range_is_a_usage_error(index, value):
+    assert nasnet("duplicates", index, "--threshold", value).returncode == 2

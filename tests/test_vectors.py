@@ -1,0 +1,305 @@
+"""What is most like a vector, and which are nearly the same: every pair, to the last bit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasnet_cli import vectors
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.results.likeness import Match
+from nasnet_cli.results.records import Embedded, Failure
+from nasnet_cli.vectors import near_groups, open_index, similar, without_direction
+
+
+def write_index(folder, array, lines=None):
+    """What embed leaves behind, but for the model."""
+    array = np.asarray(array)
+    np.save(folder / "v.npy", array)
+    if lines is None:
+        lines = [{"path": f"{row}.jpg", "status": "ok", "row": row} for row in range(len(array))]
+    (folder / "v.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "v.npy"
+
+
+def random_vectors(count, depth=24, seed=0, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=(count, depth)).astype(dtype)
+
+
+def cosines(array):
+    """Of every pair, the plain way."""
+    array = array.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        units = array / np.linalg.norm(array, axis=1, keepdims=True)
+    return units @ units.T
+
+
+def rows_of(groups):
+    return [[member.row for member in group.members] for group in groups]
+
+
+def matches(index, vector, top):
+    (found,) = similar(index, [Embedded("query.jpg", vector)], top)
+    return found.matches
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of which there are several in an array that a test can check by hand."""
+    monkeypatch.setattr(vectors, "BLOCK", 7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_most_similar_are_those_of_all_pairs(tmp_path, small_blocks, dtype):
+    array = random_vectors(40, dtype=dtype)
+    index = open_index(write_index(tmp_path, array))
+    expected = cosines(array)
+    for query in (0, 6, 7, 39):
+        found = matches(index, array[query].astype(np.float32), 40)
+        order = np.argsort(-expected[query], kind="stable")
+        assert [match.row for match in found] == order.tolist()
+        assert [match.rank for match in found] == list(range(1, 41))
+        np.testing.assert_allclose(
+            [match.similarity for match in found], expected[query][order], atol=1e-12
+        )
+        assert found[0] == Match(1, query, f"{query}.jpg", 1.0)
+
+
+def test_equal_ones_come_in_the_order_of_their_rows(tmp_path, small_blocks):
+    one, other = random_vectors(2)
+    array = np.array([other, one, one, other, one] * 5)
+    index = open_index(write_index(tmp_path, array))
+    rows = [row for row in range(25) if row % 5 in (1, 2, 4)]
+    # A power of two changes no digit, and so not the cosine.
+    for query in (one, one * 4):
+        assert [match.row for match in matches(index, query, 7)] == rows[:7]
+
+
+def test_the_order_is_exact_where_float32_would_be_in_doubt(tmp_path):
+    base = random_vectors(1, 1056)[0]
+    nudge = random_vectors(1, 1056, seed=1)[0]
+    # Each a little further away than the one before, by far less than float32 can tell.
+    array = np.array([base + np.float32(2e-4 * (30 - row)) * nudge for row in range(30)])
+    index = open_index(write_index(tmp_path, array))
+    assert [match.row for match in matches(index, base, 5)] == [29, 28, 27, 26, 25]
+
+
+def test_many_queries_are_answered_in_their_order_and_errors_keep_their_place(tmp_path):
+    array = random_vectors(600)
+    index = open_index(write_index(tmp_path, array))
+    failure = Failure("truncated", "It ends too soon.")
+    queries = [Embedded(f"q{row}", array[row]) for row in range(600)]
+    queries[300] = Embedded("bad", None, failure)
+    found = list(similar(index, queries, 1))
+    assert [one.path for one in found] == [query.path for query in queries]
+    assert (found[300].matches, found[300].error) == (None, failure)
+    assert all(one.matches[0].row == row for row, one in enumerate(found) if row != 300)
+
+
+def test_what_has_no_direction_is_like_nothing(tmp_path, small_blocks):
+    array = random_vectors(20)
+    array[3] = array[11] = 0
+    array[5, 2] = np.nan
+    array[12, 0] = np.inf
+    array[13] = array[4]
+    index = open_index(write_index(tmp_path, array))
+    assert without_direction(index) == 4
+    assert {match.row for match in matches(index, array[4], 20)} == set(range(20)) - {3, 5, 11, 12}
+    for query in (3, 5, 12):
+        assert matches(index, array[query], 5) == ()
+    assert rows_of(near_groups(index, 0.99)) == [[4, 13]]
+
+
+def test_large_and_small_numbers_have_cosines_too(tmp_path):
+    array = random_vectors(6)
+    array[1], array[2] = array[0] * np.float32(1e30), array[0] * np.float32(1e-30)
+    index = open_index(write_index(tmp_path, array))
+    assert without_direction(index) == 0
+    assert rows_of(near_groups(index, 0.9999)) == [[0, 1, 2]]
+
+
+def test_groups_are_chains_of_near_pairs(tmp_path, small_blocks):
+    angles = np.radians([0, 90, 10, 180, 20, 30, 91, 250, 181])
+    array = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    index = open_index(write_index(tmp_path, array))
+    groups = list(near_groups(index, float(np.cos(np.radians(10.5)))))
+    assert rows_of(groups) == [[0, 2, 4, 5], [1, 6], [3, 8]]
+    assert [group.number for group in groups] == [1, 2, 3]
+    first = groups[0].members
+    assert [member.path for member in first] == ["0.jpg", "2.jpg", "4.jpg", "5.jpg"]
+    # The cosine to the group's first, which the end of the chain is further from.
+    expected = np.cos(np.radians([0, 10, 20, 30]))
+    np.testing.assert_allclose([member.similarity for member in first], expected, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(0, 40),
+    threshold=st.floats(0.2, 1),
+    block=st.integers(1, 50),
+)
+def test_groups_are_the_connected_components(tmp_path_factory, seed, count, threshold, block):
+    array = np.random.default_rng(seed).integers(-2, 3, (count, 4)).astype(np.float32)
+    index = open_index(write_index(tmp_path_factory.mktemp("index"), array))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "BLOCK", block)
+        found = rows_of(near_groups(index, threshold))
+    near = cosines(array) >= threshold if count else np.zeros((0, 0), bool)
+    doubtful = np.abs(cosines(array) - threshold) < 1e-9 if count else np.zeros((0, 0), bool)
+    if doubtful[~np.eye(count, dtype=bool)].any():
+        return  # which side of the threshold the plain way puts such a pair is chance
+    labels = list(range(count))
+    for left, right in zip(*np.nonzero(near), strict=True):
+        old, new = labels[right], labels[left]
+        labels = [new if label == old else label for label in labels]
+    expected = [[row for row in range(count) if labels[row] == label] for label in set(labels)]
+    assert found == sorted(rows for rows in expected if len(rows) > 1)
+
+
+def test_a_threshold_of_one_finds_equal_vectors(tmp_path, small_blocks):
+    array = random_vectors(30, 1056)
+    array[29] = array[8] = array[2]
+    array[10] = array[2] + np.float32(1e-3)
+    index = open_index(write_index(tmp_path, array))
+    assert rows_of(near_groups(index, 1)) == [[2, 8, 29]]
+
+
+def test_thousands_of_equal_vectors_are_one_group_in_good_time(tmp_path):
+    array = np.tile(random_vectors(1), (10_000, 1))
+    index = open_index(write_index(tmp_path, array))
+    (group,) = near_groups(index, 1)
+    assert len(group.members) == 10_000
+
+
+def test_the_walk_over_pairs_of_blocks_can_be_watched(tmp_path, small_blocks):
+    index = open_index(write_index(tmp_path, random_vectors(40)))
+    seen = []
+    list(near_groups(index, 0.97, lambda pairs: (seen.append(pair) or pair for pair in pairs)))
+    assert len(seen) == vectors.count_pairs(index) == 21
+
+
+def test_rows_are_found_beside_inputs_that_failed(tmp_path):
+    array = random_vectors(3)
+    array[2] = array[0]
+    error = {"kind": "truncated", "message": "It ends too soon."}
+    lines = [
+        {"path": "bad.jpg", "status": "error", "error": error},
+        {"path": "a.jpg", "status": "ok", "row": 0},
+        {"path": "bad2.jpg", "status": "error", "error": error},
+        {"path": "é.jpg", "status": "ok", "row": 1},
+        {"path": "b\\xff.jpg", "path_bytes": "Yv8uanBn", "status": "ok", "row": 2},
+    ]
+    index = open_index(write_index(tmp_path, array, lines))
+    (group,) = near_groups(index, 0.99)
+    assert [member.path for member in group.members] == ["a.jpg", "b\udcff.jpg"]
+    assert index.paths([1]) == {1: "é.jpg"}
+
+
+def test_an_empty_index_has_nothing(tmp_path):
+    index = open_index(write_index(tmp_path, np.zeros((0, 24), np.float32)))
+    assert matches(index, random_vectors(1)[0], 10) == ()
+    assert list(near_groups(index, 0.97)) == []
+    assert without_direction(index) == 0
+
+
+def lines_of(*rows):
+    return [{"path": "x.jpg", "status": "ok", "row": row} for row in rows]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [lines_of(0, 1), lines_of(0, 1, 2, 3), lines_of(0, 2, 1), lines_of(1, 2, 3), [1, 2, 3]],
+    ids=["too few", "too many", "another order", "from one", "no objects"],
+)
+def test_lines_that_do_not_fit_are_refused(tmp_path, lines):
+    path = write_index(tmp_path, random_vectors(3), lines)
+    with pytest.raises(NasnetError, match=r"v\.jsonl doesn't belong to .*v\.npy"):
+        open_index(path)
+
+
+def test_lines_that_are_no_json_are_refused(tmp_path):
+    path = write_index(tmp_path, random_vectors(3))
+    (tmp_path / "v.jsonl").write_bytes(b"\xff\xfe not JSON\n")
+    with pytest.raises(NasnetError, match="doesn't belong to"):
+        open_index(path)
+
+
+def test_missing_lines_are_named(tmp_path):
+    path = write_index(tmp_path, random_vectors(3))
+    (tmp_path / "v.jsonl").unlink()
+    with pytest.raises(NasnetError, match=r"v\.jsonl, which says whose .* No such file"):
+        open_index(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 50, 127, 130, 128 + 3 * 24 * 4 - 1])
+def test_a_file_that_is_cut_short_is_refused(tmp_path, kept):
+    path = write_index(tmp_path, random_vectors(3))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(NasnetError, match=r"v\.npy is (damaged or cut short|not a \.npy file)"):
+        open_index(path)
+
+
+def test_a_file_that_gets_shorter_meanwhile_is_noticed(tmp_path):
+    path = write_index(tmp_path, random_vectors(3))
+    index = open_index(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(NasnetError, match="cut short"):
+        list(near_groups(index, 0.97))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(5, np.float32),
+        np.zeros((2, 2, 2), np.float32),
+        np.zeros((2, 3), np.int64),
+        np.zeros((2, 3), np.float64),
+        np.array([["a"]]),
+    ],
+    ids=["one side", "three sides", "integers", "float64", "text"],
+)
+def test_other_arrays_are_refused(tmp_path, array):
+    with pytest.raises(NasnetError, match=r"not vectors \[N, depth\]"):
+        open_index(write_index(tmp_path, array))
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    path = write_index(tmp_path, random_vectors(1))
+    np.save(path, np.array([[print]], dtype=object), allow_pickle=True)
+    with pytest.raises(NasnetError, match="damaged"):
+        open_index(path)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
+def test_what_is_no_file_is_named(tmp_path, make):
+    make(tmp_path / "v.npy")
+    with pytest.raises(NasnetError, match=r"v\.npy can't be read"):
+        open_index(tmp_path / "v.npy")
+
+
+def test_memory_does_not_grow_with_the_index(tmp_path):
+    """The peak of a process that searches, for one block's worth of vectors and for six."""
+    import subprocess
+    import sys
+
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from nasnet_cli.vectors import nearest, open_index\n"
+        "index = open_index(sys.argv[1])\n"
+        "nearest(index, np.ones((1, index.depth), np.float32), 10)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peaks = []
+    for blocks in (2, 12):
+        folder = tmp_path / str(blocks)
+        folder.mkdir()
+        path = write_index(folder, np.ones((blocks * vectors.BLOCK, 256), np.float32))
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=True)
+        peaks.append(int(done.stdout))
+    # 40 MB more of vectors; what grows is eight bytes a row.
+    assert peaks[1] - peaks[0] < 8_000
