@@ -80,6 +80,7 @@ def inference(path, given):
             start(session)
             wanted = [plain, named["default"], vector, ends["default"]]
             logits, again, features, same = session.run(wanted, {fed: images})
+            twice = session.run(plain, {fed: images})
             alone = session.run(plain, {fed: images[count - 1 :]})
     worst = largest(logits, given["logits"])
     check("logits are the reference's", worst < 1e-5, worst)
@@ -87,7 +88,9 @@ def inference(path, given):
     check("feature vectors are the reference's", worst < 1e-5, worst)
     check("image_classification is the default", np.array_equal(logits, again))
     check("the vector is its signature's default", np.array_equal(features, same))
+    check("the same pictures give the same", np.array_equal(logits, twice))
     check("a picture alone gives the same", largest(alone[0], logits[-1]) < 1e-5)
+    check("logits are no probabilities", not np.allclose(logits.sum(1), 1, atol=1e-3))
     return features
 
 
@@ -133,12 +136,16 @@ def training(path, given, inferred):
             check("training features are the reference's", worst < 1e-3, worst)
             check("regularisation counts", session.run(regularisation) > 0)
             before = session.run(watched)
-            first = session.run(on_vector)
+            losses, on_vectors = [], []
             for _ in range(3):
-                session.run(step)
-            last = session.run(on_vector)
+                whole, part, _ = session.run([loss, on_vector, step])
+                losses.append(float(whole))
+                on_vectors.append(float(part))
+            last, moved = session.run([on_vector, vector])
             after = session.run(watched)
-    check("three steps lower the loss", np.isfinite(last) and last < first, (first, last))
+    check("three steps lower the loss", np.isfinite(last) and last < on_vectors[0], on_vectors)
+    check("each step changes the loss", np.isfinite(losses).all() and len(set(losses)) == 3, losses)
+    check("training moves the vector", largest(moved, features) > 0)
     names = ["first weight", "last weight", "first average", "last average"]
     for name, old, new in zip(names, before, after):
         check("the {} moves".format(name), largest(old, new) > 0)

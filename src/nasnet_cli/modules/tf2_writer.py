@@ -67,8 +67,16 @@ def _images(spec: NASNetA) -> Any:
 
 def _reusable(spec: NASNetA, variables: dict[str, Any], classification: bool) -> Any:
     main = "logits" if classification else "features"
-    infer = network_function(spec, variables, classification=classification)
-    train = network_function(spec, variables, classification=classification, training=True)
+
+    # Traced once each: a tf.function is traced anew by each of its callers, and by the saver.
+    def traced(training: bool) -> Function:
+        function: Any = network_function(
+            spec, variables, classification=classification, training=training
+        )
+        concrete: Function = function.get_concrete_function()
+        return concrete
+
+    infer, train = traced(False), traced(True)
 
     @tf.function(autograph=False)
     def call(images: Any, training: bool = False) -> Any:
@@ -95,7 +103,7 @@ def _loss(variable: Any, decay: float) -> Function:
     def loss() -> Any:
         return decay * tf.nn.l2_loss(variable)
 
-    function: Function = loss
+    function: Function = loss.get_concrete_function()
     return function
 
 
