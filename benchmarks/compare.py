@@ -32,28 +32,26 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 SIZES = {"built-in": 64, "mobile": 224}
-CASES = {"one": "1 photo", "many": "{count} photos", "large": "{large_count} photos of 12 MP"}
+CASES = {"one": "1 photo", "many": "{count} photos", "large": "{large_count} of 12 MP"}
 # What the peers do as well; the built-in model has a way of its own.
 PREPROCESSING = ["--resize", "stretch", "--crop-fraction", "0.875", "--resample", "bilinear"]
 
 
 @dataclass(frozen=True)
 class Peer:
-    """The suffix of the form of the module that it reads, if that isn't the module itself; what
-    the table calls it; and its script."""
+    """A script, and the suffix of the form of the module that it reads where it needs another."""
 
-    suffix: str
-    shown: str
-    script: str | None = None
+    script: str | None
+    suffix: str = ""
 
 
 PEERS = {
-    "nasnet": Peer("", "nasnet classify"),
-    "hub-one": Peer("", "hub.load, one at a time", "hub_one.py"),
-    "hub-batches": Peer("", "hub.load, batches of 32", "hub_batches.py"),
-    "keras": Peer(".keras", "Keras predict, batches of 32", "keras_predict.py"),
-    "openvino": Peer(".xml", "OpenVINO by hand, asynchronous", "openvino_async.py"),
-    "onnxruntime": Peer(".onnx", "ONNX Runtime, batches of 32", "onnxruntime_pool.py"),
+    "nasnet": Peer(None),
+    "hub-one": Peer("hub_one.py"),
+    "hub-batches": Peer("hub_batches.py"),
+    "keras": Peer("keras_predict.py", ".keras"),
+    "openvino": Peer("openvino_async.py", ".xml"),
+    "onnxruntime": Peer("onnxruntime_pool.py", ".onnx"),
 }
 
 
@@ -162,6 +160,7 @@ def measure(place: Workplace, model: str, case: str, peers: list[str], runs: int
     for _ in range(runs):
         for peer, measured in found.items():
             seconds, peak = run(commands[peer], log)
+            print(f"{model}, {case}: {peer} {seconds:.2f} s", file=sys.stderr)
             measured.seconds.append(seconds)
             measured.peak_mb.append(peak)
             measured.best = best_labels(out)
@@ -204,7 +203,7 @@ def table(found: list[Measured], counts: dict[str, int]) -> Table:
         shown.add_row(
             one.model,
             CASES[one.case].format_map(counts),
-            PEERS[one.peer].shown,
+            one.peer,
             f"{statistics.median(one.seconds):.2f}",
             f"{max(one.peak_mb):.0f}",
             "" if one.same_label is None else f"{one.same_label:.0%}",
@@ -260,8 +259,8 @@ def main() -> None:
     for model, rate in rates.items():
         share = rate["by_hand"] / rate["benchmark_app"]
         console.print(
-            f"{model}, the model alone: OpenVINO by hand {rate['by_hand']:.0f} pictures a second, "
-            f"benchmark_app {rate['benchmark_app']:.0f}: {share:.0%} of that"
+            f"{model} alone, pictures a second: openvino {rate['by_hand']:.0f}, "
+            f"benchmark_app {rate['benchmark_app']:.0f} ({share:.0%})"
         )
     if given.json:
         runs = [measured.to_dict() for measured in found]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -77,7 +76,12 @@ def write_mobile(folder: Path) -> None:
 
 
 def export(folder: Path, module: Path, suffix: str) -> None:
-    """Writes folder/model.SUFFIX by `nasnet export`, which checks what it wrote."""
+    """Writes folder/model.SUFFIX as `nasnet export` does, which checks what it wrote."""
+    from nasnet_cli.exporters.export import export
+    from nasnet_cli.exporters.formats import FORMATS, format_of
+    from nasnet_cli.exporters.source import load_network
+
     folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "nasnet_cli", "export", folder / f"model{suffix}"]
-    subprocess.run([*command, "--model", module, "--quiet"], check=True, stdout=sys.stderr)
+    form = format_of(suffix)
+    assert form is not None
+    export(load_network(module), folder / f"model{suffix}", FORMATS[form])
