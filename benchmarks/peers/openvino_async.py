@@ -1,8 +1,8 @@
 """What a careful user of OpenVINO writes: asynchronous requests beside decoding in threads.
 
-Two streams, requests of four pictures, bytes converted inside the model, and OpenVINO's own cache of
-compiled models. With OPENVINO_RATE_SECONDS it runs only the model, on one batch again and
-again for that long, and prints pictures a second.
+A stream for each processor, requests of four pictures, bytes converted inside the model, and
+OpenVINO's own cache of compiled models. With OPENVINO_RATE_SECONDS it runs only the model, on one
+batch again and again for that long, and prints pictures a second.
 """
 
 # ruff: noqa: E402
@@ -35,7 +35,7 @@ def compiled(path: Path, size: int) -> ov.CompiledModel:
     steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
     model = steps.build()
     model.reshape([BATCH, size, size, 3])
-    settings = {"NUM_STREAMS": 2, "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"NUM_STREAMS": os.cpu_count(), "INFERENCE_PRECISION_HINT": "f32"}
     return core.compile_model(model, "CPU", settings)
 
 
