@@ -10,18 +10,22 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test chaos lint docs format types clean
+.PHONY: demo test chaos bench lint docs format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
 
 test: $(TOOLS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Twenty minutes and more: runs over 20,000 pictures that are killed again and again.
 chaos: $(TOOLS)
 	$(BIN)/python tests/chaos.py
 	if $(BIN)/python -c "import ray" 2>/dev/null; then $(BIN)/python tests/faults/ray_chaos.py; fi
+
+# A quarter of an hour: nasnet and its peers on the same photos, in turn.
+bench: $(TOOLS)
+	$(BIN)/python benchmarks/compare.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

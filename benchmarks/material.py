@@ -1,0 +1,87 @@
+"""What the benchmarks run on: photos under other names, twelve-megapixel photos, and modules."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zlib
+from pathlib import Path
+
+LARGE = (4000, 3000)
+
+
+def copy_photos(folder: Path, photos: Path, count: int) -> None:
+    """Fills folder with count JPEGs: those below photos, again and again under other names."""
+    found = jpegs(photos)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        shutil.copyfile(found[number % len(found)], folder / f"{number:06d}.jpg")
+
+
+def enlarge_photos(folder: Path, photos: Path, count: int) -> None:
+    """Fills folder with count JPEGs of 12 megapixels: photos enlarged, with a camera's noise, and
+    of quality 92."""
+    import numpy as np
+    from PIL import Image
+
+    found = jpegs(photos)
+    folder.mkdir(parents=True)
+    width, height = LARGE
+    random = np.random.default_rng(0)
+    noise = (random.standard_normal((height, width, 3), np.float32) * 5).astype(np.int16)
+    for number in range(count):
+        with Image.open(found[number % len(found)]) as image:
+            large = image.convert("RGB").resize(LARGE, Image.Resampling.BICUBIC)
+        grain = np.roll(noise, number * 4099, axis=1)
+        pixels = np.clip(np.asarray(large) + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:06d}.jpg", quality=92)
+
+
+def jpegs(photos: Path) -> list[Path]:
+    """The JPEGs below photos. Exits when there are none."""
+    found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    if not found:
+        sys.exit(f"There is no JPEG in {photos}. Name another folder with --photos.")
+    return found
+
+
+def write_builtin(folder: Path) -> None:
+    """Copies the module that comes with the package."""
+    from nasnet_cli.builtin import folder as builtin
+
+    shutil.copytree(builtin(), folder)
+
+
+def write_mobile(folder: Path) -> None:
+    """A module of the published mobile size, with weights by a formula: it is as fast as one that
+    is trained, and needs no download."""
+    import numpy as np
+
+    from nasnet_cli.modules.tf1_hub import write_tf1_hub
+    from nasnet_cli.network.spec import MOBILE
+    from nasnet_cli.network.weights import weight_shapes
+
+    def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        random = np.random.default_rng(zlib.crc32(name.encode()))
+        leaf = name.rsplit("/", 1)[-1]
+        if leaf in ("moving_variance", "gamma"):
+            return random.uniform(0.5, 1.5, shape).astype(np.float32)
+        if leaf in ("beta", "moving_mean", "biases"):
+            return random.uniform(-0.1, 0.1, shape).astype(np.float32)
+        inputs = shape[:2] if leaf == "depthwise_weights" else shape[:-1]
+        return (random.uniform(-1, 1, shape) * (3 / np.prod(inputs)) ** 0.5).astype(np.float32)
+
+    shapes = weight_shapes(MOBILE)
+    write_tf1_hub(folder, MOBILE, {name: weight(name, shape) for name, shape in shapes.items()})
+
+
+def export(folder: Path, module: Path, suffix: str) -> None:
+    """Writes folder/model.SUFFIX as `nasnet export` does, which checks what it wrote."""
+    from nasnet_cli.exporters.export import export
+    from nasnet_cli.exporters.formats import FORMATS, format_of
+    from nasnet_cli.exporters.source import load_network
+
+    folder.mkdir(parents=True)
+    form = format_of(suffix)
+    assert form is not None
+    export(load_network(module), folder / f"model{suffix}", FORMATS[form])
