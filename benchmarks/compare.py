@@ -1,8 +1,9 @@
 """nasnet beside what people would use instead: the same photos, in turn, in whole processes.
 
-Prints medians of wall time, the largest peak of memory, and how many times nasnet's time each peer
-takes. Everybody runs once on one photo before, uncounted, so that caches are filled. The peers are
-the scripts in benchmarks/peers; the forms of the modules that they need come from `nasnet export`.
+Prints medians of wall and of processor time, the largest peak of memory, and how many times
+nasnet's wall time each peer takes. Processor time says more where the machine has other work.
+Everybody runs once on one photo before, uncounted, so that caches are filled. The peers are the
+scripts in benchmarks/peers; the forms of the modules that they need come from `nasnet export`.
 
     python benchmarks/compare.py --photos examples/photos --only nasnet,openvino --cases many
 """
@@ -67,6 +68,7 @@ class Measured:
     case: str
     peer: str
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
     best: dict[str, int] = field(default_factory=dict, repr=False)
     same_label: float | None = None
@@ -128,8 +130,8 @@ def command(peer: str, place: Workplace, model: str, photos: Path, out: Path) ->
     return [sys.executable, *map(str, arguments)]
 
 
-def run(arguments: list[str], log: Path, **variables: str) -> tuple[float, float]:
-    """Wall seconds and peak megabytes of a whole process, which must succeed."""
+def run(arguments: list[str], log: Path, **variables: str) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds and peak megabytes of a whole process, which must succeed."""
     with log.open("w") as file:
         start = time.perf_counter()
         child = subprocess.Popen(
@@ -140,7 +142,7 @@ def run(arguments: list[str], log: Path, **variables: str) -> tuple[float, float
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{log.read_text()}")
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def best_labels(out: Path) -> dict[str, int]:
@@ -159,9 +161,10 @@ def measure(place: Workplace, model: str, case: str, peers: list[str], runs: int
     commands = {peer: command(peer, place, model, photos, out) for peer in peers}
     for _ in range(runs):
         for peer, measured in found.items():
-            seconds, peak = run(commands[peer], log)
+            seconds, cpu, peak = run(commands[peer], log)
             print(f"{model}, {case}: {peer} {seconds:.2f} s", file=sys.stderr)
             measured.seconds.append(seconds)
+            measured.cpu_seconds.append(cpu)
             measured.peak_mb.append(peak)
             measured.best = best_labels(out)
             if len(measured.best) != len(list(photos.iterdir())):
@@ -197,7 +200,7 @@ def openvino_rates(place: Workplace, model: str, seconds: int) -> dict[str, floa
 def table(found: list[Measured], counts: dict[str, int]) -> Table:
     """The medians as people read them."""
     shown = Table("Model", "Photos", "Peer", box=None, pad_edge=False)
-    for name in ("Seconds", "Peak MB", "Same label", "Times nasnet"):
+    for name in ("Seconds", "CPU", "Peak MB", "Same label", "Times nasnet"):
         shown.add_column(name, justify="right")
     for one in found:
         shown.add_row(
@@ -205,6 +208,7 @@ def table(found: list[Measured], counts: dict[str, int]) -> Table:
             CASES[one.case].format_map(counts),
             one.peer,
             f"{statistics.median(one.seconds):.2f}",
+            f"{statistics.median(one.cpu_seconds):.2f}",
             f"{max(one.peak_mb):.0f}",
             "" if one.same_label is None else f"{one.same_label:.0%}",
             "" if one.times_nasnet is None else f"{one.times_nasnet:.2f}",
