@@ -11,6 +11,7 @@ import pytest
 
 from killing import EAGER, NASNET, contents, make_pictures, run
 
+
 @pytest.fixture(scope="module", autouse=True)
 def shared_cache(tmp_path_factory):
     """One cache for these tests, so that each model is compiled once."""

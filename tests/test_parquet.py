@@ -17,7 +17,9 @@ import pyarrow.parquet as pq  # noqa: E402  (only after it is known to be there)
 
 ODD = os.fsdecode(b"odd-\xff.png")
 NAMES = ["0.png", "1.png", "2-broken.png", "3.png", ODD]
-HIDDEN_PYARROW = "import sys; sys.modules['pyarrow'] = None\nfrom nasnet_cli.cli.main import run\nrun()\n"
+HIDDEN_PYARROW = (
+    "import sys; sys.modules['pyarrow'] = None\nfrom nasnet_cli.cli.main import run\nrun()\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +129,7 @@ def test_duckdb_computes_with_the_vectors(outputs):
     ).fetchall()
     np.testing.assert_allclose(found, np.ones((4, 1)), rtol=1e-5)
     labels = duckdb.sql(
-        f"SELECT path, predictions[1].label FROM '{outputs / 'labels.parquet'}' "
-        "WHERE status = 'ok'"
+        f"SELECT path, predictions[1].label FROM '{outputs / 'labels.parquet'}' WHERE status = 'ok'"
     ).fetchall()
     assert len(labels) == 4
 

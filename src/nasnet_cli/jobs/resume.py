@@ -116,6 +116,11 @@ class State:
         with _words(self._shown):
             return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it still lies where the next run looks for it."""
+        return self._path.exists()
+
     def take(self, position: int, key: bytes) -> Row | None:
         """Puts the finished row of that key at that position of the output; None without one.
 
