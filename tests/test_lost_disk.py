@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_no_half_file_and_resume_goes_on(
     out = small_disk / name
     arguments = (command, photos, "-m", tiny_module)
     done = run(EAGER, *arguments, "-o", out)
-    assert is_clean(done, out), (done, os.listdir(small_disk))
+    assert is_clean(done, out), (done, list(small_disk.iterdir()))
     assert "there is no space left on the disk" in done.stderr
 
     ballast.unlink()
