@@ -197,6 +197,12 @@ def test_an_existing_output_is_kept_unless_told_otherwise(photos, tiny_module, t
     assert out.read_text().startswith("path,status,")
 
 
+@pytest.mark.parametrize("option", [("--normalize",), ("--dtype", "float16")])
+def test_an_option_about_vectors_needs_embed(option, photos):
+    done = nasnet("classify", photos, *option)
+    assert done.returncode == 2 and b"they need --embed" in done.stderr
+
+
 def test_an_ending_that_names_no_format_is_a_usage_error(photos, tiny_module, tmp_path):
     done = nasnet("classify", photos, "-m", tiny_module, "-o", tmp_path / "out.xyz")
     assert done.returncode == 2

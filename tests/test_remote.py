@@ -14,9 +14,10 @@ from PIL import Image
 from hub_server import Answer, hub_server
 from nasnet_cli.errors import InputError
 from nasnet_cli.images import remote
-from nasnet_cli.images.files import Listing, Source
+from nasnet_cli.images.files import MAX_BYTES, Listing, Source
 from nasnet_cli.images.sources import find_sources
 from nasnet_cli.jobs.entries import entry_lines, entry_sources
+from nasnet_cli.jobs.resume import source_key
 from object_store import object_store
 
 pytest.importorskip("s3fs", reason="the extra `remote` is not installed")
@@ -132,6 +133,17 @@ def test_a_manifest_remembers_which_version_of_an_object_it_lists(s3):
     sources = list(entry_sources(after, "/"))
     assert [source.read() for source in sources] == [png(1), png(3)]
     assert list(entry_lines(sources)) == after
+
+
+def test_an_object_that_changes_has_another_key_for_resume(s3):
+    def keys():
+        return [source_key(source, "stat", MAX_BYTES) for source in found("s3://resumed")[0]]
+
+    s3.put("resumed", {"a.png": png(1), "b.png": png(2)})
+    before = keys()
+    assert keys() == before
+    s3.put("resumed", {"b.png": png(3)})
+    assert [a == b for a, b in zip(before, keys(), strict=True)] == [True, False]
 
 
 def test_a_file_on_the_web_is_read_with_one_request(web):

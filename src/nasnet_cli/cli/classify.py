@@ -72,6 +72,8 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     standard input. Without any, the current folder. Exits with 0 when every input has a result
     and with 3 when some have an error.
     """
+    if given["embed"] is None and (given["normalize"] or given["dtype"] != "float32"):
+        raise click.UsageError("--normalize and --dtype are about vectors; they need --embed.")
     if options.wants_shards(given):
         from nasnet_cli.cli.sharded import run_sharded
 

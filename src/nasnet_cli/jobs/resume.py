@@ -73,9 +73,9 @@ def state_path(target: Path) -> Path:
 def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
     """What tells whether an input is still what it was, 16 bytes.
 
-    Its name with the size and time of its file (of its archive, for a member), or with its content
-    up to max_bytes. What can't be looked at has its name alone, so that a row with an error isn't
-    done anew.
+    Its name with the size and time of its file (of its archive, for a member) or its store's
+    version of it, or with its content up to max_bytes. What can't be looked at has its name alone,
+    so that a row with an error isn't done anew.
     """
     digest = hashlib.blake2b(os.fsencode(source.path), digest_size=16)
     if source.failure is not None:
@@ -83,6 +83,8 @@ def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
     elif check == "content":
         with suppress(Exception):  # whatever it is, its row will say
             digest.update(b"\0" + hashlib.sha256(source.read(max_bytes)).digest())
+    elif source.version is not None:
+        digest.update(f"\0{source.version}".encode())
     elif file := source.file or archive_of(source.path):
         with suppress(OSError, ValueError):
             status = Path(file).stat()
@@ -113,6 +115,11 @@ class State:
         """Whether nothing is finished."""
         with _words(self._shown):
             return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it still lies where the next run looks for it."""
+        return self._path.exists()
 
     def take(self, position: int, key: bytes) -> Row | None:
         """Puts the finished row of that key at that position of the output; None without one.

@@ -138,7 +138,7 @@ def _leave(state: State, options: Options) -> None:
     try:
         if state.is_empty:
             state.remove()
-        else:
+        elif state.is_there:  # its folder may have been removed
             options.note("What is finished is kept: --resume goes on with it.")
     except NasnetError:  # the error that brought us here says it already
         pass

@@ -1,0 +1,160 @@
+"""Disks that are full, folders that go away or are closed, in the middle of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from killing import EAGER, NASNET, contents, make_pictures, run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_cache(tmp_path_factory):
+    """One cache for these tests, so that each model is compiled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of 200 pictures, two of them broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    make_pictures(folder, 200)
+    return folder
+
+
+def attempt(*command):
+    """Whether the system does that for us; skips the test if not."""
+    try:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip(f"there is no {command[0]} here")
+    if done.returncode:
+        pytest.skip(f"{command[0]} is not allowed here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    attempt("mount", "-t", "tmpfs", "-o", "size=1m", "none", place)
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def is_clean(done, out):
+    """One sentence and a remedy, nothing that looks whole, no hidden file but the state."""
+    said = done.stderr
+    names = {path.name for path in out.parent.iterdir()} - {"ballast"}
+    return (
+        done.returncode == 1
+        and f"Cannot write {out}: " in said
+        and "Traceback" not in said
+        and len(said.strip().splitlines()) <= 3
+        and names <= {f".{out.name}.resume", f".{out.name}.resume-journal"}
+    )
+
+
+def free_bytes(disk):
+    status = os.statvfs(disk)
+    return status.f_bavail * status.f_frsize
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "left"),
+    [
+        ("classify", "labels.jsonl", 0),
+        ("classify", "labels.parquet", 40_000),
+        ("embed", "vectors.npy", 120_000),
+        ("embed", "vectors.npz", 400_000),
+    ],
+)
+def test_a_full_disk_leaves_no_half_file_and_resume_goes_on(
+    command, name, left, photos, tiny_module, small_disk, tmp_path
+):
+    """Full from the beginning, while rows are kept, or while the files are written."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(free_bytes(small_disk) - left))
+    out = small_disk / name
+    arguments = (command, photos, "-m", tiny_module)
+    done = run(EAGER, *arguments, "-o", out)
+    assert is_clean(done, out), (done, list(small_disk.iterdir()))
+    assert "there is no space left on the disk" in done.stderr
+
+    ballast.unlink()
+    assert run(NASNET, *arguments, "-o", out, "--resume").returncode == 3
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    run(NASNET, *arguments, "-o", clean / name)
+    assert contents(small_disk) == contents(clean)
+
+
+class Going:
+    """A run that has kept some rows, and waits on its list of names for more of them."""
+
+    def __init__(self, out, names, tiny_module):
+        self.arguments = ("classify", "-m", tiny_module, "-o", out)
+        command = [*EAGER, *map(str, self.arguments), "-v", "--workers", "1", "-"]
+        self.names = names
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        # A name without a file has an error, which -v shows: what is before it is done. What comes
+        # after it pushes it through what is decoded ahead.
+        self._give([*names[:40], "marker.png", *[names[0]] * 60])
+        assert any(line.startswith("marker.png") for line in self.process.stderr)
+
+    def end(self):
+        """Gives it the rest; what it says, and its status."""
+        with contextlib.suppress(BrokenPipeError):
+            self._give(self.names[40:])
+        _, stderr = self.process.communicate(timeout=60)
+        lines = [line for line in stderr.splitlines() if ".jpg: " not in line]
+        return subprocess.CompletedProcess([], self.process.returncode, "", "\n".join(lines))
+
+    def _give(self, names):
+        self.process.stdin.write("".join(f"{name}\n" for name in names))
+        self.process.stdin.flush()
+
+
+@pytest.fixture
+def going(photos, tiny_module, tmp_path):
+    out = tmp_path / "out" / "labels.jsonl"
+    out.parent.mkdir()
+    run = Going(out, sorted(photos.rglob("*.jpg")), tiny_module)
+    yield run, out
+    run.process.kill()
+    run.process.wait()
+
+
+def test_an_output_folder_that_is_removed_in_the_middle(going):
+    run, out = going
+    shutil.rmtree(out.parent)
+    done = run.end()
+    assert done.returncode == 1, done
+    assert f"Cannot write {out}: there is no folder {out.parent}." in done.stderr
+    assert "Traceback" not in done.stderr and "is kept" not in done.stderr
+    assert not out.parent.exists()
+
+
+def test_an_output_folder_that_is_closed_in_the_middle(going, photos, tiny_module):
+    """Immutable, which root feels too."""
+    running, out = going
+    attempt("chattr", "+i", out.parent)
+    try:
+        done = running.end()
+    finally:
+        subprocess.run(["chattr", "-i", str(out.parent)], check=True)
+    assert is_clean(done, out), done
+    assert "permission is denied" in done.stderr
+    arguments = ("classify", photos, "-m", tiny_module)
+    assert run(NASNET, *arguments, "-o", out, "--resume").returncode == 3
+    clean = out.parent.parent / "clean.jsonl"
+    run(NASNET, *arguments, "-o", clean)
+    assert out.read_bytes() == clean.read_bytes()

@@ -1,0 +1,40 @@
+"""Files have the same bytes for any number of workers and any size of batches."""
+
+from __future__ import annotations
+
+import pytest
+
+from killing import contents, make_pictures
+from nasnet_cli import load_model
+from nasnet_cli.images.files import Listing
+from nasnet_cli.images.sources import find_sources
+from nasnet_cli.jobs.outputs import Target
+from nasnet_cli.jobs.run import Options, run_to_files
+from nasnet_cli.jobs.work import Work
+
+
+@pytest.mark.parametrize("labels", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("vectors", ["npy", "parquet"])
+def test_files_have_the_same_bytes(labels, vectors, tiny_module, tmp_path, cache_folder):
+    if "parquet" in (labels, vectors):
+        pytest.importorskip("pyarrow")
+    photos = tmp_path / "photos"
+    make_pictures(photos, 90)
+    model = load_model(tiny_module)
+    work = Work(("labels", "vectors"), model=str(tiny_module))
+
+    def written(workers, batch_size):
+        out = tmp_path / f"{workers}-{batch_size}"
+        out.mkdir()
+        targets = [
+            Target("labels", labels, out / f"labels.{labels}"),
+            Target("vectors", vectors, out / f"vectors.{vectors}"),
+        ]
+        sources = find_sources([str(photos)], listing=Listing())
+        options = Options(workers=workers, batch_size=batch_size)
+        assert run_to_files(work, model, sources, targets, options).ok == 89
+        return contents(out)
+
+    expected = written(1, 1)
+    for workers, batch_size in ((1, 64), (2, 7), (8, 1), (8, 64)):
+        assert written(workers, batch_size) == expected
