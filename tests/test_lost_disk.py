@@ -106,8 +106,8 @@ class Going:
             command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         # A name without a file has an error, which -v shows: what is before it is done. What comes
-        # after it pushes it through what is decoded ahead.
-        self._give([*names[:40], "marker.png", *[names[0]] * 60])
+        # after it pushes it through what is under way: about a hundred.
+        self._give([*names[:40], "marker.png", *[names[0]] * 160])
         assert any(line.startswith("marker.png") for line in self.process.stderr)
 
     def end(self):
