@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NASNET_CACHE_DIR", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def pillows_own_limit() -> Iterator[None]:
+    """decode sets Pillow's pixel limit, which is one for the process: no test leaves it changed."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    yield
+    Image.MAX_IMAGE_PIXELS = before

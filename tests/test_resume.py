@@ -76,8 +76,8 @@ class Started:
             **settings,
         )
         # A name without a file has a row with an error, which -v shows: what is before it is done.
-        # What comes after it pushes it through what is decoded ahead.
-        self.give([*names, "marker.png", *[names[0]] * 60])
+        # What comes after it pushes it through what is under way: about a hundred.
+        self.give([*names, "marker.png", *[names[0]] * 160])
         for line in self.process.stderr:
             if line.startswith("marker.png"):
                 return
