@@ -292,7 +292,7 @@ def _unpacked(record: tuple[Any, ...], key: bytes) -> Row | None:
     try:
         if checksum != _checksum(key, path, kind, message, labels, vector):
             return None
-    except TypeError:  # a value of another type
+    except (TypeError, AttributeError):  # a value of another type
         return None
     error = None
     if kind is not None:
@@ -314,7 +314,14 @@ def _journal(path: Path) -> Path:
 
 
 _ANEW = "Run without --resume to begin anew."
-_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+# Our statements fit our tables: where they don't, the tables are others.
+_BROKEN = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+}
 _ERRNO = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
@@ -350,5 +357,7 @@ def _words(shown: str) -> Iterator[None]:
             raise _broken(shown) from error
         number = _ERRNO.get(code, errno.EIO)
         raise in_words(shown, OSError(number, os.strerror(number))) from error
+    except UnicodeDecodeError as error:  # of a message of SQLite's that quotes damaged bytes
+        raise _broken(shown) from error
     except OSError as error:
         raise in_words(shown, error) from error
