@@ -294,6 +294,8 @@ def _unpacked(record: tuple[Any, ...], key: bytes) -> Row | None:
             return None
     except (TypeError, AttributeError):  # a value of another type
         return None
+    if (kind is None) != (message is None) or kind == "":  # for the checksum, None is as empty
+        return None
     error = None
     if kind is not None:
         error = Failure(cast(ErrorKind, kind), message.decode("utf-8", "surrogatepass"))
