@@ -44,13 +44,14 @@ class Timings:
 
     def listed(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items; finding them is list."""
-        iterator, end = iter(items), object()
+        iterator = iter(items)
         while True:
             with self.spent("list"):
-                item = next(iterator, end)
-            if item is end:
-                return
-            yield item  # type: ignore[misc]
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
 
     def written(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items; what their taker does with each is write."""

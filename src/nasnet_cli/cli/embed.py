@@ -31,7 +31,7 @@ FORMATS = ("npy", "npz", "parquet")
     type=click.Choice(FORMATS),
     help="[default: by FILE's ending; npy for shards]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+@options.overwrite_option
 @options.resume_options
 @options.shard_options
 @options.runtime_options

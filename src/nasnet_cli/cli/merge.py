@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.main import EXIT_SOME_FAILED
 
@@ -20,7 +21,7 @@ from nasnet_cli.cli.main import EXIT_SOME_FAILED
     required=True,
     help="Write to FILE, whole or not at all, and what belongs beside it.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+@options.overwrite_option
 @click.option("--partial", is_flag=True, help="Leave out shards that are not done.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(folder: str, out: str, overwrite: bool, partial: bool, quiet: bool) -> int:

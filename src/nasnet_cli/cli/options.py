@@ -83,6 +83,8 @@ preprocessing_options = _together(
     ),
 )
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+
 output_options = _together(
     click.option(
         "-o",
@@ -92,7 +94,7 @@ output_options = _together(
         help="Write to FILE, whole or not at all, with FILE.meta.json beside it.  "
         "[default: standard output]",
     ),
-    click.option("--overwrite", is_flag=True, help="Replace FILE if it is there."),
+    overwrite_option,
 )
 
 shard_options = _together(
@@ -166,7 +168,10 @@ resume_options = _together(
 
 
 def wants_shards(given: Mapping[str, Any]) -> bool:
-    """Whether the options of shard_options ask for shards. Raises click.UsageError where they contradict."""
+    """Whether the options of shard_options ask for shards.
+
+    Raises click.UsageError where they contradict each other.
+    """
     counts = [given["shards"], given["shard_size"]]
     if all(counts):
         raise click.UsageError("Use either --shards or --shard-size.")

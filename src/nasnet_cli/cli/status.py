@@ -80,8 +80,7 @@ class _Answer:
             return
         shards, counts = totals["shards"], totals["counts"]
         if self._json:
-            body = json.dumps(totals)[1:]
-            click.echo(f'\n], "totals": {{{body}}}')
+            click.echo(f'\n], "totals": {json.dumps(totals)}}}')
             return
         click.echo(
             f"{shards['done']:,} of {shards['all']:,} shards done, {shards['failed']:,} failed, "
