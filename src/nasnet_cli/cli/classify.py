@@ -47,12 +47,7 @@ FORMATS = ("table", "json", "jsonl", "csv", "parquet")
     help="Names of the classes: text, a line each, or TSV, CSV, JSON.  [default: the model's own]",
 )
 @options.preprocessing_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    help="[default: by FILE's ending; a table on a terminal, else jsonl]",
-)
+@options.format_option(FORMATS)
 @options.output_options
 @options.resume_options
 @click.option(
@@ -79,7 +74,7 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
 
         return run_sharded("labels", paths, given, given["format_"])
     out = given["out"]
-    format_ = _format(given["format_"], out)
+    format_: TargetFormat = options.chosen_format(given, FORMATS)
     if out is None or is_direct(out):
         return _stream(format_, paths, given)
     targets = [target("labels", format_, out)]
@@ -88,23 +83,6 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     job = Job(paths, given, tuple(t.kind for t in targets))
     job.write(*targets)
     return job.finish("classified")
-
-
-def _format(named: TargetFormat | None, out: str | None) -> TargetFormat:
-    if named is not None:
-        return named
-    if out is None:
-        return "table" if sys.stdout.isatty() else "jsonl"
-    from nasnet_cli.results.writers import format_of
-
-    if out.lower().endswith(".parquet"):
-        return "parquet"
-    found = format_of(out)
-    if found is None:
-        raise click.UsageError(
-            f"The ending of {out!r} names no format; add --format {'|'.join(FORMATS)}."
-        )
-    return found
 
 
 def _stream(format_: TargetFormat, paths: tuple[str, ...], given: dict[str, Any]) -> int:

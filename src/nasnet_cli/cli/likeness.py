@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
+from nasnet_cli.cli import options
 
 if TYPE_CHECKING:
     from nasnet_cli.results.likeness import Form, Section
@@ -15,27 +14,12 @@ if TYPE_CHECKING:
 Record = TypeVar("Record")
 FORMATS = ("table", "json", "jsonl", "csv")
 
-format_option = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    help="[default: by FILE's ending; a table on a terminal, else jsonl]",
-)
+format_option = options.format_option(FORMATS)
 
 
 def chosen_format(given: Mapping[str, Any]) -> Any:
-    """The format that was named, or that the output's ending or standard output asks for."""
-    named, out = given["format_"], given["out"]
-    if named is not None:
-        return named
-    if out is None:
-        return "table" if sys.stdout.isatty() else "jsonl"
-    ending = PurePath(out).suffix.lower().lstrip(".").replace("ndjson", "jsonl")
-    if ending not in FORMATS[1:]:  # there is no file.table
-        raise click.UsageError(
-            f"The ending of {out!r} names no format; add --format {'|'.join(FORMATS)}."
-        )
-    return ending
+    """As options.chosen_format, of what similar and duplicates write."""
+    return options.chosen_format(given, FORMATS)
 
 
 def write(

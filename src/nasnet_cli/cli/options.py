@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -165,6 +166,33 @@ resume_options = _together(
         "bytes.",
     ),
 )
+
+
+def format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
+    """--format of a command that shows its results on a terminal; formats[0] is table."""
+    return click.option(
+        "--format",
+        "format_",
+        type=click.Choice(formats),
+        help="[default: by FILE's ending; a table on a terminal, else jsonl]",
+    )
+
+
+def chosen_format(given: Mapping[str, Any], formats: Sequence[str]) -> Any:
+    """The format that was named, or that the output's ending or standard output asks for."""
+    named, out = given["format_"], given["out"]
+    if named is not None:
+        return named
+    if out is None:
+        return "table" if sys.stdout.isatty() else "jsonl"
+    from nasnet_cli.results.writers import format_of
+
+    found = format_of(out, formats[1:])  # there is no file.table
+    if found is None:
+        raise click.UsageError(
+            f"The ending of {out!r} names no format; add --format {'|'.join(formats)}."
+        )
+    return found
 
 
 def wants_shards(given: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import BinaryIO, Literal, Protocol, get_args
 
@@ -33,12 +33,12 @@ class Writer(Protocol):
         """Ends the file. The stream stays open."""
 
 
-def format_of(path: str | os.PathLike[str]) -> Format | None:
-    """The format that a file's ending names, in any case (OUT.JSONL, .ndjson too), or None."""
+def format_of(path: str | os.PathLike[str], formats: Sequence[str] = FORMATS) -> str | None:
+    """Which of the formats a file's ending names, in any case (OUT.JSONL, .ndjson too), or None."""
     ending = PurePath(path).suffix.lower().lstrip(".")
     if ending == "ndjson":
-        return "jsonl"
-    return next((name for name in FORMATS if name == ending), None)
+        ending = "jsonl"
+    return ending if ending in formats else None
 
 
 def open_writer(
