@@ -55,6 +55,14 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for a file's tests, so that each model is compiled once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def pillows_own_limit() -> Iterator[None]:
     """decode sets Pillow's pixel limit, which is one for the process: no test leaves it changed."""

@@ -45,16 +45,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True, scope="module")
-def shared_cache(tmp_path_factory):
-    """One cache for these tests, so that each model is compiled once."""
-    before = os.environ.get("NASNET_CACHE_DIR")
-    os.environ["NASNET_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["NASNET_CACHE_DIR"]
-    else:
-        os.environ["NASNET_CACHE_DIR"] = before
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 
 def rows(done):

@@ -11,13 +11,7 @@ import pytest
 
 from killing import EAGER, NASNET, contents, make_pictures, run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_cache(tmp_path_factory):
-    """One cache for these tests, so that each model is compiled once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,7 @@ from test_shards import NASNET, content, make_photos, nasnet, states_of, status
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def shared_cache(tmp_path_factory):
-    """One cache for these tests, so that the model is compiled once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 
 def start(command):

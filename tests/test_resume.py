@@ -21,13 +21,7 @@ from killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.resume import Row, open_state, state_path
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_cache(tmp_path_factory):
-    """One cache for these tests, so that each model is compiled once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 
 @pytest.fixture(scope="module")

@@ -35,12 +35,7 @@ def make_photos(folder, count, first=0):
         Image.fromarray(pixels).resize((48, 40)).save(folder / f"{i:04d}.png")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def shared_cache(tmp_path_factory):
-    """One cache for these tests, so that the model is compiled once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("shared_cache")
 
 
 @pytest.fixture(scope="module")
