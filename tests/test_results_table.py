@@ -45,7 +45,16 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> bytes:
         writer = TableWriter(terminal, width=80)
         for row in (CAT, BAD):
             writer.write(row)
-        return os.read(reader.fileno(), 100_000)
+        terminal.flush()
+        return until(reader.fileno(), b"truncated")
+
+
+def until(descriptor: int, end: bytes) -> bytes:
+    """What a terminal was given up to the line with end: one read may bring a part of it."""
+    text = b""
+    while end not in text or not text.endswith(b"\n"):
+        text += os.read(descriptor, 100_000)
+    return text
 
 
 def test_a_picture_has_a_line_per_label() -> None:
