@@ -10,7 +10,7 @@ import click
 
 from nasnet_cli.cli.job import Job
 from nasnet_cli.errors import NasnetError, OutputError
-from nasnet_cli.images.remote import is_remote
+from nasnet_cli.images.names import is_remote
 from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.manifest import (
     Cut,
