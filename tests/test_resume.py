@@ -303,7 +303,7 @@ def kept_state(tmp_path):
     """The state of an unfinished output, and the rows in it by their keys."""
     target = tmp_path / "out.jsonl"
     rows = {bytes([i]) * 16: Row(f"{i}.png", None, bytes([i]) * 100) for i in range(40)}
-    with open_state(target, {"tool": {}}, resume=True, note=print) as state:
+    with open_state(target, lambda: {"tool": {}}, resume=True, note=print) as state:
         for position, (key, row) in enumerate(rows.items()):
             state.add(position, key, row)
     return target, rows
@@ -321,7 +321,7 @@ def test_a_damaged_state_gives_no_wrong_row(kept_state):
             damaged[numbers.randrange(len(good))] ^= 1 << numbers.randrange(8)
         path.write_bytes(damaged[: len(good) if numbers.random() < 0.8 else 9000])
         try:
-            with open_state(target, {"tool": {}}, resume=True, note=print) as state:
+            with open_state(target, lambda: {"tool": {}}, resume=True, note=print) as state:
                 for position, (key, row) in enumerate(rows.items()):
                     found = state.take(position, key)
                     missing += found is None
@@ -340,6 +340,6 @@ def test_a_state_that_is_no_database_can_be_begun_anew(kept_state):
     target, _ = kept_state
     state_path(target).write_bytes(b"no database at all" * 100)
     with pytest.raises(NasnetError, match=r"damaged.*Run without --resume"):
-        open_state(target, {"tool": {}}, resume=True, note=print)
-    with open_state(target, {"tool": {}}, resume=False, note=print) as state:
+        open_state(target, lambda: {"tool": {}}, resume=True, note=print)
+    with open_state(target, lambda: {"tool": {}}, resume=False, note=print) as state:
         assert state.is_empty

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from nasnet_cli.images.decode import MAX_PIXELS, decode
-from nasnet_cli.images.files import MAX_BYTES, Source, explain_os_error
+from nasnet_cli.images.files import MAX_BYTES, Source, explain_os_error, read_up_to
 from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Pixels, Preprocessing, needed_size, preprocess
 from nasnet_cli.timings import Timings
@@ -63,7 +63,7 @@ def _read(stream: BinaryIO) -> BinaryIO:
     if isinstance(stream, io.BytesIO):
         return stream
     try:
-        content = stream.read(_WHOLE_BYTES + 1)
+        content = read_up_to(stream, _WHOLE_BYTES + 1)
         if len(content) <= _WHOLE_BYTES:
             return io.BytesIO(content)
         stream.seek(0)
