@@ -236,3 +236,15 @@ def test_timings_say_where_the_time_went(model: Any) -> None:
     assert 0.04 <= seconds["write"] < 0.2
     assert seconds["read"] == 0 < seconds["infer"]
     assert rate.startswith("Steady rate: ")
+
+
+def test_timings_of_several_runs_begin_with_the_first() -> None:
+    timings = Timings()
+    for _ in range(2):
+        timings.ready()
+        end = time.thread_time() + 0.1
+        while time.thread_time() < end:
+            pass
+    timings.finish()
+    (infer,) = (row.split()[1] for row in timings.table(processors=1) if "infer" in row)
+    assert float(infer) >= 0.2

@@ -250,7 +250,7 @@ def test_two_runs_with_one_output_do_not_meet(few, tiny_module, out):
     assert len(lines(labels)) == 13
 
 
-# Ends the process with SIGKILL at the third file that takes its name, or before the state goes.
+# Ends the process with SIGKILL where the patch says.
 DYING = (
     "import os, signal\n"
     "from nasnet_cli.jobs import resume\n"
@@ -262,8 +262,24 @@ DYING = (
 )
 
 
+# After so many of the five files have taken their names.
+DYING_AFTER = (
+    "publish, count = output._Replacement.publish, []\n"
+    "def publish_and_die(file):\n"
+    "    publish(file)\n"
+    "    count.append(file)\n"
+    "    if len(count) == {after}: die()\n"
+    "output._Replacement.publish = publish_and_die"
+)
+
+
 @pytest.mark.parametrize(
-    "patch", ["resume.State.remove = die", "output._Replacement.publish = die"]
+    "patch",
+    [
+        "resume.State.remove = die",
+        "output._Replacement.publish = die",
+        *(DYING_AFTER.format(after=number) for number in (1, 2, 4)),
+    ],
 )
 def test_a_kill_while_the_files_take_their_names(patch, few, tiny_module, tmp_path):
     folders = [tmp_path / "clean", tmp_path / "killed"]
