@@ -49,6 +49,7 @@ def run(
     *,
     workers: int,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    stop_decoding: Callable[[], object] = lambda: None,
     timings: Timings | None = None,
 ) -> Iterator[Result]:
     """Decodes sources in threads and runs them, and yields a result for each, in their order.
@@ -56,8 +57,9 @@ def run(
     decode gives [height, width, 3] or raises InputError, which becomes the input's result; workers
     threads call it. open_runtime is called once, in another thread, and its error is raised here.
     Sources are taken in the caller's thread, batch_size of them ahead of those that the runtime
-    has or waits for. Results don't depend on workers and batch_size. timings learns where the time
-    went.
+    has or waits for. Results don't depend on workers and batch_size. stop_decoding is called when
+    no more results are wanted, while some may still be decoded; nothing that decodes may make the
+    end wait. timings learns where the time went.
     """
     timings = timings or Timings()
     # A worker has one in its hands; a group that is being filled and one that runs always fit.
@@ -85,7 +87,9 @@ def run(
             under_way -= len(group[0])
             yield from timings.written(_results(group))
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        stop_decoding()
+        pool.shutdown(wait=True)
         decoded.put(None)
         feeder.join()
         timings.finish()
