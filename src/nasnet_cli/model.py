@@ -216,17 +216,20 @@ class Model:
         from functools import partial
 
         from nasnet_cli import pipeline
+        from nasnet_cli.images.apart import Decoders
         from nasnet_cli.images.load import load
         from nasnet_cli.images.pixel_budget import PixelBudget
         from nasnet_cli.runtime.base import available_cores
         from nasnet_cli.timings import Timings
 
         timings = how.get("timings") or Timings()
+        decoders = Decoders()
         decode = partial(
             load,
             preprocessing=self.preprocessing,
             limits=how.get("limits"),
             budget=PixelBudget(),
+            decoders=decoders,
             timings=timings,
         )
         return pipeline.run(
@@ -235,6 +238,7 @@ class Model:
             partial(self.runtime, outputs),
             workers=how.get("workers") or available_cores(),
             batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
+            stop_decoding=decoders.close,
             timings=timings,
         )
 

@@ -61,6 +61,7 @@ def run(
     *,
     workers: int,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    stop_decoding: Callable[[], object] = lambda: None,
     timings: Timings | None = None,
 ) -> Iterator[Result]:
     """Decodes sources in threads and runs them, and yields a result for each, in their order.
@@ -69,7 +70,8 @@ def run(
     threads call it. sources are taken in another thread, batch_size of them ahead of those that the
     runtime has or waits for; open_runtime is called once, in one more. The errors of both are
     raised here, after the results of what came before. Results don't depend on workers and
-    batch_size. timings learns where the time went.
+    batch_size. stop_decoding is called when no more results are wanted, while some may still be
+    decoded; nothing that decodes may make the end wait. timings learns where the time went.
     """
     timings = timings or Timings()
     # A worker has one in its hands; a group that is being filled and one that runs always fit.
@@ -106,7 +108,9 @@ def run(
         # Who lists is not waited for: it may be reading from a pipe into which nothing comes.
         stopped.set()
         room.release()
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        stop_decoding()
+        pool.shutdown(wait=True)
         decoding.put(_End())
         feeder.join()
         timings.finish()

@@ -29,6 +29,7 @@ class Timings:
         self._cpu: dict[str, float] = dict.fromkeys(("list", "read", "decode", "write"), 0.0)
         self._end = _Moment(self._begin, 0.0, self._cpu.copy())
         self._ready: _Moment | None = None
+        self._elsewhere = 0.0
         self._pictures = 0
 
     @contextmanager
@@ -41,6 +42,12 @@ class Timings:
             spent = time.thread_time() - begin
             with self._lock:
                 self._cpu[stage] += spent
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Adds what another process took."""
+        with self._lock:
+            self._cpu[stage] += seconds
+            self._elsewhere += seconds
 
     def listed(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items; finding them is list."""
@@ -70,7 +77,8 @@ class Timings:
 
     def _now(self) -> _Moment:
         with self._lock:
-            return _Moment(time.perf_counter(), time.process_time(), self._cpu.copy())
+            process = time.process_time() + self._elsewhere
+            return _Moment(time.perf_counter(), process, self._cpu.copy())
 
     def table(self, processors: int) -> list[str]:
         """Lines for a person: seconds and share of each stage, and the steady rate.

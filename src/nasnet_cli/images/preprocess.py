@@ -72,6 +72,11 @@ class Preprocessing:
         except TypeError as error:
             raise ValueError(f"this doesn't describe a preprocessing: {dict(values)!r}") from error
 
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.float32]:
+        """The type of the numbers that preprocess gives."""
+        return np.float32 if self.resample == "tf1" else np.uint8
+
     def digest(self) -> str:
         """The SHA-256, in hexadecimal digits, of to_dict as canonical JSON."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
