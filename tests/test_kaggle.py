@@ -1,158 +1,133 @@
-"""Kaggle's copies of the published modules: kagglehub itself, against a server that answers it."""
+"""A published module from Kaggle, by kagglehub itself from a server that speaks as Kaggle does."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nasnet_cli import cache
+import crafted
+from hub_server import hub_server
+from kaggle_server import kaggle_server
 from nasnet_cli.errors import ModelError
-from nasnet_cli.model import load_model
-from nasnet_cli.modules.fetch import fetch_published
-from nasnet_cli.modules.listener import SILENT
-from nasnet_cli.modules.published import PUBLISHED, Published
+from nasnet_cli.modules import store
+from nasnet_cli.modules.fetch import ChecksumError
+from nasnet_cli.modules.resolve import resolve
+from test_resolve import Ear, same
 
-# Where kagglehub looks for Kaggle when it is told that it is under test.
-ADDRESS = ("localhost", 7777)
-SERVICE = "/api/v1/models.ModelApiService/"
+pytest.importorskip("kagglehub", reason="kagglehub isn't installed (the extra [kaggle])")
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
-KAGGLE = [replace(p, places=(p.places[2],), handles=()) for p in PUBLISHED.values()]
-
-
-class Kaggle(ThreadingHTTPServer):
-    """Answers as Kaggle does for any model: with the files of a folder.
-
-    status is of every answer; cut leaves out so many bytes of each file.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(ADDRESS, _Handler)
-        self.folder = folder
-        self.status = 200
-        self.cut = 0
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Kaggle
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        method, asked = self.path.removeprefix(SERVICE), json.loads(body)
-        self.server.asked.append((method, asked))
-        if self.server.status != 200:
-            return self._answer(b"{}", self.server.status)
-        folder = self.server.folder
-        if method == "ListModelInstanceVersionFiles":
-            files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
-            names = [{"name": p.relative_to(folder).as_posix()} for p in files]
-            return self._answer(json.dumps({"files": names, "nextPageToken": ""}).encode())
-        assert method == "DownloadModelInstanceVersion"
-        return self._answer((folder / asked["path"]).read_bytes())
-
-    def _answer(self, data: bytes, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: len(data) - self.server.cut])
-
-    def log_message(self, *_: Any) -> None:
-        pass
+NAME = "imagenet-mobile-features"
+HANDLE = "google/nasnet/tensorFlow2/mobile-feature-vector/2"
 
 
 @pytest.fixture
-def kaggle(
-    tiny_module: Path, cache_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Kaggle]:
-    pytest.importorskip("kagglehub", reason="the extra `kaggle` is not installed")
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
-    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
-    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "none"))
-    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    try:
-        server = Kaggle(tiny_module)
-    except OSError:
-        pytest.skip(f"the port {ADDRESS[1]}, which kagglehub asks under test, is in use")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def module(tmp_path):
+    return crafted.write(tmp_path / "made" / "module", crafted.meta_graph())
 
 
-@pytest.mark.parametrize("published", KAGGLE, ids=[p.name for p in KAGGLE])
-def test_a_published_module_comes_from_kaggle(
-    kaggle: Kaggle, published: Published, tmp_path: Path
-) -> None:
-    folder = fetch_published(published, SILENT)
-    kind = "classification" if published.classification else "feature-vector"
-    asked = [a for method, a in kaggle.asked if method == "ListModelInstanceVersionFiles"]
-    assert [(a["ownerSlug"], a["modelSlug"], a["instanceSlug"]) for a in asked] == [
-        ("google", "nasnet", f"{published.size}-{kind}")
-    ]
-    assert load_model(folder).module.classes == 7
-    # From here on it is ours, whatever becomes of kagglehub's copy.
+@pytest.fixture
+def kaggle(tmp_path, monkeypatch, module):
+    """The module at Kaggle, and nowhere else; nobody is logged in."""
+    with hub_server() as nothing, kaggle_server() as server:
+        server.put(module)
+        for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "HTTP_PROXY", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {
+            "NASNET_MIRROR": nothing.url,
+            "TFHUB_CACHE_DIR": str(tmp_path / "tfhub"),
+            "KAGGLEHUB_CACHE": str(tmp_path / "kagglehub"),
+            "HOME": str(tmp_path / "home"),
+            "KAGGLE_CONFIG_DIR": str(tmp_path / "home"),
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+            "http_proxy": server.url,
+            "no_proxy": "127.0.0.1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def at_kaggle():
+    """What the error says about Kaggle's place, when nothing was had anywhere."""
+    with pytest.raises(ModelError) as caught:
+        resolve(NAME)
+    said = str(caught.value)
+    assert "\n" not in said
+    before, _, rest = said.partition(f"Kaggle's copy of the hub ({HANDLE}): ")
+    assert "TF-Slim's checkpoint" in before
+    return rest.partition("; Keras' weights")[0]
+
+
+def test_a_module_comes_from_kaggle_once(kaggle, module):
+    ear = Ear()
+    folder = resolve(NAME, ear)
+    assert same(folder, module)
+    assert sorted(kaggle.asked) == sorted(kaggle.files)
+    (note,) = ear.notes
+    assert f"{NAME} comes from Kaggle's copy of the hub; not from TF-Slim's" in note
+    assert resolve(NAME) == folder
+    assert len(kaggle.asked) == len(kaggle.files)
+    assert store.read_record(folder.name).source == f"kaggle:{HANDLE}"
+    assert store.fault(folder.name, thorough=True) is None
+
+
+def test_a_process_of_its_own_keeps_kagglehub_quiet(kaggle):
+    command = [sys.executable, "-m", "nasnet_cli", "inspect", NAME]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "unsafe operations none" in done.stdout
+    assert done.stderr.startswith(f"{NAME} comes from Kaggle's copy of the hub; not from")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_login_is_kagglehubs(kaggle, monkeypatch):
+    kaggle.token = "secret"
+    assert at_kaggle().startswith("it refuses to give it out (HTTP 403)")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
+    assert resolve(NAME).is_dir()
+
+
+def test_what_kaggle_has_not_got_or_cannot_give(kaggle):
+    kaggle.status = 404
+    assert at_kaggle() == "there is no such model (HTTP 404)"
     kaggle.status = 500
+    assert at_kaggle() == "it answered HTTP 500"
+
+
+@pytest.mark.parametrize("how", ["cut", "changed"])
+def test_a_broken_download_leaves_nothing_and_is_made_good(how, kaggle, module, cache_folder):
+    setattr(kaggle, how, "saved_model.pb")
+    assert at_kaggle() == "what came was cut off or changed on the way"
+    assert list((cache_folder / "modules").iterdir()) == []
+    setattr(kaggle, how, "")
+    assert same(resolve(NAME), module)
+
+
+def test_without_a_connection(kaggle, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert at_kaggle() == "there is no connection to Kaggle"
+
+
+def test_a_broken_copy_of_kagglehubs_is_fetched_again(kaggle, module, tmp_path):
+    shutil.rmtree(resolve(NAME))
+    (copy,) = (tmp_path / "kagglehub").rglob("saved_model.pb")
+    copy.write_bytes(b"\xff\xff")
+    ear = Ear()
+    assert same(resolve(NAME, ear), module)
+    assert any(f"kagglehub's copy of {HANDLE} is broken" in note for note in ear.notes)
+
+
+def test_other_bytes_than_the_first_time_are_refused(kaggle, tmp_path):
+    shutil.rmtree(resolve(NAME))
     shutil.rmtree(tmp_path / "kagglehub")
-    assert fetch_published(published, SILENT) == folder
+    kaggle.files["assets/more"] = b"more"
+    with pytest.raises(ChecksumError, match=r"other bytes .* than when it was first"):
+        resolve(NAME)
 
 
-def test_kagglehubs_own_words_are_not_shown(kaggle: Kaggle) -> None:
-    code = (
-        "from test_kaggle import KAGGLE, SILENT, fetch_published\n"
-        "print(fetch_published(KAGGLE[0], SILENT))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=True
-    )
-    assert done.stderr == b""
-    assert done.stdout.decode() == f"{fetch_published(KAGGLE[0], SILENT)}\n"
-
-
-@pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_what_kaggle_says_is_passed_on(kaggle: Kaggle, status: int) -> None:
-    kaggle.status = status
-    with pytest.raises(ModelError, match=rf"Kaggle.*kagglehub says .*{status}") as caught:
-        fetch_published(KAGGLE[0], SILENT)
-    assert "\n" not in str(caught.value)
-    assert not any(cache.modules_folder().glob("*"))
-
-
-def test_a_download_that_is_cut_leaves_nothing(kaggle: Kaggle) -> None:
-    kaggle.cut = 5
-    with pytest.raises(ModelError, match="kagglehub says"):
-        fetch_published(KAGGLE[0], SILENT)
-    assert not any(cache.modules_folder().glob("*"))
-    kaggle.cut = 0
-    assert load_model(fetch_published(KAGGLE[0], SILENT)).module.classes == 7
-
-
-def test_a_model_that_is_none_is_not_kept(kaggle: Kaggle, tmp_path: Path) -> None:
-    kaggle.folder = tmp_path / "other"
-    kaggle.folder.mkdir()
-    (kaggle.folder / "readme.txt").write_text("no model")
-    with pytest.raises(ModelError, match="Kaggle"):
-        fetch_published(KAGGLE[0], SILENT)
-    assert not any(cache.modules_folder().glob("*"))
-
-
-def test_without_kagglehub_it_says_what_to_install(
-    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(ModelError, match=r"pip install 'nasnet-cli\[kaggle\]'"):
-        fetch_published(KAGGLE[0], SILENT)
+def test_without_kagglehub_the_extra_is_named(kaggle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)  # as if it weren't installed
+    assert at_kaggle() == "it needs the extra: pip install 'nasnet-cli[kaggle]'"
+    assert kaggle.asked == []
