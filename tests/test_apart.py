@@ -207,6 +207,15 @@ def test_a_crash_that_the_picture_before_has_caused_is_no_error(
     assert np.array_equal(arrays[0], arrays[2])
 
 
+def test_a_process_that_the_system_has_ended_is_replaced(decoders: Decoders) -> None:
+    before, data = children(), saved("TIFF")
+    first = load(member(data), PREPROCESSING, decoders=decoders)
+    (pid,) = children() - before
+    os.kill(pid, signal.SIGKILL)
+    assert np.array_equal(load(member(data), PREPROCESSING, decoders=decoders), first)
+    assert pid not in children()
+
+
 @pytest.mark.parametrize("word", ["hang", "hang at the head"])
 def test_a_decoder_that_hangs_is_ended(
     word: str, hostile: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch

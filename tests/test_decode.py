@@ -360,13 +360,17 @@ def test_neither_warnings_nor_libraries_reach_the_user() -> None:
 import io, sys, warnings
 warnings.simplefilter("error")
 from PIL import Image
-from nasnet_cli.images.decode import decode
 from nasnet_cli.errors import InputError
+from nasnet_cli.images.files import Source
+from nasnet_cli.images.load import load
+from nasnet_cli.images.preprocess import Preprocessing
 image = Image.linear_gradient("L").convert("RGB")
 def saved(format, **options):
     stream = io.BytesIO()
     image.save(stream, format, **options)
     return stream.getvalue()
+def decode(data):
+    load(Source("a", member=lambda _: data), Preprocessing((32, 32)))
 decode(saved("JPEG", exif={exif!r}))
 damaged = bytearray(saved("TIFF", compression="tiff_lzw"))
 damaged[100:3000] = bytes(2900)

@@ -78,10 +78,11 @@ class Decoders:
         """Ends all processes at once, those too that a thread waits for; nothing is decoded then."""
         with self._lock:
             self._is_closed = True
+            idle, self._idle = self._idle, []
             for process in self._busy:
                 process.kill()  # its thread does the rest
-        while self._idle:
-            self._idle.pop().end()
+        for process in idle:
+            process.end()
 
     def load(
         self,
@@ -171,7 +172,7 @@ class _Process:
         self.is_new = True
         self.has_ended = False
         self._socket, theirs = socket.socketpair()
-        command = [sys.executable, "-I", "-c", _CODE, *map(os.path.abspath, sys.path)]
+        command = [sys.executable, "-P", "-c", _CODE, *map(os.path.abspath, sys.path)]
         with theirs:
             try:
                 # A session of its own, so that Ctrl-C is not its business. What the decoders'

@@ -11,7 +11,6 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -60,17 +59,6 @@ _M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
 _registering = threading.Lock()
 
 
-def _quieten_libraries() -> None:
-    """Keeps what Pillow logs, and what libtiff writes to descriptor 2 itself, off the terminal."""
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-    # Pillow has no switch for libtiff, and which one it loaded depends on who built it. Where it
-    # can't be found, the only loss is quiet.
-    with contextlib.suppress(OSError, AttributeError):
-        maps = Path("/proc/self/maps").read_text(errors="surrogateescape")
-        for path in set(re.findall(r"/\S*/libtiff\S*", maps)):
-            ctypes.CDLL(path).TIFFSetErrorHandler(None)
-
-
 def _give_memory_back() -> None:
     """Makes glibc return large blocks to the system as soon as they are freed.
 
@@ -81,8 +69,8 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
-_quieten_libraries()
 _give_memory_back()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or it goes to the terminal
 Image.preinit()  # the common formats now, not in whichever thread comes first
 
 Size = tuple[int, int]

@@ -38,7 +38,7 @@ def serve() -> None:
 
 def _restrain() -> None:
     """Makes this process end with its parent, and be the one that ends when memory does."""
-    # It would go unnoticed by a decoder that hangs that nobody can ask any more.
+    # A decoder that hangs would not notice that nobody waits for it any more.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
