@@ -57,3 +57,17 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+def in_words(error: BaseException, line: int = 0) -> str:
+    """What an error says in one line, without its full stop, for a sentence of ours.
+
+    Errors of other libraries may go on for many lines, of which the first is taken, or another as
+    a list counts them; the error's class, when it says nothing.
+    """
+    if isinstance(error, NasnetError):
+        return error.problem.rstrip(".")
+    # A KeyError puts its text in quotes.
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    lines = [part.strip() for part in text.splitlines() if part.strip()]
+    return lines[line].rstrip(".:") if lines else type(error).__name__

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from nasnet_cli.errors import ModelError
+from nasnet_cli.errors import ModelError, in_words
 
 _MOST_OBJECTS = 200_000
 _DEEPEST = 64
@@ -33,7 +33,7 @@ def open_hdf5(file: Path | IO[bytes], source: Path) -> Iterator[Any]:
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         # h5py's own errors are of all these types, whatever is broken.
         raise ModelError(
-            f"{source} is broken or cut off: {_first_line(error)}.", "Get the file again, whole."
+            f"{source} is broken or cut off: {in_words(error)}.", "Get the file again, whole."
         ) from error
 
 
@@ -94,7 +94,3 @@ def _refused(source: Path, what: str) -> ModelError:
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "replace")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0].strip("'\"").rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
-from nasnet_cli.errors import ModelError
+from nasnet_cli.errors import ModelError, in_words
 from nasnet_cli.modules.download import DownloadError
 from nasnet_cli.modules.listener import Listener
 from nasnet_cli.modules.saved_model import read_saved_model
@@ -65,5 +65,4 @@ def _failed(handle: str, error: Exception) -> DownloadError:
         return DownloadError(handle, reason, "Check the network.", unreachable=True)
     if "Timeout" in kinds:
         return DownloadError(handle, "Kaggle doesn't answer", "Try again later.")
-    line = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
-    return DownloadError(handle, f"kagglehub says: {line}", "Check the handle.")
+    return DownloadError(handle, f"kagglehub says: {in_words(error)}", "Check the handle.")

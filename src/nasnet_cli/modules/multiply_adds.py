@@ -1,24 +1,18 @@
 """Counts the multiply-adds of one picture, from the graph alone.
 
-Shapes are carried from the picture through the operations that image networks are made of; a
-graph with others upstream of its output has no count. TensorFlow could tell the shapes of more,
-but takes seconds to import.
+Shapes are carried from the picture through the operations that are known (shapes.py); a graph with
+others upstream of its output has no count.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nasnet_cli.modules import protos
 from nasnet_cli.modules.graph import FlatGraph, Frame, Place, UntraceableError
 from nasnet_cli.modules.protos import attribute
-
-Sizes = tuple[int, ...]
-
-_NUMBERS = 64  # how many a tensor may have for us to look at them
+from nasnet_cli.modules.shapes import Sizes, Value, outputs
 
 
 @dataclass(frozen=True)
@@ -27,22 +21,6 @@ class MultiplyAdds:
 
     total: int
     depthwise: int
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A tensor's shape and, for small integer tensors such as shapes, its numbers."""
-
-    shape: Sizes
-    numbers: Sizes | None = None
-
-    def __post_init__(self) -> None:
-        # A hostile graph could double its sizes with each operation.
-        if any(not 0 <= size < 2**31 for size in self.shape):
-            raise UntraceableError("a size out of range")
-        numbers = self.numbers or ()
-        if len(numbers) > _NUMBERS or any(abs(number) >= 2**31 for number in numbers):
-            object.__setattr__(self, "numbers", None)
 
 
 def multiply_adds(
@@ -68,8 +46,8 @@ class _Counter:
 
     def __init__(self, graph: FlatGraph, picture: Place, shape: Sizes) -> None:
         self.graph = graph
-        self.values: dict[tuple[Frame, str], list[_Value]] = {
-            (picture.frame, picture.node): [_Value(shape)]
+        self.values: dict[tuple[Frame, str], list[Value]] = {
+            (picture.frame, picture.node): [Value(shape)]
         }
         self.products = 0
         self.depthwise = 0
@@ -103,16 +81,14 @@ class _Counter:
             return [inner.place(result) for result in results]
         return [] if node.op == "Placeholder" else frame.inputs(node)
 
-    def _outputs(self, node: Any, values: list[_Value]) -> list[_Value]:
+    def _outputs(self, node: Any, values: list[Value]) -> list[Value]:
         if self.graph.is_call(node):
             return values
-        if node.op == "Split":
-            return _split(node, values)
-        result = _shape(node, values)
-        self._count(node, values, result.shape)
-        return [result]
+        results = outputs(node, values)
+        self._count(node, values, results[0].shape)
+        return results
 
-    def _count(self, node: Any, values: list[_Value], shape: Sizes) -> None:
+    def _count(self, node: Any, values: list[Value], shape: Sizes) -> None:
         if node.op == "Conv2D":
             # The filter's own depth, which is less than the input's in a grouped convolution.
             height, width, depth, _ = values[1].shape
@@ -123,279 +99,3 @@ class _Counter:
         elif node.op == "MatMul":
             transposed = attribute(node, "transpose_a").b
             self.products += math.prod(shape) * values[0].shape[0 if transposed else 1]
-
-
-def _shape(node: Any, values: list[_Value]) -> _Value:
-    op = node.op
-    if op == "Const":
-        return _constant(attribute(node, "value").tensor)
-    if op in ("VarHandleOp", "VariableV2"):
-        sizes = protos.shape_of(attribute(node, "shape").shape)
-        if sizes is None or None in sizes:
-            raise UntraceableError(node.name)
-        return _Value(tuple(size for size in sizes if size is not None))
-    if op in ("Identity", "Cast"):
-        return values[0]
-    if op in _SAME:
-        return _Value(values[0].shape)
-    if op in _ELEMENTWISE:
-        return _elementwise(op, values)
-    return _RULES[op](node, values)
-
-
-def _constant(tensor: Any) -> _Value:
-    sizes = protos.shape_of(tensor.tensor_shape)
-    shape = tuple(size or 0 for size in sizes or ())
-    count = math.prod(shape)
-    width = {"int32": 4, "int64": 8}.get(protos.dtype_name(tensor.dtype))
-    if width is None or count > _NUMBERS:
-        return _Value(shape)
-    if content := tensor.tensor_content[: count * width]:
-        numbers = [
-            int.from_bytes(content[at : at + width], "little", signed=True)
-            for at in range(0, len(content), width)
-        ]
-    else:
-        numbers = list(tensor.int_val if width == 4 else tensor.int64_val) or [0]
-    # A tensor whose last values are all the same may leave out all but the first of them.
-    numbers += numbers[-1:] * (count - len(numbers))
-    return _Value(shape, tuple(numbers[:count]))
-
-
-def _elementwise(op: str, values: list[_Value]) -> _Value:
-    rank = max(len(value.shape) for value in values)
-    padded = [(1,) * (rank - len(value.shape)) + value.shape for value in values]
-    shape = tuple(0 if 0 in sizes else max(sizes) for sizes in zip(*padded, strict=True))
-    if any(size not in (1, shape[axis]) for sizes in padded for axis, size in enumerate(sizes)):
-        raise UntraceableError(op)
-    return _Value(shape, _arithmetic(op, values))
-
-
-def _arithmetic(op: str, values: list[_Value]) -> Sizes | None:
-    """Numbers of a result, for what shapes are computed with."""
-    calculate = {
-        "Add": lambda a, b: a + b,
-        "AddV2": lambda a, b: a + b,
-        "Sub": lambda a, b: a - b,
-        "Mul": lambda a, b: a * b,
-        "FloorDiv": lambda a, b: a // b,
-    }.get(op)
-    numbers = [value.numbers for value in values]
-    if calculate is None or numbers[0] is None or numbers[1] is None:
-        return None
-    a, b = numbers[0], numbers[1]
-    length = max(len(a), len(b))
-    a, b = (part * length if len(part) == 1 else part for part in (a, b))
-    return tuple(map(calculate, a, b))
-
-
-def _axes(node: Any) -> tuple[int, int, int]:
-    """Positions of height, width and channels."""
-    layout = attribute(node, "data_format").s or b"NHWC"
-    if layout not in (b"NHWC", b"NCHW"):
-        raise UntraceableError(node.name)
-    return (1, 2, 3) if layout == b"NHWC" else (2, 3, 1)
-
-
-def _convolution(node: Any, values: list[_Value]) -> _Value:
-    kernel = values[1].shape
-    depth = kernel[2] * kernel[3] if node.op == "DepthwiseConv2dNative" else kernel[3]
-    return _windowed(node, values[0].shape, kernel[:2], depth)
-
-
-def _pool(node: Any, values: list[_Value]) -> _Value:
-    height, width, channels = _axes(node)
-    kernel = attribute(node, "ksize").list.i
-    shape = values[0].shape
-    return _windowed(node, shape, (kernel[height], kernel[width]), shape[channels])
-
-
-def _windowed(node: Any, shape: Sizes, kernel: Sequence[int], depth: int) -> _Value:
-    height, width, channels = _axes(node)
-    result = list(shape)
-    result[channels] = depth
-    padding = attribute(node, "padding").s
-    strides = attribute(node, "strides").list.i
-    dilations = attribute(node, "dilations").list.i or (1, 1, 1, 1)
-    if padding not in (b"SAME", b"VALID", b"EXPLICIT"):
-        raise UntraceableError(node.name)
-    explicit = attribute(node, "explicit_paddings").list.i if padding == b"EXPLICIT" else [0] * 8
-    for axis, side in zip((height, width), kernel, strict=True):
-        if padding == b"SAME":
-            result[axis] = -(-shape[axis] // strides[axis])
-        else:
-            reach = (side - 1) * dilations[axis] + 1
-            room = shape[axis] + explicit[2 * axis] + explicit[2 * axis + 1] - reach
-            result[axis] = room // strides[axis] + 1
-    return _Value(tuple(result))
-
-
-def _matmul(node: Any, values: list[_Value]) -> _Value:
-    shapes = []
-    for value, key in zip(values, ("transpose_a", "transpose_b"), strict=True):
-        rows, columns = value.shape
-        flip = attribute(node, key).b
-        shapes.append((columns, rows) if flip else (rows, columns))
-    if shapes[0][1] != shapes[1][0]:
-        raise UntraceableError(node.name)
-    return _Value((shapes[0][0], shapes[1][1]))
-
-
-def _pad(node: Any, values: list[_Value]) -> _Value:
-    amounts = _numbers(values[1])
-    pairs = zip(values[0].shape, amounts[::2], amounts[1::2], strict=True)
-    return _Value(tuple(size + before + after for size, before, after in pairs))
-
-
-def _concat(node: Any, values: list[_Value]) -> _Value:
-    *parts, where = values
-    (axis,) = _numbers(where)
-    result = list(parts[0].shape)
-    result[axis] = sum(part.shape[axis] for part in parts)
-    known = [part.numbers for part in parts if part.numbers is not None]
-    numbers = sum(known, ()) if len(known) == len(parts) and len(result) == 1 else None
-    return _Value(tuple(result), numbers)
-
-
-def _reduce(node: Any, values: list[_Value]) -> _Value:
-    shape = values[0].shape
-    axes = {axis % len(shape) for axis in _numbers(values[1])} if shape else set()
-    keep = attribute(node, "keep_dims").b
-    result = [
-        1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes
-    ]
-    whole = node.op == "Prod" and values[0].numbers is not None and axes == {0}
-    return _Value(tuple(result), (math.prod(values[0].numbers or ()),) if whole else None)
-
-
-def _strided_slice(node: Any, values: list[_Value]) -> _Value:
-    shape = values[0].shape
-    begins, ends, steps = (_numbers(value) for value in values[1:4])
-    masks = {
-        key: attribute(node, f"{key}_mask").i
-        for key in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
-    }
-    if masks["ellipsis"] or masks["new_axis"]:
-        raise UntraceableError(node.name)
-    result: list[int] = []
-    numbers = values[0].numbers
-    for axis, size in enumerate(shape):
-        if axis >= len(begins):
-            result.append(size)
-            continue
-        bit = 1 << axis
-        if masks["shrink_axis"] & bit:
-            chosen = range(size)[begins[axis] : begins[axis] + 1 or None]
-        else:
-            begin = None if masks["begin"] & bit else begins[axis]
-            end = None if masks["end"] & bit else ends[axis]
-            chosen = range(size)[begin : end : steps[axis]]
-            result.append(len(chosen))
-        if len(shape) == 1 and numbers is not None:
-            numbers = tuple(numbers[at] for at in chosen)
-    return _Value(tuple(result), numbers if len(shape) == 1 else None)
-
-
-def _slice(node: Any, values: list[_Value]) -> _Value:
-    begins, sizes = _numbers(values[1]), _numbers(values[2])
-    parts = zip(values[0].shape, begins, sizes, strict=True)
-    return _Value(tuple(whole - at if size < 0 else size for whole, at, size in parts))
-
-
-def _split(node: Any, values: list[_Value]) -> list[_Value]:
-    (axis,) = _numbers(values[0])
-    count = attribute(node, "num_split").i
-    shape = list(values[1].shape)
-    shape[axis], rest = divmod(shape[axis], count)
-    if rest or not 0 < count <= 10_000:
-        raise UntraceableError(node.name)
-    return [_Value(tuple(shape))] * count
-
-
-def _reshape(node: Any, values: list[_Value]) -> _Value:
-    wanted = list(_numbers(values[1]))
-    if -1 in wanted:
-        rest = math.prod(size for size in wanted if size != -1)
-        wanted[wanted.index(-1)] = math.prod(values[0].shape) // rest
-    if math.prod(wanted) != math.prod(values[0].shape):
-        raise UntraceableError(node.name)
-    return _Value(tuple(wanted), values[0].numbers)
-
-
-def _squeeze(node: Any, values: list[_Value]) -> _Value:
-    shape = values[0].shape
-    listed = attribute(node, "squeeze_dims").list.i
-    axes = {axis % len(shape) for axis in listed} or {
-        a for a, size in enumerate(shape) if size == 1
-    }
-    return _Value(
-        tuple(size for axis, size in enumerate(shape) if axis not in axes), values[0].numbers
-    )
-
-
-def _expand(node: Any, values: list[_Value]) -> _Value:
-    shape = list(values[0].shape)
-    (axis,) = _numbers(values[1])
-    shape.insert(axis % (len(shape) + 1), 1)
-    return _Value(tuple(shape), values[0].numbers)
-
-
-def _transpose(node: Any, values: list[_Value]) -> _Value:
-    return _Value(tuple(values[0].shape[axis] for axis in _numbers(values[1])))
-
-
-def _shape_of(node: Any, values: list[_Value]) -> _Value:
-    return _Value((len(values[0].shape),), values[0].shape)
-
-
-def _pack(node: Any, values: list[_Value]) -> _Value:
-    axis = attribute(node, "axis").i
-    shape = list(values[0].shape)
-    shape.insert(axis % (len(shape) + 1), len(values))
-    scalars = [value.numbers for value in values if value.numbers and not value.shape]
-    whole = len(scalars) == len(values)
-    return _Value(tuple(shape), sum(scalars, ()) if whole else None)
-
-
-def _resize(node: Any, values: list[_Value]) -> _Value:
-    batch, _, _, channels = values[0].shape
-    height, width = _numbers(values[1])
-    return _Value((batch, height, width, channels))
-
-
-def _numbers(value: _Value) -> Sizes:
-    if value.numbers is None:
-        raise UntraceableError("a shape that is computed")
-    return value.numbers
-
-
-# The result has the shape of the first input.
-_SAME_SHAPE = """
-    Abs BiasAdd CheckNumerics ClipByValue Elu EnsureShape Erf Exp Floor FusedBatchNorm
-    FusedBatchNormV2 FusedBatchNormV3 GuaranteeConst LRN LeakyRelu Log LogSoftmax Neg
-    PlaceholderWithDefault PreventGradient ReadVariableOp Reciprocal Relu Relu6 Round Rsqrt Selu
-    Sigmoid Sign Snapshot Softmax Softplus Softsign Sqrt Square StopGradient Tanh
-"""
-_BROADCASTING = """
-    Add AddN AddV2 Div DivNoNan FloorDiv FloorMod Maximum Minimum Mul Pow RealDiv
-    SquaredDifference Sub
-"""
-_SAME = frozenset(_SAME_SHAPE.split())
-_ELEMENTWISE = frozenset(_BROADCASTING.split())
-_RULES: dict[str, Callable[[Any, list[_Value]], _Value]] = {
-    **dict.fromkeys(("Conv2D", "DepthwiseConv2dNative"), _convolution),
-    **dict.fromkeys(("AvgPool", "MaxPool"), _pool),
-    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _pad),
-    **dict.fromkeys(("Max", "Mean", "Min", "Prod", "Sum"), _reduce),
-    **dict.fromkeys(("ResizeBilinear", "ResizeBicubic", "ResizeNearestNeighbor"), _resize),
-    "ConcatV2": _concat,
-    "ExpandDims": _expand,
-    "MatMul": _matmul,
-    "Pack": _pack,
-    "Reshape": _reshape,
-    "Shape": _shape_of,
-    "Slice": _slice,
-    "Squeeze": _squeeze,
-    "StridedSlice": _strided_slice,
-    "Transpose": _transpose,
-}

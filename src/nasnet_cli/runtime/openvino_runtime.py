@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nasnet_cli import cache
-from nasnet_cli.errors import ModelError
+from nasnet_cli.errors import ModelError, in_words
 from nasnet_cli.quiet_openvino import openvino
 from nasnet_cli.runtime.base import (
     REQUEST_SIZE,
@@ -126,7 +126,8 @@ class OpenVINORuntime(Runtime):
             if self.plan.folder.is_file():
                 remedy = "Name the model that it was made from."
             raise UnreadableError(
-                f"OpenVINO can't read the model in {self.plan.folder}: {_reason(error)}.", remedy
+                f"OpenVINO can't read the model in {self.plan.folder}: {in_words(error, -1)}.",
+                remedy,
             ) from error
         blob = io.BytesIO()
         compiled.export_model(blob)
@@ -223,11 +224,3 @@ def _frontend() -> Any:
     from openvino.frontend import FrontEndManager
 
     return FrontEndManager().load_by_framework("tf")
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ModelError):
-        return error.problem.rstrip(".")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # OpenVINO's first lines say where in its source it stood, the last what was wrong.
-    return lines[-1].rstrip(".") if lines else type(error).__name__

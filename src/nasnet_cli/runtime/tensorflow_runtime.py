@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.errors import ModelError
+from nasnet_cli.errors import ModelError, in_words
 from nasnet_cli.modules.saved_model import read_saved_model
 from nasnet_cli.modules.signature_cut import signature_with
 from nasnet_cli.modules.signatures import picture_input
@@ -61,7 +61,7 @@ class TensorFlowRuntime(Runtime):
             raise
         except Exception as error:  # whatever stops TensorFlow, it is the module
             raise ModelError(
-                f"TensorFlow can't load the model in {plan.folder}: {_first_line(error)}.",
+                f"TensorFlow can't load the model in {plan.folder}: {in_words(error)}.",
                 "Get it again, or save it anew with a current TensorFlow.",
             ) from error
 
@@ -78,7 +78,7 @@ class TensorFlowRuntime(Runtime):
                 outputs = self._function(tf.constant(request))
         except tf.errors.OpError as error:
             raise ModelError(
-                f"TensorFlow can't run the model in {self.plan.folder}: {_first_line(error)}.",
+                f"TensorFlow can't run the model in {self.plan.folder}: {in_words(error)}.",
                 "Get it again, or save it anew with a current TensorFlow.",
             ) from error
         return {
@@ -118,8 +118,3 @@ def _settle(requests: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(requests)
         tf.config.set_visible_devices([], "GPU")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
