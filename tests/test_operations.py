@@ -5,6 +5,7 @@ The attack modules are only parsed here, never run.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ import pytest
 
 import crafted
 from crafted import function, meta_graph, node, signature, tensor
-from nasnet_cli.modules.allowed_operations import _GROUPS, ALLOWED, RESTORE, SAVE, TABLE_FILES
+from nasnet_cli.modules.allowed_operations import (
+    _GROUPS,
+    ALLOWED,
+    IDLE,
+    RESTORE,
+    SAVE,
+    TABLE_FILES,
+)
 from nasnet_cli.modules.operations import unsafe_operations
 from nasnet_cli.modules.protos import message
 from nasnet_cli.modules.saved_model import read_saved_model
@@ -69,6 +77,17 @@ def test_every_name_on_the_list_is_an_operation() -> None:
     assert not ALLOWED & set(ATTACKS)
 
 
+def test_what_may_stand_idle_is_never_run_on_loading() -> None:
+    from nasnet_cli.quiet_tensorflow import tf  # isort: skip
+    from tensorflow.python.framework import op_def_registry  # isort: skip
+
+    assert not IDLE & ALLOWED
+    for name in IDLE:
+        assert hasattr(tf.raw_ops, name), name
+        only_describes = re.search(r"Dataset(V\d)?$", name)
+        assert op_def_registry.get(name).is_stateful or only_describes, name
+
+
 def test_the_hubs_own_module_is_safe() -> None:
     model = read_saved_model(TINY)
     assert unsafe_operations(model) == []
@@ -104,6 +123,17 @@ def test_what_nothing_reaches_does_not_count(tmp_path: Path) -> None:
     assert unsafe(tmp_path, meta_graph(nodes, [unused])) == []
 
 
+@pytest.mark.parametrize("op", ["ReadFile", "MatchingFiles", "ImmutableConst", "DatasetFromGraph"])
+def test_what_tensorflow_computes_on_loading_counts_though_nothing_reaches_it(
+    tmp_path: Path, op: str
+) -> None:
+    fine = [IMAGES, node("logits", "Identity", "images")]
+    idle = node("idle", op, "name")
+    assert unsafe(tmp_path, meta_graph([*fine, idle])) == [f"{op} in the graph {{}}"]
+    unused = function("unused", ["x"], idle)
+    assert unsafe(tmp_path, meta_graph(fine, [unused])) == [f"{op} in the function unused"]
+
+
 LEAF = function("leaf", ["x"], node("attack", "WriteFile", "x", "x"))
 CALLERS = {
     "a call": node("logits", "StatefulPartitionedCall", "images", f="leaf"),
@@ -117,6 +147,11 @@ CALLERS = {
         "SymbolicGradient",
         f={"func": {"name": "fine", "attr": {"g": {"func": {"name": "leaf"}}}}},
     ),
+    "a string in an attribute of a function": node(
+        "logits",
+        "PartitionedCall",
+        f={"func": {"name": "fine", "attr": {"_gradient_op_type": {"s": b"leaf"}}}},
+    ),
 }
 
 
@@ -126,6 +161,25 @@ def test_functions_are_followed(tmp_path: Path, caller: Any) -> None:
     assert unsafe(tmp_path, meta_graph([IMAGES, caller], [fine, LEAF])) == [
         "WriteFile in the function leaf"
     ]
+
+
+def test_functions_that_stand_for_each_other_are_followed(tmp_path: Path) -> None:
+    called, other = function("called", ["x"], node("y", "Identity", "x")), function("other", ["x"])
+    other.CopyFrom(LEAF)
+    other.signature.name = "other"
+    for each in (called, other):
+        each.attr["api_implements"].s = b"either"
+    call = node("logits", "PartitionedCall", "images", f="called")
+    assert unsafe(tmp_path, meta_graph([IMAGES, call], [called, other])) == [
+        "WriteFile in the function other"
+    ]
+
+
+def test_an_attribute_that_a_function_has_of_itself_is_followed(tmp_path: Path) -> None:
+    called = function("called", ["x"], node("y", "PartitionedCall", "x", f={"placeholder": "g"}))
+    called.signature.attr.add(name="g").default_value.func.name = "leaf"
+    graph = meta_graph([IMAGES, node("logits", "called", "images")], [called, LEAF])
+    assert unsafe(tmp_path, graph) == ["WriteFile in the function leaf"]
 
 
 def test_functions_are_followed_through_functions(tmp_path: Path) -> None:
@@ -306,6 +360,32 @@ def test_a_table_from_another_file_is_refused(tmp_path: Path) -> None:
     del graph.asset_file_def[:]
     found = ["InitializeTableFromTextFileV2 in the graph {}"]
     assert unsafe(tmp_path, graph) == found
+
+
+@pytest.mark.parametrize("named", [{"s": b"kept"}, {"placeholder": "name"}])
+def test_a_path_that_a_function_can_change_is_no_assets(tmp_path: Path, named: Any) -> None:
+    """An asset's path that goes through a variable, which a function assigns another to."""
+    change = function(
+        "change",
+        ["x"],
+        node("variable", "VarHandleOp", shared_name=named),
+        node("assign", "AssignVariableOp", "variable", "x"),
+    )
+    nodes = [
+        node("variable", "VarHandleOp", shared_name=b"kept"),
+        node("kept", "AssignVariableOp", "variable", "path"),
+        node("read", "ReadVariableOp", "variable", "^kept"),
+        node("init", "InitializeTableFromTextFileV2", "table", "read"),
+    ]
+    graph = table()
+    del graph.graph_def.node[-1]
+    graph.graph_def.node.extend(nodes)
+    assert saver_operations(tmp_path, graph) == []
+    call = node("call", "StatefulPartitionedCall", "passwd", f="change")
+    graph.graph_def.node.append(call)
+    graph.graph_def.library.function.append(change)
+    graph.graph_def.node[-2].input.append("^call")
+    assert saver_operations(tmp_path, graph) == ["InitializeTableFromTextFileV2 in the graph {}"]
 
 
 def test_a_table_that_an_output_reads_is_refused(tmp_path: Path) -> None:

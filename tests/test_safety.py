@@ -158,6 +158,99 @@ def test_what_is_allowed_reads(picture: Path, tmp_path: Path, cache_folder: Path
     assert json.loads(done.stdout)["predictions"][0]["logit"] > len(SECRET)
 
 
+def edited(folder: Path, change: Callable[[Any], None]) -> Path:
+    """A module whose only graph is changed."""
+    from nasnet_cli.modules.protos import message
+
+    binary = folder / "saved_model.pb"
+    saved = message("SavedModel").FromString(binary.read_bytes())
+    change(saved.meta_graphs[0])
+    binary.write_bytes(saved.SerializeToString())
+    return folder
+
+
+def functions_of(folder: Path) -> list[Any]:
+    from nasnet_cli.modules.saved_model import read_saved_model
+
+    return list(read_saved_model(folder).inference.proto.graph_def.library.function)
+
+
+@pytest.fixture
+def swapped(tmp_path: Path) -> Path:
+    """A module that calls a function which computes, where another, which writes, stands for it.
+
+    Nothing names that other one; TensorFlow's optimizer calls it because it is for the processor.
+    """
+    from nasnet_cli.quiet_tensorflow import tf
+
+    def of(name: str, act: Callable[[Any], Any]) -> Path:
+        spec = [tf.TensorSpec((None, 8, 8, 3), tf.float32)]
+        called = tf.function(act, input_signature=spec, autograph=False)
+        return write_module(tmp_path / name, lambda images: called(images), reads=True)
+
+    def helps(images: Any) -> Any:
+        return tf.strings.as_string(tf.reduce_mean(images))
+
+    def harms(images: Any) -> Any:
+        tf.io.write_file(str(tmp_path / "target"), "written")
+        return tf.strings.as_string(tf.reduce_max(images))
+
+    (harm,) = (f for f in functions_of(of("other", harms)) if "harms" in f.signature.name)
+
+    def change(graph: Any) -> None:
+        functions = graph.graph_def.library.function
+        functions.append(harm)
+        for function in functions:
+            for name, device in (("helps", b"GPU"), ("harms", b"CPU")):
+                if name in function.signature.name:
+                    function.attr["api_implements"].s = b"the same"
+                    function.attr["api_preferred_device"].s = device
+
+    return edited(of("module", helps), change)
+
+
+def test_a_function_that_tensorflow_puts_in_anothers_place_is_refused(
+    swapped: Path, picture: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    done = classify(picture, swapped, "--runtime", "tensorflow")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "WriteFile in the function __inference_harms" in done.stderr
+    assert not (tmp_path / "target").exists()
+    done = classify(picture, swapped, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
+    assert done.returncode == 0 and (tmp_path / "target").exists()
+
+
+def test_a_file_that_tensorflow_reads_on_loading_is_not_read(
+    picture: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    """TensorFlow reads it to tell the shape of a tensor that nothing uses."""
+    import crafted
+    from nasnet_cli.quiet_tensorflow import tf
+
+    target = tmp_path / "target"
+    target.write_bytes(b"\5\0\0\0")
+    path, zero = (tf.make_tensor_proto(v).SerializeToString() for v in (str(target), 0.0))
+    constant = crafted.message("TensorProto").FromString
+    unused = crafted.function(
+        "unused",
+        [],
+        crafted.node("p", "Const", dtype={"type": 7}, value={"tensor": constant(path)}),
+        crafted.node("z", "Const", dtype={"type": 1}, value={"tensor": constant(zero)}),
+        crafted.node("r", "ReadFile", "p:output:0"),
+        crafted.node("d", "DecodeRaw", "r:contents:0", out_type={"type": 3}),
+        crafted.node("f", "Fill", "d:output:0", "z:output:0", T={"type": 1}),
+    )
+    module = write_module(tmp_path / "module", None)
+    edited(module, lambda graph: graph.graph_def.library.function.append(unused))
+    forget_reading(target)
+    done = classify(picture, module, "--runtime", "tensorflow")
+    assert done.returncode == 1 and "ReadFile in the function unused" in done.stderr
+    assert not was_read(target)
+    done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
+    assert done.returncode == 0, done.stderr
+    assert was_read(target)
+
+
 def test_a_module_in_text_form_is_refused(
     picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:

@@ -45,6 +45,7 @@ def test_the_table_of_messages_is_tensorflows() -> None:
         "ObjectReference": "TrackableObjectGraph.TrackableObject.ObjectReference",
         "SlotVariableReference": "TrackableObjectGraph.TrackableObject.SlotVariableReference",
         "SerializedTensor": "TrackableObjectGraph.TrackableObject.SerializedTensor",
+        "AttrDef": "OpDef.AttrDef",
         "TrackableObject": "TrackableObjectGraph.TrackableObject",
     }
     hub = {"ModuleAttachment", "ImageModuleInfo", "ImageSize"}

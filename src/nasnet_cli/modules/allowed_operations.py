@@ -162,6 +162,28 @@ RESTORE: frozenset[str] = frozenset({"RestoreV2"})
 SAVE: frozenset[str] = frozenset({"MergeV2Checkpoints", "SaveV2", "ShardedFilename"})
 """Fine where only the saver, which we never call, reaches them."""
 
+IDLE: frozenset[str] = frozenset(
+    """
+    EagerPyFunc FIFOQueue FIFOQueueV2 FixedLengthRecordReaderV2 IdentityReaderV2
+    InitializeTableFromDataset Iterator IteratorFromStringHandle IteratorFromStringHandleV2
+    IteratorGetNext IteratorGetNextSync IteratorToStringHandle IteratorV2
+    LearnedUnigramCandidateSampler LogUniformCandidateSampler MakeIterator OneShotIterator
+    PaddingFIFOQueueV2 Print PrintV2 PyFunc QueueCloseV2 QueueDequeueManyV2 QueueDequeueUpToV2
+    QueueDequeueV2 QueueEnqueueManyV2 QueueEnqueueV2 QueueIsClosedV2 QueueSizeV2
+    RandomShuffleQueueV2 ReaderReadUpToV2 ReaderReadV2 Save SaveSlices SummaryWriter
+    TFRecordReaderV2 TextLineReaderV2 Timestamp UniformCandidateSampler WholeFileReaderV2 WriteFile
+    WriteHistogramSummary WriteImageSummary WriteScalarSummary WriteSummary
+    BatchDatasetV2 MapDataset ModelDataset OptimizeDataset OptionsDataset PaddedBatchDatasetV2
+    ParallelMapDataset ParallelMapDatasetV2 PrefetchDataset RangeDataset RepeatDataset ShardDataset
+    ShuffleDatasetV2 ShuffleDatasetV3 SkipDataset TFRecordDataset TFRecordDatasetV2 TakeDataset
+    TensorDataset TensorSliceDataset TextLineDataset ZipDataset
+    """.split()
+)
+"""What a training leaves behind in a graph, fine where nothing reaches it.
+
+TensorFlow holds none of these for constant, so that it doesn't run them as it loads a graph: they
+have a state, or only say what a data set is to be."""
+
 TABLE_FILES: frozenset[str] = frozenset(
     {"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"}
 )

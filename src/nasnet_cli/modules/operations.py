@@ -9,8 +9,10 @@ reached from decides what more is fine:
 - "restore", what the loader runs to fill the variables: it may read the file that it is given;
 - "save", the saver's own part, which every honest TF2 SavedModel carries and nobody runs here.
 
-Operations that none of these reaches don't count: nothing runs them in a graph. In a function
-every operation counts, as TensorFlow runs those with side effects even if no output needs them.
+In a function every operation counts, as TensorFlow runs those with side effects even if no output
+needs them. What none of these reaches is not run, but for one thing: TensorFlow infers the shapes
+of a graph as it loads it, and computes what it takes for constant on the way, such as the content
+of a file with a constant name. So what nothing reaches may only be what is safe or never constant.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
-from nasnet_cli.modules.allowed_operations import ALLOWED, RESTORE, SAVE, TABLE_FILES
+from nasnet_cli.modules.allowed_operations import ALLOWED, IDLE, RESTORE, SAVE, TABLE_FILES
 from nasnet_cli.modules.protos import attribute, message
 from nasnet_cli.modules.saved_model import INIT_SIGNATURES, MetaGraph, SavedModelFile
 
@@ -40,6 +42,10 @@ _CALLS = {
     *("Case", "For", "If", "MapDefun", "PartitionedCall", "StatefulPartitionedCall"),
     *("StatelessCase", "StatelessIf", "StatelessWhile", "SymbolicGradient", "While"),
 }
+# Functions with the same word under this attribute stand for each other: TensorFlow's optimizer
+# calls whichever is for the device at hand, though no node names it.
+_INTERFACE = "api_implements"
+_MAY_STAND_IDLE = ALLOWED | IDLE | RESTORE | SAVE | TABLE_FILES
 # Which input of an operation names the file that it reads.
 _FILE_INPUT = {"RestoreV2": 0, **dict.fromkeys(TABLE_FILES, 1)}
 
@@ -82,6 +88,7 @@ class _Walk:
         self.nodes = {node.name: node for node in proto.graph_def.node}
         library = proto.graph_def.library
         self.functions = {function.signature.name: function for function in library.function}
+        self.meant = _functions_by_name(library.function)
         self.assets = {asset.tensor_info.name.partition(":")[0] for asset in proto.asset_file_def}
         self.seen: set[tuple[Kind, bool, str]] = set()
         self.waiting: list[_Place] = []
@@ -98,6 +105,7 @@ class _Walk:
         for place in self.readers:
             if not self._reads_own_file(place):
                 self.bad.add((place.node.op, place.function))
+        self._look_at_the_rest()
         tags = ", ".join(self.graph.tags)
         if len(self.nodes) < len(self.graph.proto.graph_def.node) or len(self.functions) < len(
             self.graph.proto.graph_def.library.function
@@ -156,9 +164,10 @@ class _Walk:
             function = self.functions[name]
             self.waiting.extend(_Place(kind, name, node) for node in function.node_def)
             # What the function's own attributes name is followed as if a node named it.
-            self.waiting.append(
-                _Place(kind, name, message("NodeDef")(op="NoOp", attr=function.attr))
-            )
+            defaults = {attr.name: attr.default_value for attr in function.signature.attr}
+            for attributes in (function.attr, defaults):
+                named = message("NodeDef")(op="NoOp", attr=attributes)
+                self.waiting.append(_Place(kind, name, named))
 
     def _visit(self, place: _Place) -> None:
         kind, function, node = place
@@ -171,16 +180,27 @@ class _Walk:
             self.bad.add((node.op, function))
         is_call = node.op in ("PartitionedCall", "StatefulPartitionedCall")
         caller = _Caller(function, _data_inputs(node) if is_call else None)
-        for name in _function_names(node.attr) if self.functions else ():
-            if name in self.functions:
+        for text in _function_names(node.attr) if self.functions else ():
+            for name in self.meant.get(text, ()):
                 self._reach_function(kind, name, caller)
-        for name in _called(node.attr) if node.op in _CALLS else ():
+        for name in _called(node.attr) if node.op in _CALLS or node.op in self.functions else ():
             # A name that is no function's may be an operation's.
             if name and name not in self.functions and not _is_allowed(kind, name):
                 self.bad.add((name, function))
         if function is None:
             for tensor in node.input:
                 self._reach(kind, tensor)
+
+    def _look_at_the_rest(self) -> None:
+        """What nothing reaches: TensorFlow infers its shapes all the same."""
+        reached = {(is_function, name) for _, is_function, name in self.seen}
+        rest = [(None, node) for name, node in self.nodes.items() if (False, name) not in reached]
+        for name, function in self.functions.items():
+            if (True, name) not in reached:
+                rest += [(name, node) for node in function.node_def]
+        for where, node in rest:
+            if node.op not in _MAY_STAND_IDLE and node.op not in self.functions:
+                self.bad.add((node.op, where))
 
     def _may_read(self, kind: Kind, op: str) -> bool:
         return kind == "restore" if op in RESTORE else kind in ("init", "compute")
@@ -233,8 +253,8 @@ class _Walk:
         if variable is None or variable.op != "VarHandleOp":
             return None
         name = _variable_name(variable)
-        for node in self.nodes.values():
-            if node.op == "VarHandleOp" and node is not variable and _variable_name(node) == name:
+        for node in self._all_nodes():
+            if node.op == "VarHandleOp" and node is not variable and _may_be_named(node, name):
                 return None
         users = [
             node
@@ -247,6 +267,11 @@ class _Walk:
         if not assigned or any(len(inputs) != 2 for inputs in assigned):
             return None
         return [(None, inputs[1]) for inputs in assigned]
+
+    def _all_nodes(self) -> Iterator[Any]:
+        yield from self.nodes.values()
+        for function in self.functions.values():
+            yield from function.node_def
 
     def _is_given(self, kind: Kind, name: str) -> bool:
         """Whether the loader feeds this node of the graph, whatever the graph says itself."""
@@ -288,6 +313,13 @@ def _variable_name(node: Any) -> str:
     return attribute(node, "shared_name").s.decode("utf-8", "replace") or str(node.name)
 
 
+def _may_be_named(node: Any, name: str) -> bool:
+    """Whether a variable's handle may be to the variable of that name."""
+    # Whoever calls a function fills in what it leaves open.
+    is_open = attribute(node, "shared_name").WhichOneof("value") == "placeholder"
+    return is_open or _variable_name(node) == name
+
+
 def _data_inputs(node: Any) -> list[str]:
     return [tensor for tensor in node.input if not tensor.startswith("^")]
 
@@ -305,23 +337,38 @@ def _tensor_names(info: Any) -> Iterator[str]:
 
 def _called(attributes: Any) -> Iterator[str]:
     """The functions that attributes name, and those that these name in turn."""
-    for key in attributes:
-        value = attributes[key]
-        kind = value.WhichOneof("value")
-        functions = [value.func] if kind == "func" else value.list.func if kind == "list" else ()
-        for function in functions:
-            yield function.name
-            yield from _called(function.attr)
+    for value in _values(attributes):
+        if value.WhichOneof("value") == "func":
+            yield value.func.name
+        yield from (function.name for function in value.list.func)
 
 
 def _function_names(attributes: Any) -> Iterator[str]:
     """What _called gives, and every string, as gradients are named by strings."""
     yield from _called(attributes)
-    for key in attributes:
-        value = attributes[key]
-        kind = value.WhichOneof("value")
-        for text in [value.s] if kind == "s" else value.list.s if kind == "list" else ():
+    for value in _values(attributes):
+        for text in (value.s, *value.list.s):
             yield text.decode("utf-8", "replace")
+
+
+def _values(attributes: Any) -> Iterator[Any]:
+    """The values of attributes, and those of the functions' that they name, however deep."""
+    waiting = [attributes]
+    while waiting:
+        for value in waiting.pop().values():
+            yield value
+            waiting += [function.attr for function in (value.func, *value.list.func)]
+
+
+def _functions_by_name(functions: Iterable[Any]) -> dict[str, list[str]]:
+    """The names of the functions that a word may mean: one's own name, all of an interface."""
+    meant: defaultdict[str, list[str]] = defaultdict(list)
+    for function in functions:
+        name = function.signature.name
+        meant[name].append(name)
+        if _INTERFACE in function.attr:
+            meant[function.attr[_INTERFACE].s.decode("utf-8", "replace")].append(name)
+    return dict(meant)
 
 
 def _assets_outside(graph: MetaGraph, folder: Path) -> Iterator[str]:
