@@ -38,7 +38,7 @@ def essential(pid: int) -> list[int]:
     return [child for child, name in descendants(pid).items() if "Agent" not in name]
 
 
-def are_gone(pids: list[int], seconds: float = 15) -> bool:
+def are_gone(pids: list[int], seconds: float = 60) -> bool:
     """Whether all of these processes end within so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -256,6 +256,18 @@ def test_a_reader_that_leaves_early_is_no_error(photos, tiny_module):
     assert done.stdout.count(b"\n") == 1
 
 
+def test_a_listed_picture_has_its_row_before_the_next_is_listed(photos, tiny_module):
+    command = [*NASNET, "classify", "-", "-q", "-m", str(tiny_module)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for _ in range(3):
+            process.stdin.write(f"{photos / 'a.jpg'}\n".encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["path"] == str(photos / "a.jpg")
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stdout.read() == b""
+
+
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_leaves_no_half_file(sent, status, photos, tiny_module, tmp_path):
     out = tmp_path / "out.jsonl"

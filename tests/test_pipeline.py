@@ -128,8 +128,8 @@ def test_what_is_under_way_is_bounded_but_does_not_wait_for_who_takes_results(mo
     results.close()
 
 
-def test_sources_are_taken_in_the_thread_that_takes_results(model: Any) -> None:
-    """What finds the inputs need not be safe in threads, and Ctrl-C ends it when it waits."""
+def test_sources_are_all_taken_in_one_thread(model: Any) -> None:
+    """What finds the inputs need not be safe in threads."""
     seen = set()
 
     def sources() -> Any:
@@ -138,7 +138,37 @@ def test_sources_are_taken_in_the_thread_that_takes_results(model: Any) -> None:
             yield source
 
     assert len(list(run(model, sources(), grey, batch_size=1))) == 100
-    assert seen == {threading.current_thread()}
+    assert len(seen) == 1
+
+
+def test_a_result_does_not_wait_for_the_next_source(model: Any) -> None:
+    taken = threading.Semaphore(0)
+
+    def sources() -> Any:
+        for source in numbered(9):
+            yield source
+            assert taken.acquire(timeout=20)
+
+    count = 0
+    for _ in run(model, sources(), grey):
+        count += 1
+        taken.release()
+    assert count == 9
+
+
+def test_who_stops_early_does_not_wait_for_a_source(model: Any) -> None:
+    stopped = threading.Event()
+
+    def sources() -> Any:
+        yield from numbered(1)
+        stopped.wait(20)
+
+    results = run(model, sources(), grey)
+    next(results)
+    begin = time.monotonic()
+    results.close()
+    assert time.monotonic() - begin < 10
+    stopped.set()
 
 
 def ours() -> list[threading.Thread]:
@@ -206,3 +236,15 @@ def test_timings_say_where_the_time_went(model: Any) -> None:
     assert 0.04 <= seconds["write"] < 0.2
     assert seconds["read"] == 0 < seconds["infer"]
     assert rate.startswith("Steady rate: ")
+
+
+def test_timings_of_several_runs_begin_with_the_first() -> None:
+    timings = Timings()
+    for _ in range(2):
+        timings.ready()
+        end = time.thread_time() + 0.1
+        while time.thread_time() < end:
+            pass
+    timings.finish()
+    (infer,) = (row.split()[1] for row in timings.table(processors=1) if "infer" in row)
+    assert float(infer) >= 0.2

@@ -52,10 +52,13 @@ class Ear(Listener):
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch, tmp_path):
-    """No cache of tensorflow-hub, no proxy, no mirror from the machine that the tests run on."""
+    """No cache of tensorflow-hub, no proxy, no mirror from the machine that the tests run on; and
+    where kagglehub is installed, a Kaggle that nothing listens at (test_kaggle has one)."""
     monkeypatch.delenv("NASNET_MIRROR", raising=False)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "tfhub"))
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
 
 
 @pytest.fixture

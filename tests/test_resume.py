@@ -250,7 +250,7 @@ def test_two_runs_with_one_output_do_not_meet(few, tiny_module, out):
     assert len(lines(labels)) == 13
 
 
-# Ends the process with SIGKILL at the third file that takes its name, or before the state goes.
+# Ends the process with SIGKILL where the patch says.
 DYING = (
     "import os, signal\n"
     "from nasnet_cli.jobs import resume\n"
@@ -262,8 +262,24 @@ DYING = (
 )
 
 
+# After so many of the five files have taken their names.
+DYING_AFTER = (
+    "publish, count = output._Replacement.publish, []\n"
+    "def publish_and_die(file):\n"
+    "    publish(file)\n"
+    "    count.append(file)\n"
+    "    if len(count) == {after}: die()\n"
+    "output._Replacement.publish = publish_and_die"
+)
+
+
 @pytest.mark.parametrize(
-    "patch", ["resume.State.remove = die", "output._Replacement.publish = die"]
+    "patch",
+    [
+        "resume.State.remove = die",
+        "output._Replacement.publish = die",
+        *(DYING_AFTER.format(after=number) for number in (1, 2, 4)),
+    ],
 )
 def test_a_kill_while_the_files_take_their_names(patch, few, tiny_module, tmp_path):
     folders = [tmp_path / "clean", tmp_path / "killed"]
@@ -303,7 +319,7 @@ def kept_state(tmp_path):
     """The state of an unfinished output, and the rows in it by their keys."""
     target = tmp_path / "out.jsonl"
     rows = {bytes([i]) * 16: Row(f"{i}.png", None, bytes([i]) * 100) for i in range(40)}
-    with open_state(target, {"tool": {}}, resume=True, note=print) as state:
+    with open_state(target, lambda: {"tool": {}}, resume=True, note=print) as state:
         for position, (key, row) in enumerate(rows.items()):
             state.add(position, key, row)
     return target, rows
@@ -321,7 +337,7 @@ def test_a_damaged_state_gives_no_wrong_row(kept_state):
             damaged[numbers.randrange(len(good))] ^= 1 << numbers.randrange(8)
         path.write_bytes(damaged[: len(good) if numbers.random() < 0.8 else 9000])
         try:
-            with open_state(target, {"tool": {}}, resume=True, note=print) as state:
+            with open_state(target, lambda: {"tool": {}}, resume=True, note=print) as state:
                 for position, (key, row) in enumerate(rows.items()):
                     found = state.take(position, key)
                     missing += found is None
@@ -340,6 +356,6 @@ def test_a_state_that_is_no_database_can_be_begun_anew(kept_state):
     target, _ = kept_state
     state_path(target).write_bytes(b"no database at all" * 100)
     with pytest.raises(NasnetError, match=r"damaged.*Run without --resume"):
-        open_state(target, {"tool": {}}, resume=True, note=print)
-    with open_state(target, {"tool": {}}, resume=False, note=print) as state:
+        open_state(target, lambda: {"tool": {}}, resume=True, note=print)
+    with open_state(target, lambda: {"tool": {}}, resume=False, note=print) as state:
         assert state.is_empty

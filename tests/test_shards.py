@@ -74,6 +74,15 @@ def again(album, tiny_module, job):
     return run
 
 
+def test_options_of_how_reach_the_shards(album, tiny_module, tmp_path):
+    command = ("classify", album, "-m", tiny_module, "--shard-size", 4, "--out", tmp_path / "job")
+    done = nasnet(*command, "-v", "--batch-size", 1, "--workers", 1, expect=3)
+    said = done.stderr.splitlines()
+    assert sum("0004b.png: " in line for line in said) == 1
+    assert float(next(line for line in said if "decode" in line).split()[1]) >= 0
+    assert said[-1].startswith("Steady rate: ")
+
+
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 

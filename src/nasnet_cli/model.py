@@ -40,8 +40,8 @@ def load_model(
     """Opens a model: the built-in one, or what model names.
 
     That is a path (a module's folder, its .tar.gz, a TF-Slim checkpoint, a Keras file, an ONNX,
-    TFLite or OpenVINO file), the name of a published module, or an https handle of tensorflow-hub's; only for the last two is anything
-    fetched, and kept in the cache.
+    TFLite or OpenVINO file), the name of a published module, or an https handle of tensorflow-hub's;
+    only for the last two is anything fetched, and kept in the cache.
 
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
     have resize, crop_fraction and resample, which then count instead of the model's own. runtime is

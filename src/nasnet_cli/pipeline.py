@@ -1,8 +1,9 @@
 """From inputs to a model's outputs: decoding beside inference, results in order, memory bounded.
 
-The thread that iterates the results also takes the sources; threads of a pool read and decode them;
-one more thread, the feeder, opens the runtime while the first are decoded and hands it requests.
-Neither waits for the other until as many pictures are under way as may be.
+A thread takes the sources, threads of a pool read and decode them, and one more, the feeder, opens
+the runtime while the first are decoded and hands it requests. None waits for the others until as
+many pictures are under way as may be; results come as soon as they and all before them are there,
+however slowly sources do.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -20,12 +21,15 @@ from nasnet_cli.images.files import Source
 from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Pending, Runtime
 from nasnet_cli.timings import Timings
 
-DEFAULT_BATCH_SIZE = 64
-"""Pictures decoded ahead of the model, unless told otherwise: enough that a slow one doesn't stop
-the others, few enough that they take no memory to speak of."""
+DEFAULT_BATCH_SIZE = 256
+"""Pictures decoded ahead of the model, unless told otherwise: enough that neither a slow one nor
+the opening of the runtime stops the others, few enough that they take no memory to speak of."""
 
 # Inputs that go into the runtime's hands together: more than a request holds only where some failed.
 _LARGEST_GROUP = 4 * REQUEST_SIZE
+
+# Seconds that a picture may wait for others to fill its request.
+_PATIENCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,15 @@ class Result:
     error: InputError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """There is no more: all is done, or an error has stopped it."""
+
+    error: BaseException | None = None
+
+
 Decode = Callable[[Source], np.ndarray]
+_Decoding = tuple[Source, Future[np.ndarray | InputError]]
 _Decoded = tuple[Source, np.ndarray | InputError]
 _Group = tuple[list[_Decoded], Pending]
 
@@ -55,42 +67,51 @@ def run(
     """Decodes sources in threads and runs them, and yields a result for each, in their order.
 
     decode gives [height, width, 3] or raises InputError, which becomes the input's result; workers
-    threads call it. open_runtime is called once, in another thread, and its error is raised here.
-    Sources are taken in the caller's thread, batch_size of them ahead of those that the runtime
-    has or waits for. Results don't depend on workers and batch_size. stop_decoding is called when
-    no more results are wanted, while some may still be decoded; nothing that decodes may make the
-    end wait. timings learns where the time went.
+    threads call it. sources are taken in another thread, batch_size of them ahead of those that the
+    runtime has or waits for; open_runtime is called once, in one more. The errors of both are
+    raised here, after the results of what came before. Results don't depend on workers and
+    batch_size. stop_decoding is called when no more results are wanted, while some may still be
+    decoded; nothing that decodes may make the end wait. timings learns where the time went.
     """
     timings = timings or Timings()
     # A worker has one in its hands; a group that is being filled and one that runs always fit.
-    limit = batch_size + workers + 2 * _LARGEST_GROUP
-    decoded: SimpleQueue[tuple[Source, Future[np.ndarray | InputError]] | None] = SimpleQueue()
-    groups: SimpleQueue[_Group | BaseException] = SimpleQueue()
+    room = threading.Semaphore(batch_size + workers + 2 * _LARGEST_GROUP)
+    stopped = threading.Event()
+    decoding: SimpleQueue[_Decoding | _End] = SimpleQueue()
+    groups: SimpleQueue[_Group | _End] = SimpleQueue()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+
+    def list_sources() -> None:
+        error = None
+        try:
+            for source in timings.listed(sources):
+                room.acquire()
+                if stopped.is_set():
+                    break
+                decoding.put((source, pool.submit(_attempt, decode, source)))
+        except BaseException as caught:  # whatever it is, it is the caller's to see
+            error = caught
+        decoding.put(_End(error))
+
     feeder = threading.Thread(
-        target=_feed, args=(decoded, open_runtime, groups, timings), name="feed", daemon=True
+        target=_feed, args=(decoding, open_runtime, groups, timings), name="feed", daemon=True
     )
     feeder.start()
-    under_way = 0
+    threading.Thread(target=list_sources, name="list", daemon=True).start()
     try:
-        for source in timings.listed(sources):
-            decoded.put((source, pool.submit(_attempt, decode, source)))
-            under_way += 1
-            # Results that are there are given at once: sources may come slowly.
-            while under_way >= limit or not groups.empty():
-                group = _next(groups)
-                under_way -= len(group[0])
-                yield from timings.written(_results(group))
-        decoded.put(None)
-        while under_way:
-            group = _next(groups)
-            under_way -= len(group[0])
+        while not isinstance(group := groups.get(), _End):
+            room.release(len(group[0]))
             yield from timings.written(_results(group))
+        if group.error is not None:
+            raise group.error
     finally:
+        # Who lists is not waited for: it may be reading from a pipe into which nothing comes.
+        stopped.set()
+        room.release()
         pool.shutdown(wait=False, cancel_futures=True)
         stop_decoding()
         pool.shutdown(wait=True)
-        decoded.put(None)
+        decoding.put(_End())
         feeder.join()
         timings.finish()
 
@@ -103,37 +124,45 @@ def _attempt(decode: Decode, source: Source) -> np.ndarray | InputError:
 
 
 def _feed(
-    decoded: SimpleQueue[tuple[Source, Future[np.ndarray | InputError]] | None],
+    decoding: SimpleQueue[_Decoding | _End],
     open_runtime: Callable[[], Runtime],
-    groups: SimpleQueue[_Group | BaseException],
+    groups: SimpleQueue[_Group | _End],
     timings: Timings,
 ) -> None:
-    """Gives the runtime what is decoded, a request's worth at a time, until None comes."""
+    """Gives the runtime what is decoded, a request's worth at a time, until the end comes."""
     try:
         runtime = open_runtime()
         timings.ready()
         group: list[_Decoded] = []
         pixels: list[np.ndarray] = []
-        while (entry := decoded.get()) is not None:
-            source, future = entry
-            array = future.result()
-            group.append((source, array))
-            if isinstance(array, np.ndarray):
-                pixels.append(array)
-            if len(pixels) == REQUEST_SIZE or len(group) == _LARGEST_GROUP:
+        while True:
+            entry = _next(decoding, _PATIENCE if group else None)
+            if isinstance(entry, tuple):
+                source, future = entry
+                array = future.result()
+                group.append((source, array))
+                if isinstance(array, np.ndarray):
+                    pixels.append(array)
+                if len(pixels) < REQUEST_SIZE and len(group) < _LARGEST_GROUP:
+                    continue
+            if group:
                 groups.put((group, runtime.submit(pixels)))
                 group, pixels = [], []
-        if group:
-            groups.put((group, runtime.submit(pixels)))
+            if isinstance(entry, _End):
+                groups.put(entry)
+                return
     except BaseException as error:  # whatever it is, it is the caller's to see
-        groups.put(error)
+        groups.put(_End(error))
 
 
-def _next(groups: SimpleQueue[_Group | BaseException]) -> _Group:
-    group = groups.get()
-    if isinstance(group, BaseException):
-        raise group
-    return group
+def _next(
+    decoding: SimpleQueue[_Decoding | _End], patience: float | None
+) -> _Decoding | _End | None:
+    """What comes next; None when nothing has come for patience seconds."""
+    try:
+        return decoding.get(timeout=patience)
+    except Empty:
+        return None
 
 
 def _results(group: _Group) -> Iterator[Result]:

@@ -27,8 +27,8 @@ class Timings:
         self._lock = threading.Lock()
         self._begin = time.perf_counter()
         self._cpu: dict[str, float] = dict.fromkeys(("list", "read", "decode", "write"), 0.0)
-        self._ready = _Moment(self._begin, 0.0, self._cpu.copy())
-        self._end = self._ready
+        self._end = _Moment(self._begin, 0.0, self._cpu.copy())
+        self._ready: _Moment | None = None
         self._elsewhere = 0.0
         self._pictures = 0
 
@@ -68,8 +68,8 @@ class Timings:
             self._pictures += 1
 
     def ready(self) -> None:
-        """The runtime is there: from now on, what no stage takes is infer."""
-        self._ready = self._now()
+        """The runtime is there: from the first time on, what no stage takes is infer."""
+        self._ready = self._ready or self._now()
 
     def finish(self) -> None:
         """The run is over."""
@@ -86,7 +86,8 @@ class Timings:
         The steady rate counts from when the runtime was ready. The ideal one is what the
         processors would do if they did nothing but decode and infer.
         """
-        ready, end = self._ready, self._end
+        end = self._end
+        ready = self._ready or end
         infer = max(0.0, end.unaccounted - ready.unaccounted)
         rows: dict[str, float] = {"start": ready.unaccounted}
         rows.update(end.cpu)

@@ -92,7 +92,10 @@ class Index:
                 return found
             problem = f"{path} doesn't say what model the vectors are from."
         except OSError as error:
-            problem = f"{path}, which says what model the vectors are from, can't be read: {error.strerror}."
+            problem = (
+                f"{path}, which says what model the vectors are from, can't be read: "
+                f"{error.strerror}."
+            )
         except (ValueError, KeyError, TypeError):
             problem = f"{path} doesn't say what model the vectors are from."
         raise NasnetError(problem, "Make the vectors again with nasnet embed.")

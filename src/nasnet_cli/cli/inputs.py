@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.archives import is_archive
-from nasnet_cli.images.remote import is_remote
+from nasnet_cli.images.names import is_archive, is_remote
 from nasnet_cli.images.sources import Listing, Source, find_sources, read_list
 
 

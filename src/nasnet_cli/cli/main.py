@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import gc
 import importlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -30,6 +33,8 @@ EXIT_PROBLEM = 1
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+_GARBAGE_THRESHOLD = 50_000
 
 
 class LazyGroup(click.Group):
@@ -82,9 +87,26 @@ def main() -> None:
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits with its status. The console script's entry."""
+    """Runs the command line and exits with its status. The console script's entry.
+
+    Arguments that are given come from Python, whose process goes on after SystemExit.
+    """
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_status(arguments))
+    if arguments is not None:
+        sys.exit(_status(arguments))
+    # What is imported stays: looking through it for garbage again and again takes a tenth of a
+    # short run.
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
+    _leave(_status(arguments))
+
+
+def _leave(status: int) -> NoReturn:
+    """Exits without taking apart what is in memory, which takes a tenth of a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # its reader may have gone
+            stream.flush()
+    atexit._run_exitfuncs()
+    os._exit(status)
 
 
 def _terminate(*_: Any) -> None:

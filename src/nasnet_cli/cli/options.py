@@ -239,7 +239,7 @@ run_options = _together(
     click.option(
         "--batch-size",
         type=click.IntRange(min=1, max=4096),
-        default=64,
+        default=256,
         show_default=True,
         metavar="N",
         help="Pictures decoded ahead of the model. Results don't depend on it.",

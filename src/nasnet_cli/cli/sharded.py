@@ -10,7 +10,7 @@ import click
 
 from nasnet_cli.cli.job import Job
 from nasnet_cli.errors import NasnetError, OutputError
-from nasnet_cli.images.remote import is_remote
+from nasnet_cli.images.names import is_remote
 from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.manifest import (
     Cut,
@@ -120,7 +120,11 @@ class _Run:
             from nasnet_cli.jobs.engines.ray_engine import RaySettings, run_on_ray
 
             settings = RaySettings(
-                given["ray_address"], given["workers_per_node"], given["retries"], given["workers"]
+                given["ray_address"],
+                given["workers_per_node"],
+                given["retries"],
+                given["workers"],
+                given["batch_size"],
             )
             for outcome in run_on_ray(self._manifest, waiting, settings):
                 advance((outcome.counts or {}).get("inputs", 0))
@@ -128,13 +132,15 @@ class _Run:
             return
         from nasnet_cli.jobs.doing import shard_doer
         from nasnet_cli.jobs.engines.local import run_local
+        from nasnet_cli.jobs.run import Options
 
         def tell(path: str, error: Failure | None) -> None:
             advance(1)
             if error is not None:
                 self._job.tell_failure(path, error)
 
-        do = shard_doer(self._manifest, model=self._job.model, workers=given["workers"], tell=tell)
+        options = Options(given["workers"], given["batch_size"], self._job.timings, tell=tell)
+        do = shard_doer(self._manifest, model=self._job.model, options=options)
         yield from run_local(self._manifest, waiting, do)
 
     def _count(self, counts: Any) -> None:

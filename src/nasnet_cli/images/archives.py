@@ -15,10 +15,7 @@ from typing import BinaryIO, Self, cast
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.files import Listing, Source, check_size, open_regular
 from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
-
-_TAR_SUFFIX = ".tar"
-_COMPRESSED_TAR_SUFFIXES = (".tar.gz", ".tgz")
-_SUFFIXES = (".zip", _TAR_SUFFIX, *_COMPRESSED_TAR_SUFFIXES)
+from nasnet_cli.images.names import COMPRESSED_TAR_SUFFIXES, ZIP_SUFFIX
 
 _ZIP_ENCRYPTED = 0x1
 _ZIP_UTF8 = 0x800
@@ -37,11 +34,6 @@ _EXTENDED_HEADERS = frozenset(
 )
 
 
-def is_archive(path: str) -> bool:
-    """Whether a file's name is that of an archive whose pictures can be read."""
-    return path.lower().endswith(_SUFFIXES)
-
-
 def members(path: str, *, listing: Listing, max_bytes: int) -> Iterator[Source]:
     """The pictures in the archive at path, named path!/member.
 
@@ -49,7 +41,7 @@ def members(path: str, *, listing: Listing, max_bytes: int) -> Iterator[Source]:
     links, devices and other files are passed over and counted in listing. A damaged archive ends
     with a Source of its own name whose failure says so, after the members that could be found.
     """
-    find = _zip_members if path.lower().endswith(".zip") else _tar_members
+    find = _zip_members if path.lower().endswith(ZIP_SUFFIX) else _tar_members
     try:
         yield from find(path, listing, max_bytes)
     except InputError as failure:
@@ -157,7 +149,7 @@ class _StrictTarInfo(tarfile.TarInfo):
 
 
 def _tar_members(path: str, listing: Listing, max_bytes: int) -> Iterator[Source]:
-    compressed = path.lower().endswith(_COMPRESSED_TAR_SUFFIXES)
+    compressed = path.lower().endswith(COMPRESSED_TAR_SUFFIXES)
     with (
         open_regular(path) as stream,
         _decompressed(stream, compressed) as blocks,

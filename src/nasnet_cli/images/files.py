@@ -68,11 +68,25 @@ class Source:
         """The input's bytes, at most max_bytes of them. Raises InputError like open."""
         with self.open(max_bytes) as stream:
             try:
-                data = stream.read(max_bytes + 1)
+                data = read_up_to(stream, max_bytes + 1)
             except OSError as error:
                 raise explain_os_error(error) from error
         check_size(len(data), max_bytes)
         return data
+
+
+def read_up_to(stream: BinaryIO, limit: int) -> bytes:
+    """A file's first bytes, limit of them if there are as many.
+
+    Reading takes memory for as many bytes as it is told to, so that it is told the file's size.
+    """
+    if isinstance(stream, io.BytesIO):
+        return stream.read(limit)
+    size = min(os.fstat(stream.fileno()).st_size + 1, limit)
+    data = stream.read(size)
+    if len(data) == size < limit:  # it has grown, or is of a file system that tells no sizes
+        data += stream.read(limit - size)
+    return data
 
 
 def open_regular(path: str) -> BinaryIO:

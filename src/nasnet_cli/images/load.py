@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from nasnet_cli.images.apart import COMMON_FORMATS, Decoders
 from nasnet_cli.images.decode import MAX_PIXELS, decode
-from nasnet_cli.images.files import MAX_BYTES, Source, explain_os_error
+from nasnet_cli.images.files import MAX_BYTES, Source, explain_os_error, read_up_to
 from nasnet_cli.images.formats import HEAD_BYTES, signature
 from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Pixels, Preprocessing, needed_size, preprocess
@@ -95,7 +95,7 @@ def in_memory(stream: BinaryIO) -> BinaryIO:
     if isinstance(stream, io.BytesIO):
         return stream
     try:
-        content = stream.read(_WHOLE_BYTES + 1)
+        content = read_up_to(stream, _WHOLE_BYTES + 1)
         if len(content) <= _WHOLE_BYTES:
             return io.BytesIO(content)
         stream.seek(0)

@@ -8,7 +8,6 @@ those packages do (AWS_PROFILE, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS
 from __future__ import annotations
 
 import functools
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images.files import Listing, Source, check_size
 from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
 
-_URL = re.compile(r"([a-z][a-z0-9]+)://")
 _WEB = ("http", "https")
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")
 
@@ -33,11 +31,6 @@ _PAGE = 1000
 
 # What in a listing tells that an object has changed, the best first; stores differ.
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "updated", "last_modified", "LastModified")
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL. A file of such a name is reached as ./s3://…"""
-    return _URL.match(path) is not None
 
 
 def find_remote(url: str, *, recursive: bool, listing: Listing) -> Iterator[Source]:

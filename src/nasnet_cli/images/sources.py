@@ -2,7 +2,7 @@
 # ruff: noqa: PTH116, PTH118, PTH208
 """Which inputs a user's paths stand for: files, folders, archives and URLs, as a stream.
 
-Importing this imports neither NumPy nor Pillow: listing is light.
+Importing this imports neither NumPy nor Pillow, nor what reads archives and URLs: listing is light.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images import archives
 from nasnet_cli.images.files import (
     MAX_BYTES,
     Listing,
@@ -24,7 +23,7 @@ from nasnet_cli.images.files import (
     open_regular,
 )
 from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
-from nasnet_cli.images.remote import find_remote, is_remote
+from nasnet_cli.images.names import is_archive, is_remote
 
 __all__ = ["MAX_BYTES", "Listing", "Source", "find_sources", "read_list"]
 
@@ -53,6 +52,8 @@ def find_sources(
     """
     for path in paths:
         if is_remote(path):
+            from nasnet_cli.images.remote import find_remote
+
             yield from find_remote(path, recursive=recursive, listing=listing)
             continue
         try:
@@ -68,8 +69,10 @@ def find_sources(
             continue
         if folder is not None:
             yield from _walk(folder, recursive, listing)
-        elif archives.is_archive(path):
-            yield from archives.members(path, listing=listing, max_bytes=max_bytes)
+        elif is_archive(path):
+            from nasnet_cli.images.archives import members
+
+            yield from members(path, listing=listing, max_bytes=max_bytes)
         else:
             yield Source(path, file=path)
 

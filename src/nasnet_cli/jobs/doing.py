@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.manifest import Manifest
 from nasnet_cli.jobs.outputs import Target, TargetFormat
 from nasnet_cli.jobs.resume import BrokenStateError, state_path
-from nasnet_cli.jobs.run import Options, Tell, run_to_files
+from nasnet_cli.jobs.run import Options, run_to_files
 from nasnet_cli.jobs.shards import DoShard
 from nasnet_cli.jobs.work import Kind, Work, differences
 from nasnet_cli.results.output import open_output
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # How the work is asked for. All else in a manifest's work says what the results depend on.
 _ASKED = "work"
+
+_OPTIONS = Options()
 
 
 def describe(work: Work, model: Model, formats: Mapping[Kind, TargetFormat]) -> dict[str, Any]:
@@ -55,13 +58,12 @@ def shard_doer(
     manifest: Manifest,
     *,
     model: Model | None = None,
-    workers: int | None = None,
+    options: Options = _OPTIONS,
     in_place: bool = True,
-    tell: Tell = lambda path, error: None,
 ) -> DoShard:
     """What does a shard of the job, with its model, which is opened here unless it is given.
 
-    workers is the number of decoding threads; tell is called for each row. in_place keeps what is
+    Of options those count that say how pictures are done, and tell. in_place keeps what is
     finished of a shard beside its outputs, and goes on from there the next time. Otherwise a shard
     is made on this machine's own disk (TMPDIR) and copied when it is whole, so that a folder that
     machines share is written to by plain writes and renames alone. Raises NasnetError when results
@@ -77,9 +79,9 @@ def shard_doer(
         state = state_path(targets[0].path)
         # Not without a state: an output that is there may be of pictures that have changed.
         resume = state.exists()
-        options = Options(workers, resume=resume, overwrite=True, with_meta=False, tell=tell)
+        own = replace(options, resume=resume, overwrite=True, with_meta=False)
         try:
-            summary = run_to_files(work, model, sources, targets, options)
+            summary = run_to_files(work, model, sources, targets, own)
         except BrokenStateError as error:
             state.unlink(missing_ok=True)
             raise NasnetError(

@@ -17,9 +17,10 @@ from dataclasses import replace
 from typing import Any
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.archives import is_archive, members
+from nasnet_cli.images.archives import members
 from nasnet_cli.images.files import MAX_BYTES, Listing, Source
-from nasnet_cli.images.remote import is_remote, remote_source
+from nasnet_cli.images.names import is_archive, is_remote
+from nasnet_cli.images.remote import remote_source
 
 
 def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -94,26 +95,40 @@ def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
 
 class State:
     """The state of one job, which open_state opens. As a context manager it leaves what is
-    finished on disk. Its methods may be called from any thread and raise OutputError."""
+    finished on disk. Its methods may be called from any thread and raise OutputError.
 
-    def __init__(self, path: Path, database: sqlite3.Connection, shown: str) -> None:
+    begun_as is what a new state gives as its job's identity, asked for with the first rows: until
+    then the model may still be opening."""
+
+    def __init__(
+        self,
+        path: Path,
+        database: sqlite3.Connection,
+        shown: str,
+        begun_as: Callable[[], Mapping[str, Any]] | None,
+    ) -> None:
         self._path = path
         self._database = database
         self._shown = shown
+        self._begun_as = begun_as
         self._committed = time.monotonic()
+        self._removed = False
+        self._lock = threading.RLock()
 
     def __enter__(self) -> State:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(sqlite3.Error):
-            self._database.commit()
-        self._database.close()
+        with suppress(NasnetError):
+            if not (self._removed or self.is_empty):
+                self.commit()
+        with self._lock:
+            self._database.close()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is finished."""
-        with _words(self._shown):
+        with self._lock, _words(self._shown):
             return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
 
     @property
@@ -131,7 +146,7 @@ class State:
             f"SELECT {_COLUMNS} FROM rows WHERE key = ? AND NOT EXISTS "
             "(SELECT 1 FROM sequence WHERE row = rows.id) ORDER BY id"
         )
-        with _words(self._shown):
+        with self._lock, _words(self._shown):
             for record in self._database.execute(query, (key,)):
                 row = _unpacked(record, key)
                 if row is not None:
@@ -141,7 +156,7 @@ class State:
 
     def add(self, position: int, key: bytes, row: Row) -> None:
         """Adds a row at that position of the output; it is on disk within a second or so."""
-        with _words(self._shown):
+        with self._lock, _words(self._shown):
             cursor = self._database.execute(
                 "INSERT INTO rows (key, path, kind, message, labels, vector, checksum) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -153,10 +168,14 @@ class State:
 
     def commit(self) -> None:
         """Sees to it that all rows are on disk."""
-        with _words(self._shown):
+        with self._lock, _words(self._shown):
             self._path.stat()  # SQLite goes on with a file that was removed
+            if self._begun_as is not None:
+                said = json.dumps(self._begun_as())
+                self._database.execute("INSERT INTO job VALUES (?, ?)", (VERSION, said))
+                self._begun_as = None
             self._database.commit()
-        self._committed = time.monotonic()
+            self._committed = time.monotonic()
 
     def rows(self) -> Iterator[Row]:
         """The rows by their positions. Raises NasnetError for one that isn't what was added."""
@@ -173,7 +192,8 @@ class State:
 
     def remove(self) -> None:
         """Removes the state: the job is done, or nothing of it is worth keeping."""
-        with suppress(sqlite3.Error):
+        self._removed = True
+        with self._lock, suppress(sqlite3.Error):
             self._database.rollback()
         for path in (_journal(self._path), self._path):
             with suppress(OSError):
@@ -185,14 +205,14 @@ class State:
 
 def open_state(
     target: Path,
-    identity: Mapping[str, Any],
+    identity: Callable[[], Mapping[str, Any]],
     *,
     resume: bool,
     note: Callable[[str], None],
 ) -> State:
     """The state of a job that writes target, begun anew unless resume.
 
-    identity is what must be the same to go on. Raises OutputError when the state can't be kept,
+    identity gives what must be the same to go on. Raises OutputError when the state can't be kept,
     and NasnetError when another run is writing target, when it is of another job (with the
     difference in words), or broken.
     """
@@ -206,16 +226,18 @@ def open_state(
             )
         database = _connect(path, shown)
         try:
-            if is_new or not resume or _is_blank(database):
-                _begin(database, identity)
+            begins = is_new or not resume or _is_blank(database)
+            if begins:
+                # Committed with the first rows, so that a state is whole or blank.
+                database.executescript(f"BEGIN; {_TABLES}")
             else:
-                _compare(database, identity, shown)
-            database.execute("DELETE FROM sequence")
-            database.commit()
+                _compare(database, identity(), shown)
+                database.execute("DELETE FROM sequence")
+                database.commit()
         except BaseException:
             database.close()
             raise
-    return State(path, database, shown)
+    return State(path, database, shown, identity if begins else None)
 
 
 def _connect(path: Path, shown: str) -> sqlite3.Connection:
@@ -250,11 +272,6 @@ def _discard(path: Path, shown: str) -> None:
 def _is_blank(database: sqlite3.Connection) -> bool:
     """Whether nothing has been committed: a run was killed when it had just begun."""
     return database.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-
-
-def _begin(database: sqlite3.Connection, identity: Mapping[str, Any]) -> None:
-    database.executescript(f"BEGIN; {_TABLES}")  # all of it or nothing
-    database.execute("INSERT INTO job VALUES (?, ?)", (VERSION, json.dumps(identity)))
 
 
 def _compare(database: sqlite3.Connection, identity: Mapping[str, Any], shown: str) -> None:

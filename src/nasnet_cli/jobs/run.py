@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Records, Target, encode, finished, prepare, publish
-from nasnet_cli.jobs.resume import Check, State, open_state, source_key, state_path
+from nasnet_cli.jobs.resume import Check, Row, State, open_state, source_key, state_path
 from nasnet_cli.jobs.work import Work
 from nasnet_cli.results.records import Failure, Summary
 
@@ -65,18 +65,19 @@ def run_to_files(
     another run; where the state is another job's; NoInputError where there is no input.
     """
     main = targets[0]
-    identity = work.identity(model)
     begun = state_path(main.path).exists()
     if options.resume and not begun and main.path.exists():
-        done = finished(targets, identity, with_meta=options.with_meta)
+        done = finished(targets, work.identity(model), with_meta=options.with_meta)
         if done is not None:
             options.note(f"{main.path} is done already.")
             return done
     overwrite = options.overwrite or options.resume
     prepare(targets, overwrite=overwrite, with_meta=options.with_meta)
-    said = {**identity, "run": {"check": options.check}}
-    state = open_state(main.path, said, resume=options.resume, note=options.note)
-    with state:
+
+    def identity() -> dict[str, Any]:
+        return {**work.identity(model), "run": {"check": options.check}}
+
+    with open_state(main.path, identity, resume=options.resume, note=options.note) as state:
         try:
             summary = _fill(state, work, model, sources, options)
             if not summary.inputs:
@@ -96,7 +97,8 @@ def _fill(
 ) -> Summary:
     """Sees to it that the state has a row for each source, and counts them."""
     summary = Summary()
-    waiting: deque[tuple[int, bytes]] = deque()
+    # Filled by the thread that takes the sources, emptied by this one, in order.
+    inputs: deque[tuple[int, bytes, Row | None]] = deque()
 
     def count(path: str, error: Failure | None) -> None:
         summary.inputs += 1
@@ -111,11 +113,14 @@ def _fill(
             # The key is of before the picture is read: what changes later is seen the next time.
             key = source_key(source, options.check, work.max_bytes)
             row = state.take(position, key)
-            if row is not None:
-                count(row.path, row.error)
-            else:
-                waiting.append((position, key))
+            inputs.append((position, key, row))
+            if row is None:
                 yield source
+
+    def count_finished() -> None:
+        while inputs and (row := inputs[0][2]) is not None:
+            inputs.popleft()
+            count(row.path, row.error)
 
     results = model.results(
         work.outputs,
@@ -126,9 +131,12 @@ def _fill(
         timings=options.timings,
     )
     for result in results:
+        count_finished()
+        position, key, _ = inputs.popleft()
         row = encode(result, work, model)
-        state.add(*waiting.popleft(), row)
+        state.add(position, key, row)
         count(row.path, row.error)
+    count_finished()
     summary.passed_over = options.passed_over()
     return summary
 

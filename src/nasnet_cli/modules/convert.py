@@ -26,8 +26,8 @@ VERSION = 2
 class About:
     """What is known beforehand of a module to be; nothing for a file of the user's own.
 
-    size is the published size that it must be of, with ImageNet's classes. classification False leaves the classification layer out; True demands it; None takes what
-    there is.
+    size is the published size that it must be of, with ImageNet's classes. classification False
+    leaves the classification layer out; True demands it; None takes what there is.
     """
 
     name: str | None = None

@@ -12,8 +12,6 @@ bytes is refused, until `nasnet cache rm` forgets it.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import os
 import shutil
 import stat
@@ -33,6 +31,7 @@ from nasnet_cli.modules.download import (
     fetch,
     state_file,
 )
+from nasnet_cli.modules.files import digest
 from nasnet_cli.modules.listener import Listener
 from nasnet_cli.modules.published import IN_WORDS, Place, Published, hub_cache_name
 from nasnet_cli.modules.saved_model import read_saved_model
@@ -201,10 +200,15 @@ def _check_sums(fetched: Fetched, name: str, place: Place) -> None:
             f"{place.address} gave a file of MD5 {fetched.md5}; the published one has {place.md5}.",
             "It was changed on the way or at its place; don't use it. Nothing of it was kept.",
         )
+    _check_known(name, place.address, fetched.sha256)
+
+
+def _check_known(name: str, whence: str, found: str) -> None:
+    """Raises ChecksumError when it isn't the checksum that the first download had."""
     known = store.read_record(name)
-    if known is not None and known.sha256 != fetched.sha256:
+    if known is not None and known.sha256 != found:
         raise ChecksumError(
-            f"{place.address} gave other bytes (SHA-256 {fetched.sha256[:16]}…) than when it was "
+            f"{whence} gave other bytes (SHA-256 {found[:16]}…) than when it was "
             f"first fetched on {known.made[:10]} ({known.sha256[:16]}…).",
             f"If you know why and trust it, run `nasnet cache rm {name}` and try again.",
         )
@@ -233,27 +237,19 @@ def _compressed(handle: str) -> str:
 
 
 def _from_kaggle(name: str, module: Published, place: Place, listener: Listener) -> Path:
-    """Through kagglehub, which knows the user's login; its copy is copied into our cache."""
-    if importlib.util.find_spec("kagglehub") is None:
-        raise ModelError("it needs the extra: pip install 'nasnet-cli[kaggle]'.", "")
+    """Through kagglehub, whose own copy is copied into our cache.
+
+    What comes is many files, so that it is the module's digest that is kept and compared.
+    """
+    from nasnet_cli.modules import kaggle
     from nasnet_cli.modules.build import wait_for_other
 
     def make(work: Path) -> store.Built:
-        from nasnet_cli.modules.silence import silence
-
-        try:
-            kagglehub = importlib.import_module("kagglehub")
-            with silence():
-                source = Path(kagglehub.model_download(place.address))
-        except Exception as error:  # its many kinds, and those of what it is made of
-            raise ModelError(f"kagglehub says {_first_line(error)!r}.", "") from error
+        source = kaggle.download(place.address, listener)
         folder = work / "module"
         shutil.copytree(source, folder)
-        read_saved_model(folder)
-        return store.Built(folder, module.name, f"kaggle:{place.address}", "downloaded", "")
+        found = digest(folder)
+        _check_known(name, f"Kaggle's {place.address}", found)
+        return store.Built(folder, module.name, f"kaggle:{place.address}", "downloaded", found)
 
     return store.keep(name, make, lambda: wait_for_other(module.name, listener))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

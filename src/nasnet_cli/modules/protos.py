@@ -1,9 +1,9 @@
 """The protobuf messages of SavedModels and ONNX files that we read, without their libraries.
 
 The table below is TensorFlow's own numbering (saved_model.proto and what it includes, and
-tensorflow-hub's image_module_info.proto) and ONNX's, cut down to the fields we use. The classes are made from
-it at run time in a pool of their own, so they never meet those that TensorFlow registers in the
-same process. Fields that aren't in the table survive parsing and writing unread.
+tensorflow-hub's image_module_info.proto) and ONNX's, cut down to the fields we use. The classes are
+made from it at run time in a pool of their own, so they never meet those that TensorFlow registers
+in the same process. Fields that aren't in the table survive parsing and writing unread.
 """
 
 from __future__ import annotations

@@ -219,7 +219,8 @@ def read_saved_model(folder: Path) -> SavedModelFile:
             "Use a module that has a graph for inference too.",
         )
     checkpoint = folder / "variables" / "variables"
-    if any(graph.variables for graph in graphs) or checkpoint.with_suffix(".index").exists():
+    # In this order: looking through the graphs takes longer.
+    if checkpoint.with_suffix(".index").exists() or any(graph.variables for graph in graphs):
         read_bundle(checkpoint).check_complete()
     marker, content = HUB_MARKER
     is_hub = (folder / marker).is_file() and (folder / marker).read_bytes() == content

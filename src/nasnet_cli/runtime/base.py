@@ -27,7 +27,8 @@ class Plan:
     """What is to be run: a module's folder, or a runtime's own file, and its inputs and outputs.
 
     digest identifies the module's content. outputs maps what is wanted to tensor names (to
-    places, for a file: runtime_file.output_index), and pixels is the type of the arrays: uint8 in 0..255 or float32 in [0, 1].
+    places, for a file: runtime_file.output_index), and pixels is the type of the arrays: uint8 in
+    0..255 or float32 in [0, 1].
     """
 
     folder: Path

@@ -17,7 +17,6 @@ import numpy as np
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules.runtime_file import channels_first, output_index
 from nasnet_cli.quiet_openvino import openvino
 from nasnet_cli.runtime.base import (
     REQUEST_SIZE,
@@ -138,6 +137,8 @@ class OpenVINORuntime(Runtime):
         """The model with pictures as they come, floats out, and requests of one size."""
         from openvino.preprocess import PrePostProcessor
 
+        from nasnet_cli.modules.runtime_file import channels_first
+
         if len(model.inputs) != 1:
             raise RuntimeError(f"it has {len(model.inputs)} inputs")
         steps = PrePostProcessor(model)
@@ -175,6 +176,8 @@ def _network(plan: Plan) -> Iterator[Any]:
     """The network, with the plan's outputs in their order. Its weights may lie in a file that is
     gone after the block."""
     if plan.folder.is_file():
+        from nasnet_cli.modules.runtime_file import output_index
+
         network = openvino.Core().read_model(plan.folder)
         places = [output_index(tensor) for _, tensor in plan.outputs]
         results = [network.outputs[place].get_node() for place in places]

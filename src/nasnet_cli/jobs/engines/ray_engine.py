@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 import threading
 from collections import deque
@@ -23,10 +24,13 @@ from typing import Any, TextIO, cast
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.manifest import Manifest, open_manifest
+from nasnet_cli.jobs.run import Options
 from nasnet_cli.jobs.shards import DoShard, note_failure, run_shard
 
 # The least that Ray takes. What goes through its store is a few numbers.
 _STORE_BYTES = 80 << 20
+
+_KNOCK_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,15 @@ class RaySettings:
     address is a running cluster's (as ray.init takes it); without one, one is started on this
     machine and stopped at the end. Each node has workers_per_node actors with their own model.
     A shard is tried retries times more when its worker dies or fails. decoders is the number of
-    decoding threads in each worker; its share of the node's processors unless given.
+    decoding threads in each worker, its share of the node's processors unless given, and
+    batch_size that of pictures which they decode ahead.
     """
 
     address: str | None = None
     workers_per_node: int = 1
     retries: int = 2
     decoders: int | None = None
+    batch_size: int | None = None
 
 
 def run_on_ray(
@@ -63,9 +69,9 @@ def run_on_ray(
 class ShardWorker:
     """What runs in an actor: the job's model, loaded once, and a shard at a time."""
 
-    def __init__(self, out: str, decoders: int) -> None:
+    def __init__(self, out: str, decoders: int, batch_size: int | None) -> None:
         self._out = Path(out)
-        self._decoders = decoders
+        self._options = Options(decoders, batch_size)
         self._do: DoShard | None = None
 
     def run(self, shard: int) -> tuple[Mapping[str, int] | None, str]:
@@ -76,7 +82,7 @@ class ShardWorker:
             manifest = open_manifest(self._out)
             if self._do is None:
                 os.chdir(manifest.start)  # where relative names of models and labels begin
-                self._do = shard_doer(manifest, workers=self._decoders, in_place=False)
+                self._do = shard_doer(manifest, options=self._options, in_place=False)
             return run_shard(manifest, shard, self._do), ""
         except (NasnetError, OSError) as error:
             return None, str(error)
@@ -146,7 +152,8 @@ class _Pool:
         remote = self._ray.remote(ShardWorker)
         options = remote.options(num_cpus=self._cpus, scheduling_strategy="SPREAD")
         decoders = self._settings.decoders or self._cpus
-        return options.remote(str(self._manifest.out.resolve()), decoders)
+        out = str(self._manifest.out.resolve())
+        return options.remote(out, decoders, self._settings.batch_size)
 
 
 @contextmanager
@@ -166,6 +173,7 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
     with _without_rays_lines():
         try:
             if address:
+                _knock(address)
                 ray.init(address=address, **common)
             else:
                 ray.init(
@@ -175,7 +183,8 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
                     **common,
                 )
         except Exception as error:  # Ray raises many kinds; each means that there is no cluster
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            first_line = said.splitlines()[0]
             where = f"The Ray cluster {address} can't be reached" if address else "Ray can't start"
             raise NasnetError(
                 f"{where}: {first_line}", "See to the cluster, and run again."
@@ -186,12 +195,23 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
             ray.shutdown()
 
 
+def _knock(address: str) -> None:
+    """Raises OSError when nobody listens at an address: Ray itself would try for a quarter of an
+    hour. Addresses that Ray looks up (auto, local) it fails at soon enough."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+
+
 def _prepare_environment(address: str | None) -> None:
     """No telemetry and no log lines. Before Ray is imported: it reads these then."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if not address:
+    if address:
+        # Each try takes forty seconds, where something listens that is no cluster.
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
+    else:
         # What is started here listens; strangers shall not run code through it.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
