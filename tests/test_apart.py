@@ -440,6 +440,6 @@ def test_an_interrupted_run_ends_at_once_and_quietly(
     begin = time.monotonic()
     os.killpg(run.process.pid, number)  # as a terminal sends it
     code, out, err = run.ends()
-    assert code == status and time.monotonic() - begin < 10
+    assert code == status and time.monotonic() - begin < 40  # less than patience, on a busy machine
     assert out == "" and err.strip() in ("", "Interrupted.")
     assert run.others() == []
