@@ -16,6 +16,14 @@ from nasnet_cli.network.weights import weight_shapes
 TINY = replace(MOBILE, image_size=32, cells_per_stage=1, filters=8, classes=7)
 
 
+def write_tiny_module(folder: Path) -> Path:
+    """Writes what the fixture tiny_module gives."""
+    from nasnet_cli.modules.tf1_hub import write_tf1_hub
+
+    write_tf1_hub(folder, TINY, golden.weights(weight_shapes(TINY)))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_spec() -> NASNetA:
     return TINY
@@ -24,11 +32,7 @@ def tiny_spec() -> NASNetA:
 @pytest.fixture(scope="session")
 def tiny_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TF1 Hub module of a very small NASNet-A with golden weights."""
-    from nasnet_cli.modules.tf1_hub import write_tf1_hub
-
-    folder = tmp_path_factory.mktemp("modules") / "tiny"
-    write_tf1_hub(folder, TINY, golden.weights(weight_shapes(TINY)))
-    return folder
+    return write_tiny_module(tmp_path_factory.mktemp("modules") / "tiny")
 
 
 @pytest.fixture(scope="session")

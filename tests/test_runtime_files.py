@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -198,6 +200,75 @@ class TestOthersFiles:
         path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], external=place)
         with pytest.raises(ModelError, match="weights in other files"):
             load_model(path)
+
+    @pytest.mark.parametrize("kept", ["a function", "a sparse weight", "an attribute"])
+    def test_weights_in_other_files_are_found_wherever_they_are_named(self, kept, tmp_path):
+        """A sparse attribute's file OpenVINO really reads, were it asked to."""
+        import onnx
+        from onnx import helper
+
+        path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8])
+        model = onnx.load(path)
+        values = onnx.TensorProto(name="v", dims=[15], data_type=1, data_location=1)
+        values.external_data.add(key="location", value=str(tmp_path / "secret"))
+        indices = helper.make_tensor("i", onnx.TensorProto.INT64, [15], range(15))
+        sparse = onnx.SparseTensorProto(dims=[3, 5], values=values, indices=indices)
+        if kept == "a function":
+            node = helper.make_node("Constant", [], ["c"], value=values)
+            opsets = model.opset_import
+            model.functions.append(helper.make_function("mine", "F", [], ["c"], [node], opsets))
+        elif kept == "a sparse weight":
+            model.graph.sparse_initializer.append(sparse)
+        else:
+            model.graph.node.append(helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ModelError, match="weights in other files"):
+            load_model(path)
+
+
+class TestHostileXml:
+    """OpenVINO files that were changed to do harm."""
+
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory):
+        """The mean colours of a picture, and a weight of 36 bytes."""
+        from nasnet_cli.quiet_openvino import openvino
+        from openvino import opset13 as op  # isort: skip
+
+        images = op.parameter([-1, 8, 8, 3], np.float32, name="images")
+        mean = op.reduce_mean(images, op.constant(np.array([1, 2])), False)
+        logits = op.matmul(mean, op.constant(np.eye(3, dtype=np.float32)), False, True)
+        logits.output(0).set_names({"logits"})
+        path = tmp_path_factory.mktemp("openvino") / "m.xml"
+        openvino.save_model(openvino.Model([logits], [images]), path, compress_to_fp16=False)
+        return path
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('size="36"', 'size="36000"'),
+            ('size="36"', 'size="18446744073709551615"'),
+            ('offset="16" size="36"', 'offset="99999999999" size="36"'),
+            ('offset="16" size="36"', 'offset="18446744073709551600" size="36"'),
+            ('type="MatMul" version="opset1"', 'type="Mine" version="extension"'),
+            ('from-layer="0"', 'from-layer="3"'),
+            ("<layers>", '<!DOCTYPE net [<!ENTITY a "b">]><layers>'),
+            ("<layers>", "<a>" * 200_000 + "</a>" * 200_000 + "<layers>"),
+            ("</layers>", ""),
+        ],
+    )
+    def test_is_one_sentence(self, old, new, whole, tmp_path):
+        """In a process of its own: OpenVINO itself dies of elements that are nested so deep."""
+        text = whole.read_text()
+        assert old in text
+        path = tmp_path / "m.xml"
+        path.write_text(text.replace(old, new))
+        shutil.copy(whole.with_suffix(".bin"), tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-m", "nasnet_cli", "inspect", path], capture_output=True, text=True
+        )
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr.startswith(f"Error: {path} ") and done.stderr.count("\n") == 1
 
 
 def test_labels_beside_a_tflite_that_are_not_as_many_as_classes_are_refused(files, tmp_path):

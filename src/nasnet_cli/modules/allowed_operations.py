@@ -162,8 +162,7 @@ RESTORE: frozenset[str] = frozenset({"RestoreV2"})
 SAVE: frozenset[str] = frozenset({"MergeV2Checkpoints", "SaveV2", "ShardedFilename"})
 """Fine where only the saver, which we never call, reaches them."""
 
-IDLE: frozenset[str] = frozenset(
-    """
+_IDLE = """
     EagerPyFunc FIFOQueue FIFOQueueV2 FixedLengthRecordReaderV2 IdentityReaderV2
     InitializeTableFromDataset Iterator IteratorFromStringHandle IteratorFromStringHandleV2
     IteratorGetNext IteratorGetNextSync IteratorToStringHandle IteratorV2
@@ -176,9 +175,9 @@ IDLE: frozenset[str] = frozenset(
     BatchDatasetV2 MapDataset ModelDataset OptimizeDataset OptionsDataset PaddedBatchDatasetV2
     ParallelMapDataset ParallelMapDatasetV2 PrefetchDataset RangeDataset RepeatDataset ShardDataset
     ShuffleDatasetV2 ShuffleDatasetV3 SkipDataset TFRecordDataset TFRecordDatasetV2 TakeDataset
-    TensorDataset TensorSliceDataset TextLineDataset ZipDataset
-    """.split()
-)
+    TensorDataset TensorSliceDataset TextLineDataset ZipDataset"""
+
+IDLE: frozenset[str] = frozenset(_IDLE.split())
 """What a training leaves behind in a graph, fine where nothing reaches it.
 
 TensorFlow holds none of these for constant, so that it doesn't run them as it loads a graph: they

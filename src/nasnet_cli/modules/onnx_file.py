@@ -47,7 +47,7 @@ def read_onnx(path: Path) -> Any:
         raise ModelError(
             f"{path} is broken: it ends early or is no ONNX.", "Get it again."
         ) from None
-    if any(tensor.data_location == _EXTERNAL for tensor in _tensors(model.graph)):
+    if any(tensor.data_location == _EXTERNAL for tensor in _tensors(model)):
         raise ModelError(
             f"{path} has weights in other files, which are not read.",
             "Save it as one file: onnx.save(onnx.load(path), new_path).",
@@ -88,17 +88,18 @@ def weights(model: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """All tensors of a graph and of the graphs in its nodes. No recursion: it may be hostile."""
-    waiting = [graph]
+def _tensors(model: Any) -> Iterator[Any]:
+    """All tensors of a model, wherever they are. No recursion: it may be hostile."""
+    waiting = [model]
     while waiting:
-        current = waiting.pop()
-        yield from current.initializer
-        for attribute in (a for node in current.node for a in node.attribute):
-            yield from (attribute.t, *attribute.tensors)
-            if attribute.HasField("g"):
-                waiting.append(attribute.g)
-            waiting.extend(attribute.graphs)
+        for field, value in waiting.pop().ListFields():
+            if field.message_type is None:
+                continue
+            messages = [value] if hasattr(value, "ListFields") else value
+            if field.message_type.name == "OnnxTensor":
+                yield from messages
+            else:
+                waiting.extend(messages)
 
 
 def _fields(file: BinaryIO, size: int) -> Iterable[int]:

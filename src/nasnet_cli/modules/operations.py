@@ -18,7 +18,7 @@ of a file with a constant name. So what nothing reaches may only be what is safe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 

@@ -29,6 +29,7 @@ INFO = "nasnet"
 CARD_SUFFIX, LABELS_SUFFIX = ".nasnet.json", ".labels.tsv"
 """What stands beside a .tflite, after its name."""
 
+_DEEPEST = 100
 _NAMES = {"onnx": "an ONNX file", "openvino": "an OpenVINO file", "tflite": "a TFLite file"}
 
 
@@ -122,8 +123,11 @@ def open_file(found: Found) -> RuntimeFile:
     Raises ModelError when it can't be read or isn't such a model.
     """
     path, kind = found.path, found.kind
-    # Looked at before OpenVINO does, as an ONNX file may name other files to read.
+    # Looked at before OpenVINO does: an ONNX file may name other files to read, and OpenVINO
+    # dies of an .xml that is nested too deep.
     texts = onnx_file.texts(onnx_file.read_onnx(path)) if kind == "onnx" else {}
+    if kind == "openvino":
+        _check_depth(path)
     network = _read(path, kind)
     card, labels = read_texts(texts or _texts_beside(path, kind, network))
     if len(network.inputs) != 1:
@@ -148,6 +152,37 @@ def channels_first(shape: Any) -> bool:
 def output_index(tensor: str) -> int:
     """Which output of the network it is that a Tensor of a RuntimeFile stands for."""
     return int(tensor.rpartition(":")[2])
+
+
+def _check_depth(path: Path) -> None:
+    """Raises ModelError when elements of an .xml file lie in each other deeper than a network's,
+    and when it is no XML."""
+    from xml.parsers import expat
+
+    depth = 0
+
+    def begin(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
+            raise ModelError(
+                f"{path} is nested over {_DEEPEST} deep, which no network is.",
+                "Get it from a place that you trust.",
+            )
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    try:
+        with path.open("rb") as file:
+            parser.ParseFile(file)
+    except expat.ExpatError as error:
+        raise ModelError(f"{path} is broken: {error}.", "Get it again.") from None
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror}.", "Check it.") from None
 
 
 def _read(path: Path, kind: str) -> Any:
