@@ -45,6 +45,7 @@ def test_text_names_the_same(tiny_module):
         "tag sets          {}  {train}",
         "in  images: float32 [?x32x32x3]",
         "images            32x32 RGB, values 0 to 1",
+        "preprocessing     central 87.5 %, stretched, bilinear resampling",
         "unsafe operations none",
     ):
         assert said in done.stdout

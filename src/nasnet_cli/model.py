@@ -319,10 +319,12 @@ class Model:
         )
 
     def _without(self, what: str) -> ModelError:
-        has = "a feature vector" if what == "classes" else "classes"
+        has, can = ("classes", "classify")
+        if what == "classes":
+            has, can = ("a feature vector", "embed")
         return ModelError(
-            f"The model {self.module.folder} has no {what.removeprefix('a ')}, only {has}.",
-            "Use another with --model.",
+            f"The model {self.named or 'built-in'} has no {what.removeprefix('a ')}, only {has}.",
+            f"Name another with --model, or use it with `nasnet {can}`.",
         )
 
     def describe(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def _signature(name: str, signature: dict[str, Any]) -> Iterator[tuple[str, str]
 def _preprocessing(how: dict[str, Any]) -> str:
     shape = {"stretch": "stretched", "crop": "in the model's shape", "pad": "padded"}
     part = f"central {100 * how['crop_fraction']:g} %"
-    return f"{part}, {shape[how['resize']]}, resampled by {how['resample']}"
+    return f"{part}, {shape[how['resize']]}, {how['resample']} resampling"
 
 
 def _accuracy(accuracy: dict[str, Any]) -> str:

@@ -158,7 +158,7 @@ class Job:
             parts.append(f"{before:,} of them before")
         self.console.note(
             f"{summary.inputs:,} {pictures}: {', '.join(parts)}; "
-            f"{summary.seconds:.1f} s, {rate:.0f} a second."
+            f"{summary.seconds:.1f} s, {rate:.{1 if rate < 10 else 0}f} a second."
         )
         if self.console.verbose:
             from nasnet_cli.runtime.base import available_cores

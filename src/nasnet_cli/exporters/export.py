@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nasnet_cli import __version__
 from nasnet_cli.errors import ModelError, NasnetError, OutputError
 from nasnet_cli.exporters import keras_format, onnx_format, openvino_format, tf_formats
 from nasnet_cli.exporters.formats import AGREEMENT, TOLERANCE, Format, Kind, Precision
@@ -123,7 +123,7 @@ def _card(network: Network) -> Card:
         preprocessing={**known.preprocessing, "size": size},
         network=network.spec.to_dict(),
         accuracy=known.accuracy if network.classification else None,
-        tool=f"nasnet {version('nasnet-cli')}",
+        tool=f"nasnet-cli {__version__}",
     )
 
 

@@ -31,7 +31,7 @@ def write(
     wanted = {k: v for k, v in _TENSORS.items() if classification or k == "features"}
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         module = Path(place, "module")
-        write_tf1_hub(module, spec, weights, classification=classification)
+        write_tf1_hub(module, spec, weights, classification=classification, training=False)
         model = _convert(module, list(wanted.values()))
         model.inputs[0].get_tensor().set_names({"images"})
         for output, name in zip(model.outputs, wanted, strict=True):

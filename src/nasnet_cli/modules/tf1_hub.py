@@ -32,19 +32,25 @@ _COLLECTIONS = {
 
 
 def write_tf1_hub(
-    folder: Path, spec: NASNetA, weights: Weights, *, classification: bool = True
+    folder: Path,
+    spec: NASNetA,
+    weights: Weights,
+    *,
+    classification: bool = True,
+    training: bool = True,
 ) -> None:
     """Writes a module into folder, which must be empty or absent.
 
     weights are the network's arrays by their TF-Slim names. With classification the signatures
     are default, image_classification (logits [batch, classes]) and image_feature_vector
     ([batch, feature_depth]); without it default is the feature vector and the classification
-    layer isn't held at all. Raises ModelError when the weights are not this network's.
+    layer isn't held at all. Without training there is no graph with the tag train, which takes
+    half of the time. Raises ModelError when the weights are not this network's.
     """
     check_weights(weights, weight_shapes(spec, classification=classification), "the weights")
     folder.mkdir(parents=True, exist_ok=True)
     model = SavedModel()
-    for tags in ((), ("train",)):
+    for tags in ((), ("train",)) if training else ((),):
         with v1.Graph().as_default():
             signatures = _build(spec, classification, training="train" in tags)
             model.meta_graphs.append(_meta_graph(tags, signatures, spec))
