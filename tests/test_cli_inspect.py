@@ -51,6 +51,13 @@ def test_text_names_the_same(tiny_module):
         assert said in done.stdout
 
 
+def test_outputs_are_in_the_order_of_their_numbers():
+    from nasnet_cli.cli.inspect import _place
+
+    names = ["Cell_10", "Stem", "Cell_2", "default", "Cell_" + "9" * 5000]
+    assert sorted(names, key=_place) == [names[i] for i in (3, 2, 0, 4, 1)]
+
+
 def test_the_mobile_networks_figures_are_the_published_ones(golden_module):
     found = json.loads(nasnet("inspect", golden_module, "--json").stdout)
     assert found["parameters"] == 5_327_773

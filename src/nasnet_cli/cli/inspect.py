@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,7 +75,7 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _signature(name: str, signature: dict[str, Any]) -> Iterator[tuple[str, str]]:
     shown = [("in ", item) for item in signature["inputs"].items()]
-    outputs = sorted(signature["outputs"].items(), key=lambda item: item[0] != "default")
+    outputs = sorted(signature["outputs"].items(), key=lambda item: _place(item[0]))
     shown += [("out", item) for item in outputs[:_MOST_OUTPUTS]]
     title = "signature"
     for way, (key, tensor) in shown:
@@ -83,6 +84,11 @@ def _signature(name: str, signature: dict[str, Any]) -> Iterator[tuple[str, str]
         title = ""
     if len(outputs) > _MOST_OUTPUTS:
         yield "", f"{'':<22} and {len(outputs) - _MOST_OUTPUTS} endpoints more (--json has all)"
+
+
+def _place(name: str) -> tuple[bool, str]:
+    """Where an output is shown: default first, Cell_2 before Cell_10."""
+    return name != "default", re.sub(r"\d+", lambda number: number[0].zfill(9), name)
 
 
 def _preprocessing(how: dict[str, Any]) -> str:

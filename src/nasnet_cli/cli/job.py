@@ -154,11 +154,12 @@ class Job:
             parts.append(f"{summary.passed_over:,} other {files} passed over")
         pictures = "picture" if summary.inputs == 1 else "pictures"
         rate = (summary.inputs - before) / summary.seconds
+        digits = ".2g" if rate < 10 else ".0f"
         if before:
             parts.append(f"{before:,} of them before")
         self.console.note(
             f"{summary.inputs:,} {pictures}: {', '.join(parts)}; "
-            f"{summary.seconds:.1f} s, {rate:.{1 if rate < 10 else 0}f} a second."
+            f"{summary.seconds:.1f} s, {rate:{digits}} a second."
         )
         if self.console.verbose:
             from nasnet_cli.runtime.base import available_cores
