@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test chaos bench lint docs format types clean
+.PHONY: demo test chaos fuzz bench lint docs format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -22,6 +22,10 @@ test: $(TOOLS)
 chaos: $(TOOLS)
 	$(BIN)/python tests/chaos.py
 	if $(BIN)/python -c "import ray" 2>/dev/null; then $(BIN)/python tests/faults/ray_chaos.py; fi
+
+# Ten minutes: models of every form, damaged at random.
+fuzz: $(TOOLS)
+	$(BIN)/python tests/faults/fuzz_modules.py
 
 # A quarter of an hour: nasnet and its peers on the same photos, in turn.
 bench: $(TOOLS)

@@ -11,8 +11,10 @@ long is a failure; the model is kept, and the seed and number that make it again
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import io
+import itertools
 import json
 import os
 import random
@@ -56,26 +58,40 @@ class Form:
         return folder / self.given
 
 
-def make_forms(module: Path, work: Path) -> dict[str, Form]:
-    """Every form of a small TF1 Hub module, by its name."""
+FORMS = ("h5", "keras", "onnx", "openvino", "saved-model", "slim", "tar.gz", "tf1-hub", "tflite")
+
+
+def make_forms(module: Path, work: Path, names: Sequence[str] = FORMS) -> dict[str, Form]:
+    """A small TF1 Hub module in other forms, by the forms' names."""
     from nasnet_cli.exporters.export import export
     from nasnet_cli.exporters.formats import FORMATS
     from nasnet_cli.exporters.source import load_network
     from test_slim import save_checkpoint
 
-    network = load_network(module)
-    for name in (*FORMATS, "slim", "h5", "tar.gz"):
-        (work / name).mkdir(parents=True)
-    for name, form in FORMATS.items():
-        export(network, work / name / f"m{form.suffix}", form)
-    save_checkpoint(work / "slim" / "m", network.weights)
-    with zipfile.ZipFile(work / "keras" / "m.keras") as archive:
-        (work / "h5" / "m.h5").write_bytes(archive.read("model.weights.h5"))
-    command = ["tar", "-czf", work / "tar.gz" / "m.tar.gz", "-C", work / "tf1-hub" / "m", "."]
-    subprocess.run(command, check=True)
-    given = {"slim": "m", "h5": "m.h5", "tar.gz": "m.tar.gz"}
-    given |= {name: f"m{form.suffix}" for name, form in FORMATS.items()}
-    return {name: _form(work / name, path) for name, path in given.items()}
+    @functools.cache
+    def network() -> Any:
+        return load_network(module)
+
+    forms = {}
+    for name in names:
+        folder = work / name
+        folder.mkdir(parents=True)
+        given = "m" if name == "slim" else f"m.{name}"
+        if name == "slim":
+            save_checkpoint(folder / "m", network().weights)
+        elif name == "tf1-hub":
+            given = shutil.copytree(module, folder / "m").name
+        elif name == "tar.gz":
+            subprocess.run(["tar", "-czf", folder / given, "-C", module, "."], check=True)
+        elif name == "h5":
+            export(network(), work / "for-h5.keras", FORMATS["keras"])
+            with zipfile.ZipFile(work / "for-h5.keras") as archive:
+                (folder / given).write_bytes(archive.read("model.weights.h5"))
+        else:
+            given = f"m{FORMATS[name].suffix}"
+            export(network(), folder / given, FORMATS[name])
+        forms[name] = _form(folder, given)
+    return forms
 
 
 def _form(folder: Path, given: str) -> Form:
@@ -252,9 +268,10 @@ def _serve() -> None:
         print(json.dumps(status), file=answers, flush=True)
 
 
-def trials(forms: dict[str, Form], names: Sequence[str], seed: int) -> Iterator[tuple[str, Form]]:
-    """Damaged models without end, the same for the same seed, each with its name."""
-    for number in range(2**62):
+def trials(forms: dict[str, Form], seed: int) -> Iterator[tuple[str, Form]]:
+    """Damaged models without end, the same for the same seed and forms, each with its name."""
+    names = sorted(forms)
+    for number in itertools.count():
         name = names[number % len(names)]
         yield f"{name}-{seed}-{number}", damage(forms, name, random.Random(f"{seed} {number}"))
 
@@ -278,19 +295,22 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--form", action="append", help="only this one; may be given again")
+    parser.add_argument(
+        "--form", action="append", choices=FORMS, help="only this one; may be given again"
+    )
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
     options = parser.parse_args()
     from conftest import write_tiny_module
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        forms = make_forms(write_tiny_module(work / "tiny"), work / "forms")
+        names = options.form or FORMS
+        forms = make_forms(write_tiny_module(work / "tiny"), work / "forms", names)
         end = time.monotonic() + options.seconds
         tried: Counter[str] = Counter()
         failed = 0
         runner = Runner(work)
-        for label, form in trials(forms, options.form or sorted(forms), options.seed):
+        for label, form in trials(forms, options.seed):
             if time.monotonic() > end:
                 break
             tried[label.partition("-" + str(options.seed))[0]] += 1
