@@ -36,6 +36,9 @@ NAMES = {
     "openvino": "model.xml",
 }
 
+# Those from which the network can be read again.
+READABLE = ("tf1-hub", "saved-model", "keras")
+
 # What TensorFlow's own interpreter and Keras say of themselves; all of it goes nowhere in a run.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -85,14 +88,19 @@ def test_the_forms_that_are_written_from_weights_give_the_golden_outputs(form, t
     reason="takes minutes; set NASNET_SLOW_TESTS=1 to run it (the tiny network's chain always runs)",
 )
 def test_golden_outputs_survive_every_form_in_turn(tmp_path):
-    """Checkpoint -> tf1-hub -> saved-model -> keras -> the three that hold no training weights."""
+    """Checkpoint -> tf1-hub -> saved-model -> keras -> the three that hold no training weights.
+
+    The links are in the ordinary run: the mobile network's golden outputs in each form (above, in
+    test_tf1_hub and in test_tf2_saved_model), and weights that go through all forms unchanged.
+    """
+    from nasnet_cli.exporters.export import _write
+
     source = tmp_path / "model.ckpt"
     save_checkpoint(source, golden.weights(weight_shapes(MOBILE)))
     for form, name in NAMES.items():
-        check = export(load_network(source), tmp_path / name, FORMATS[form])
-        assert check.passed and check.largest_difference < 1e-4
+        _write(FORMATS[form], tmp_path / name, load_network(source), {}, "f32")
         is_golden(outputs(form, tmp_path / name, golden.noise(2, 224)))
-        if form in ("tf1-hub", "saved-model", "keras"):
+        if form in READABLE:
             source = tmp_path / name
 
 
@@ -119,28 +127,65 @@ def test_a_process_of_its_own_keeps_tensorflow_quiet(labelled, tmp_path):
     assert (tmp_path / "m.tflite").stat().st_size < 320_000  # half of the weights' 386 kB, and code
 
 
-def test_every_form_is_made_from_the_one_before_with_its_card_and_labels(
-    labelled, tmp_path, capfd, tiny_spec
-):
-    """Each by the command, which prints one line and leaves nothing but what it is for."""
-    source = labelled
+RUN_ALL = """
+import json, sys
+from nasnet_cli.cli.main import run
+for arguments in json.loads(sys.argv[1]):
+    try: run(arguments)
+    except SystemExit as done: assert done.code == 0, arguments
+"""
+
+
+@pytest.fixture(scope="module")
+def chain(labelled, tmp_path_factory):
+    """A folder with every form, each exported by the command from the one before."""
+    folder = tmp_path_factory.mktemp("chain")
+    source, commands = labelled, []
     for form, name in NAMES.items():
-        before = set(names_in(tmp_path))
-        out = tmp_path / name
-        assert status("export", out, "--format", form, "-m", source) == 0
-        printed, chatter = capfd.readouterr()
-        assert chatter == ""
-        assert printed.startswith(f"{out}: largest difference ")
-        assert printed.endswith(" on 16 pictures (tolerance 0.0001)\n")
-        assert set(names_in(tmp_path)) - before == set(FORMATS[form].files(name))
-        if form in ("tf1-hub", "saved-model", "keras"):
-            source = out
-    weights = load_network(source).weights  # after three forms
-    assert all(np.array_equal(weights[n], v) for n, v in load_network(labelled).weights.items())
+        commands.append(["export", str(folder / name), "--format", form, "-m", str(source)])
+        if form in READABLE:
+            source = folder / name
+    command = [sys.executable, "-c", RUN_ALL, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return folder, done
+
+
+def test_every_form_is_made_by_a_command_that_prints_one_line(chain):
+    """And leaves nothing but what it is for."""
+    folder, done = chain
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = done.stdout.splitlines()
+    for line, name in zip(printed, NAMES.values(), strict=True):
+        assert line.startswith(f"{folder / name}: largest difference ")
+        assert line.endswith(" on 16 pictures (tolerance 0.0001)")
+    files = [file for form, name in NAMES.items() for file in FORMATS[form].files(name)]
+    assert names_in(folder) == sorted(files)
+
+
+def test_every_form_computes_what_the_first_did(labelled, chain, tiny_spec):
+    """Not only what the one before it did, which is checked when it is made."""
+    folder, _ = chain
+    pictures = golden.noise(2, tiny_spec.image_size)
+    first = outputs("tf1-hub", labelled, pictures)
+    for form, name in NAMES.items():
+        assert compare(first, outputs(form, folder / name, pictures), 1e-4).passed, form
+
+
+def test_weights_go_through_the_forms_unchanged(labelled, chain):
+    folder, _ = chain
+    first = load_network(labelled).weights
+    for form in READABLE:
+        weights = load_network(folder / NAMES[form]).weights
+        assert weights.keys() == first.keys()
+        assert all(np.array_equal(weights[name], value) for name, value in first.items())
+
+
+def test_card_and_labels_go_through_the_forms(labelled, chain, tiny_spec):
+    folder, _ = chain
     labels = read_module_labels(labelled)
-    cards = [read_card(tmp_path / NAMES[form]) for form in ("tf1-hub", "saved-model")]
-    in_keras, keras_labels = read_from_archive(tmp_path / "model.keras")
-    sidecar = json.loads((tmp_path / "model.tflite.nasnet.json").read_text())
+    cards = [read_card(folder / NAMES[form]) for form in ("tf1-hub", "saved-model")]
+    in_keras, keras_labels = read_from_archive(folder / "model.keras")
+    sidecar = json.loads((folder / "model.tflite.nasnet.json").read_text())
     for card in (*cards, in_keras):
         assert card.name == "tiny thing"
         assert card.preprocessing == {
@@ -152,12 +197,12 @@ def test_every_form_is_made_from_the_one_before_with_its_card_and_labels(
         assert card.network == tiny_spec.to_dict()
         assert (card.accuracy["top1"], card.output) == (0.5, "logits")
     assert sidecar["name"] == "tiny thing"
-    assert keras_labels == read_module_labels(tmp_path / "module") == labels
+    assert keras_labels == read_module_labels(folder / "module") == labels
     table = (labelled / "assets.extra" / "labels.tsv").read_text()
-    assert (tmp_path / "model.tflite.labels.tsv").read_text() == table
-    assert onnx_metadata(tmp_path / "model.onnx")["nasnet/assets.extra/labels.tsv"] == table
-    assert rt_info(tmp_path / "model.xml", "labels.tsv") == table
-    assert json.loads(rt_info(tmp_path / "model.xml", "nasnet.json"))["name"] == "tiny thing"
+    assert (folder / "model.tflite.labels.tsv").read_text() == table
+    assert onnx_metadata(folder / "model.onnx")["nasnet/assets.extra/labels.tsv"] == table
+    assert rt_info(folder / "model.xml", "labels.tsv") == table
+    assert json.loads(rt_info(folder / "model.xml", "nasnet.json"))["name"] == "tiny thing"
 
 
 def onnx_metadata(path):
@@ -172,17 +217,17 @@ def rt_info(path, key):
     return openvino.Core().read_model(path).get_rt_info(["nasnet", key]).astype(str)
 
 
-def test_plain_keras_loads_and_trains_what_is_written(tiny_module, tmp_path):
+def test_plain_keras_loads_and_trains_what_is_written(chain):
     """In a process that has never heard of this package."""
-    export(load_network(tiny_module), tmp_path / "m.keras", FORMATS["keras"])
+    folder, _ = chain
     code = (
         "import keras, numpy as np, sys\n"
-        "model = keras.saving.load_model('m.keras')\n"
+        "model = keras.saving.load_model('model.keras')\n"
         "model.compile('sgd', keras.losses.SparseCategoricalCrossentropy(from_logits=True))\n"
         "model.fit(np.random.rand(4, 32, 32, 3), np.arange(4), verbose=0)\n"
         "assert not [m for m in sys.modules if m.startswith('nasnet')]\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
 
 
 def test_a_network_with_path_dropout_keeps_what_it_is(small_cifar, tmp_path):
@@ -200,15 +245,22 @@ def test_a_network_with_path_dropout_keeps_what_it_is(small_cifar, tmp_path):
 
 def test_feature_vectors_come_without_the_classification_layer(tiny_module, tmp_path, tiny_spec):
     source = tiny_module
+    old = shutil.copytree(tiny_module, tmp_path / NAMES["tf1-hub"])
+    (old / "old file").touch()
     # From the features alone, features can be had again.
     for form in ("saved-model", "tf1-hub", "keras", "onnx"):
         out = tmp_path / NAMES[form]
-        export(load_network(source), out, FORMATS[form], kind="feature-vector")
+        network = load_network(source)
+        export(network, out, FORMATS[form], kind="feature-vector", overwrite=form == "tf1-hub")
         if form != "onnx":
             read = load_network(out)
             assert (read.classification, read.labels) == (False, None)
             assert "final_layer/FC/weights" not in read.weights
             source = out
+    assert not (old / "old file").exists()  # a module that is written over is gone, whole
+    assert names_in(tmp_path) == sorted(
+        NAMES[form] for form in ("saved-model", "tf1-hub", "keras", "onnx")
+    )
     with pytest.raises(ModelError, match="no classification layer"):
         export(load_network(source), tmp_path / "again", FORMATS["tf1-hub"])
     layer = 4 * (tiny_spec.feature_depth + 1) * tiny_spec.classes
@@ -243,10 +295,8 @@ def test_a_module_that_computes_something_else_is_not_exported(tiny_spec, tmp_pa
     assert names_in(tmp_path) == before
 
 
-def test_what_is_there_is_replaced_only_when_asked_and_only_by_its_like(
-    tiny_module, tmp_path, capfd
-):
-    network = load_network(tiny_module)
+def test_what_is_there_is_replaced_only_when_asked_and_only_by_its_like(chain, tmp_path):
+    network = load_network(chain[0] / "model.onnx")  # which has no module to be run beside it
     out = tmp_path / "m.onnx"
     out.write_text("old")
     with pytest.raises(OutputError, match="already exists"):
@@ -262,11 +312,7 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_by_its_like(
         with pytest.raises(OutputError, match=r"not replaced|is a folder"):
             export(network, tmp_path / name, FORMATS[form], overwrite=True)
         assert (tmp_path / name / "cat.jpg").read_text() == "a cat"
-    copy = shutil.copytree(tiny_module, tmp_path / "copy")
-    (copy / "old file").touch()
-    export(network, copy, FORMATS["tf1-hub"], overwrite=True)
-    assert not (copy / "old file").exists()
-    assert names_in(tmp_path) == ["copy", "m.onnx", "photos.onnx"]
+    assert names_in(tmp_path) == ["m.onnx", "photos.onnx"]
 
 
 def test_a_place_that_is_not_there_is_one_sentence(tiny_module, tmp_path, capfd):
