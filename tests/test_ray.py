@@ -18,26 +18,42 @@ pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 pytestmark = pytest.mark.usefixtures("shared_cache")
 
-
-def start(command):
-    return subprocess.Popen(
-        [*NASNET, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+SECONDS = 120
+"""No wait is longer: ray.init alone can take half a minute on a machine with other work."""
 
 
-def wait_until(condition, process, seconds=60):
+@pytest.fixture
+def start():
+    """Starts a command; at the end, what still runs of it is killed."""
+    started = []
+
+    def begin(command):
+        process = subprocess.Popen(
+            [*NASNET, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait(SECONDS)
+
+
+def wait_until(condition, process, seconds=SECONDS):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
             return found
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=SECONDS)
         time.sleep(0.02)
     raise AssertionError("it has not come to that")
 
 
-def test_workers_and_the_driver_may_die(tiny_module, tmp_path):
+def test_workers_and_the_driver_may_die(start, tiny_module, tmp_path):
     photos, job = tmp_path / "photos", tmp_path / "job"
-    make_photos(photos, 400)
+    make_photos(photos, 300)
     sharded = ("classify", photos, "-m", tiny_module, "--shards", 30, "--out")
     nasnet(*sharded, tmp_path / "expected")
     command = (*sharded, job, "--engine", "ray", "--workers-per-node", 2)
@@ -51,7 +67,7 @@ def test_workers_and_the_driver_may_die(tiny_module, tmp_path):
     wait_until(lambda: set(ray_processes.workers(driver.pid)) - set(first), driver)
     everyone = ray_processes.essential(driver.pid)
     driver.kill()
-    driver.communicate()
+    driver.communicate(timeout=SECONDS)
     assert ray_processes.are_gone(everyone)
     left = [state for state in states_of(status(job, expect=3)) if state != "done"]
     assert left
@@ -60,7 +76,7 @@ def test_workers_and_the_driver_may_die(tiny_module, tmp_path):
     victims = wait_until(lambda: ray_processes.workers(driver.pid), driver)
     os.kill(victims[0], signal.SIGKILL)
     everyone = list(ray_processes.descendants(driver.pid))
-    output, errors = driver.communicate(timeout=120)
+    output, errors = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 0, errors
     assert output == "" and len(errors.splitlines()) == 1, errors
     assert ray_processes.are_gone(everyone)
