@@ -46,6 +46,7 @@ NETWORK = NASNetA(
 )
 # Trained in rounds: each begins with the weights of the one before and a raised rate. Those after
 # the first see smaller crops, since people photograph a face more often than Tiny ImageNet does.
+# The first 800 steps of the fourth ran as those of a round of seven epochs, at up to 3 % more rate.
 CLOSE = Augmentation(area=(0.2, 1.0), ratio=1.33, light=0.3)
 WIDER = replace(CLOSE, area=(0.3, 1.0))
 ROUNDS = (
@@ -65,6 +66,14 @@ ROUNDS = (
         peak_rate=0.1,
         warmup_steps=50,
         seed=3,
+        checkpoint_steps=100,
+    ),
+    Recipe(
+        NETWORK,
+        phases=(Phase(48, 3.5, CLOSE), Phase(64, 2, WIDER)),
+        peak_rate=0.15,
+        warmup_steps=150,
+        seed=4,
         checkpoint_steps=100,
     ),
 )

@@ -26,8 +26,10 @@ MODULE = ROOT / "src" / "nasnet_cli" / "builtin_model"
 LABELS = ROOT / "labels" / "tiny_imagenet_200.tsv"
 
 # Tiny ImageNet's pictures were made small sharply, so that blur costs accuracy: of the ways to make
-# a photo small, averaging over the area of each pixel of its square centre did best.
-PREPROCESSING = {"resize": "crop", "crop_fraction": 1.0, "resample": "box"}
+# a photo small, averaging over the area of each pixel of its square centre did best. Having been
+# trained on crops, the network does best with things that are a little larger than in the whole
+# centre: of 40 photos it names 18 with 0.875 and 13 with 1.0 (17 and 16 before the last round).
+PREPROCESSING = {"resize": "crop", "crop_fraction": 0.875, "resample": "box"}
 
 
 def main(work: Path) -> None:
