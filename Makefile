@@ -16,7 +16,7 @@ demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
 
 test: $(TOOLS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Twenty minutes and more: runs over 20,000 pictures that are killed again and again.
 chaos: $(TOOLS)

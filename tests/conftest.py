@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import golden
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
 from nasnet_cli.network.weights import weight_shapes
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
+# Who starts the tests in the background has them ignore Ctrl-C, and what they start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Files of few and long tests, which come first: at the end, one process would wait for them.
+LONG = ("test_tf1_consumer", "test_export", "test_tf2_modules", "test_fuzz_modules", "test_network")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
 
 # The smallest network that has every part: both cells, a stem with reduction cells, two scales.
 TINY = replace(MOBILE, image_size=32, cells_per_stage=1, filters=8, classes=7)

@@ -46,6 +46,7 @@ def test_the_table_of_messages_is_tensorflows() -> None:
         "SlotVariableReference": "TrackableObjectGraph.TrackableObject.SlotVariableReference",
         "SerializedTensor": "TrackableObjectGraph.TrackableObject.SerializedTensor",
         "AttrDef": "OpDef.AttrDef",
+        "DebugInfo": "NodeDef.ExperimentalDebugInfo",
         "TrackableObject": "TrackableObjectGraph.TrackableObject",
     }
     hub = {"ModuleAttachment", "ImageModuleInfo", "ImageSize"}

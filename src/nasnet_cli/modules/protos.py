@@ -24,7 +24,16 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "asset_file_def": (6, "*AssetFileDef"),
         "object_graph_def": (7, "SavedObjectGraph"),
     },
-    "MetaInfoDef": {"tags": (4, "*string"), "tensorflow_version": (5, "string")},
+    # Strings are in the table though we don't use them: TensorFlow and OpenVINO refuse a file in
+    # which one isn't UTF-8, and OpenVINO's protobuf says so on standard error.
+    "MetaInfoDef": {
+        "meta_graph_version": (1, "string"),
+        "stripped_op_list": (2, "OpList"),
+        "tags": (4, "*string"),
+        "tensorflow_version": (5, "string"),
+        "tensorflow_git_version": (6, "string"),
+    },
+    "OpList": {"op": (1, "*OpDef")},
     "SaverDef": {
         "filename_tensor_name": (1, "string"),
         "save_tensor_name": (2, "string"),
@@ -39,7 +48,9 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "input": (3, "*string"),
         "device": (4, "string"),
         "attr": (5, "{AttrValue}"),
+        "experimental_debug_info": (6, "DebugInfo"),
     },
+    "DebugInfo": {"original_node_names": (1, "*string"), "original_func_names": (2, "*string")},
     "AttrValue": {
         "list": (1, "ListValue|value"),
         "s": (2, "bytes|value"),
@@ -92,9 +103,23 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "input_arg": (2, "*ArgDef"),
         "output_arg": (3, "*ArgDef"),
         "attr": (4, "*AttrDef"),
+        "summary": (5, "string"),
+        "description": (6, "string"),
     },
-    "AttrDef": {"name": (1, "string"), "default_value": (3, "AttrValue")},
-    "ArgDef": {"name": (1, "string"), "type": (3, "int32")},
+    "AttrDef": {
+        "name": (1, "string"),
+        "type": (2, "string"),
+        "default_value": (3, "AttrValue"),
+        "description": (4, "string"),
+    },
+    "ArgDef": {
+        "name": (1, "string"),
+        "description": (2, "string"),
+        "type": (3, "int32"),
+        "type_attr": (4, "string"),
+        "number_attr": (5, "string"),
+        "type_list_attr": (6, "string"),
+    },
     "GradientDef": {"function_name": (1, "string"), "gradient_func": (2, "string")},
     "RegisteredGradient": {"gradient_func": (1, "string"), "registered_op_type": (2, "string")},
     # Signatures and collections.
