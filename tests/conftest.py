@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,8 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 # Who starts the tests in the background has them ignore Ctrl-C, and what they start as well.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+with contextlib.suppress(ValueError):  # not in the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Files of few and long tests, which come first: at the end, one process would wait for them.
 LONG = ("test_tf1_consumer", "test_export", "test_tf2_modules", "test_fuzz_modules", "test_network")
