@@ -8,6 +8,7 @@ and its shard given out again; when the driver dies, a plain re-run does what ha
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import secrets
@@ -16,7 +17,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -192,7 +193,9 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
         try:
             yield ray
         finally:
-            ray.shutdown()
+            # What Ray's threads have kept for it, it prints here, in this one.
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                ray.shutdown()
 
 
 def _knock(address: str) -> None:
