@@ -102,6 +102,16 @@ def test_a_checkpoint_without_its_data_is_refused_in_words(tmp_path, tiny_spec):
         read_slim_checkpoint(tmp_path / "model.ckpt")
 
 
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
+def test_a_checkpoint_that_is_cut_is_refused_in_words(part, share, tmp_path, tiny_spec):
+    save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
+    cut = tmp_path / f"model.ckpt.{part}"
+    cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * share)])
+    with pytest.raises(ModelError):
+        read_slim_checkpoint(tmp_path / "model.ckpt")
+
+
 def test_a_checkpoint_of_another_network_is_refused_in_words(tmp_path):
     save_checkpoint(tmp_path / "model.ckpt", {"MobilenetV1/weights": np.zeros(3, np.float32)})
     with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):

@@ -17,6 +17,8 @@ from nasnet_cli.quiet_tensorflow import tf
 _AVERAGE = "/ExponentialMovingAverage"
 # Parts of a training run that are no part of the network in inference.
 _TRAINING_ONLY = re.compile(r"(global_step$|aux_\d+/)")
+# What TensorFlow's reader raises on damaged files; IndexError where one is shorter than its index says.
+_DAMAGED = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
 def read_slim_checkpoint(prefix: Path) -> tuple[NASNetA, dict[str, np.ndarray]]:
@@ -30,7 +32,7 @@ def read_slim_checkpoint(prefix: Path) -> tuple[NASNetA, dict[str, np.ndarray]]:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {k: tuple(v) for k, v in reader.get_variable_to_shape_map().items()}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise ModelError(
             f"{prefix} is no checkpoint that can be read.",
             "Name the part before .index and .data-00000-of-00001, as in model.ckpt.",
@@ -40,7 +42,7 @@ def read_slim_checkpoint(prefix: Path) -> tuple[NASNetA, dict[str, np.ndarray]]:
     chosen = _choose(shapes, wanted)
     try:
         weights = {name: reader.get_tensor(key) for name, key in chosen.items()}
-    except tf.errors.OpError as error:
+    except _DAMAGED as error:
         raise ModelError(
             f"The checkpoint {prefix} is damaged or incomplete.",
             "Fetch it again, all of its files.",
