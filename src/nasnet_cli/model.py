@@ -314,7 +314,7 @@ class Model:
             picture,
             tuple(tensors),
             self.preprocessing.size,
-            pixels="float32" if self.preprocessing.resample == "tf1" else "uint8",
+            pixels=self.preprocessing.dtype,
             precision=self.precision,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 ZIP_SUFFIX = ".zip"
-TAR_SUFFIX = ".tar"
+_TAR_SUFFIX = ".tar"
 COMPRESSED_TAR_SUFFIXES = (".tar.gz", ".tgz")
 
 _URL = re.compile(r"([a-z][a-z0-9]+)://")
@@ -16,7 +16,7 @@ _URL = re.compile(r"([a-z][a-z0-9]+)://")
 
 def is_archive(path: str) -> bool:
     """Whether a file's name is that of an archive whose pictures can be read."""
-    return path.lower().endswith((ZIP_SUFFIX, TAR_SUFFIX, *COMPRESSED_TAR_SUFFIXES))
+    return path.lower().endswith((ZIP_SUFFIX, _TAR_SUFFIX, *COMPRESSED_TAR_SUFFIXES))
 
 
 def is_remote(path: str) -> bool:

@@ -73,9 +73,9 @@ class Preprocessing:
             raise ValueError(f"this doesn't describe a preprocessing: {dict(values)!r}") from error
 
     @property
-    def dtype(self) -> type[np.uint8] | type[np.float32]:
+    def dtype(self) -> Literal["uint8", "float32"]:
         """The type of the numbers that preprocess gives."""
-        return np.float32 if self.resample == "tf1" else np.uint8
+        return "float32" if self.resample == "tf1" else "uint8"
 
     def digest(self) -> str:
         """The SHA-256, in hexadecimal digits, of to_dict as canonical JSON."""

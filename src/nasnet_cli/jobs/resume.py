@@ -112,7 +112,6 @@ class State:
         self._shown = shown
         self._begun_as = begun_as
         self._committed = time.monotonic()
-        self._removed = False
         self._lock = threading.RLock()
 
     def __enter__(self) -> State:
@@ -120,7 +119,7 @@ class State:
 
     def __exit__(self, *_: object) -> None:
         with suppress(NasnetError):
-            if not (self._removed or self.is_empty):
+            if self.is_there and not self.is_empty:
                 self.commit()
         with self._lock:
             self._database.close()
@@ -192,7 +191,6 @@ class State:
 
     def remove(self) -> None:
         """Removes the state: the job is done, or nothing of it is worth keeping."""
-        self._removed = True
         with self._lock, suppress(sqlite3.Error):
             self._database.rollback()
         for path in (_journal(self._path), self._path):
