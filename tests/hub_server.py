@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from loopback import serving
+
 
 @dataclass
 class Answer:
@@ -72,14 +74,8 @@ class HubServer:
 @contextmanager
 def hub_server() -> Iterator[HubServer]:
     server = HubServer()
-    thread = threading.Thread(target=server.http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serving(server.http):
         yield server
-    finally:
-        server.http.shutdown()
-        server.http.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

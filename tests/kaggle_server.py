@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from loopback import serving
 
 SERVICE = "/api/v1/models.ModelApiService"
 
@@ -50,14 +51,8 @@ class KaggleServer:
 @contextmanager
 def kaggle_server() -> Iterator[KaggleServer]:
     server = KaggleServer()
-    thread = threading.Thread(target=server.http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serving(server.http):
         yield server
-    finally:
-        server.http.shutdown()
-        server.http.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
