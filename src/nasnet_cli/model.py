@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -102,6 +104,8 @@ class Model:
     precision: Precision
     allow_unsafe_ops: bool
     listener: Listener
+    _runtimes: dict[Plan, Future[Runtime]] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
     def is_builtin(self) -> bool:
@@ -280,22 +284,35 @@ class Model:
         Raises ModelError when the module could do more than compute and isn't allowed to, and when
         no runtime can read it.
         """
+        return self.open_ahead(outputs).result()
+
+    def open_ahead(self, outputs: Sequence[Output]) -> Future[Runtime]:
+        """Begins to open what runtime gives, beside whatever the caller does next."""
+        plan = self._plan(tuple(outputs))
+        if self.runtime_name != "tensorflow":
+            # Here and not in the thread: threads that import at the same time hold each other up,
+            # and what comes after this import needs no Python.
+            import nasnet_cli.runtime.openvino_runtime  # noqa: F401
+        with self._lock:
+            opening = self._runtimes.get(plan)
+            if opening is None:
+                opening = self._runtimes[plan] = Future()
+                threading.Thread(
+                    target=self._open, args=(plan, opening), name="open", daemon=True
+                ).start()
+        return opening
+
+    def _open(self, plan: Plan, opening: Future[Runtime]) -> None:
         from nasnet_cli.runtime.choose import open_runtime
 
-        plan = self._plan(tuple(outputs))
-        known = self._runtimes.get(plan)
-        if known is None:
+        try:
             if not self.allow_unsafe_ops:
                 from nasnet_cli.modules.safety import refuse_unsafe
 
                 refuse_unsafe(self.module)
-            known = open_runtime(plan, self.runtime_name, self.listener.note)
-            self._runtimes[plan] = known
-        return known
-
-    @cached_property
-    def _runtimes(self) -> dict[Plan, Runtime]:
-        return {}
+            opening.set_result(open_runtime(plan, self.runtime_name, self.listener.note))
+        except BaseException as error:  # whatever it is, it is for who asks for the runtime
+            opening.set_exception(error)
 
     def _plan(self, outputs: tuple[Output, ...]) -> Plan:
         from nasnet_cli.runtime.base import Plan
