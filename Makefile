@@ -54,6 +54,9 @@ $(VENV)/bin/python:
 
 $(INSTALLED): $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@# pip compiles what it copies; what stays here would be compiled at each start where the
+	@# environment forbids Python to write.
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 $(TOOLS): $(INSTALLED) pyproject.toml

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import crafted
 import nasnet_cli
 from nasnet_cli import Classified, NasnetError, load_model
 
@@ -43,6 +44,22 @@ def test_classify_yields_records_and_prints_nothing(picture, tiny_module, cache_
     assert first.predictions[0].logit is None
     assert second.predictions is None and second.error.kind == "not_found"
     assert capfd.readouterr() == ("", "")
+
+
+def test_opened_ahead_for_a_few_pictures_it_gives_the_same(picture, tiny_module, cache_folder):
+    usual, ahead = load_model(tiny_module), load_model(tiny_module)
+    opening = ahead.open_ahead(("logits",), few=True)
+    assert list(ahead.classify([picture])) == list(usual.classify([picture]))
+    assert ahead.runtime(("logits",)) is opening.result()
+    assert opening.result().threads == 1
+
+
+def test_what_stops_the_runtime_is_told_to_whoever_asks(picture, tmp_path, cache_folder):
+    nodes = [crafted.node("images", "Placeholder"), crafted.node("logits", "ReadFile", "images")]
+    model = load_model(crafted.write(tmp_path / "unsafe", crafted.meta_graph(nodes)))
+    for _ in range(2):
+        with pytest.raises(NasnetError, match="ReadFile"):
+            list(model.classify([picture]))
 
 
 def test_a_threshold_leaves_out_what_is_less_probable(picture, tiny_module, cache_folder):

@@ -56,6 +56,18 @@ def test_a_pictures_result_does_not_depend_on_its_batch(plan, cache_folder):
     assert all(more[name].tobytes() == ones[name].tobytes() for name in ones)
 
 
+@pytest.mark.parametrize(("compiling", "reading"), [(1, 3), (3, 1)])
+def test_what_one_count_of_threads_compiled_others_read(compiling, reading, plan, cache_folder):
+    first = OpenVINORuntime(plan, threads=compiling)
+    (blob,) = blobs(cache_folder)
+    written = blob.stat().st_mtime_ns
+    second = OpenVINORuntime(plan, threads=reading)
+    assert [path.stat().st_mtime_ns for path in blobs(cache_folder)] == [written]
+    batches = [pictures(4), pictures(4)[::-1], pictures(3)]
+    results = run(first, batches), run(second, batches)
+    assert all(results[0][name].tobytes() == results[1][name].tobytes() for name in results[0])
+
+
 def test_bytes_become_the_floats_that_they_stand_for(plan, cache_folder):
     images = pictures(4)
     by_bytes = run(OpenVINORuntime(plan), [images])

@@ -286,8 +286,12 @@ class Model:
         """
         return self.open_ahead(outputs).result()
 
-    def open_ahead(self, outputs: Sequence[Output]) -> Future[Runtime]:
-        """Begins to open what runtime gives, beside whatever the caller does next."""
+    def open_ahead(self, outputs: Sequence[Output], *, few: bool = False) -> Future[Runtime]:
+        """Begins to open what runtime gives, beside whatever the caller does next.
+
+        few says that the pictures fit into one request: more than one thread would then take longer
+        to be there and have nothing to do.
+        """
         plan = self._plan(tuple(outputs))
         if self.runtime_name != "tensorflow":
             # Here and not in the thread: threads that import at the same time hold each other up,
@@ -298,19 +302,22 @@ class Model:
             if opening is None:
                 opening = self._runtimes[plan] = Future()
                 threading.Thread(
-                    target=self._open, args=(plan, opening), name="open", daemon=True
+                    target=self._open, args=(plan, opening, few), name="open", daemon=True
                 ).start()
         return opening
 
-    def _open(self, plan: Plan, opening: Future[Runtime]) -> None:
+    def _open(self, plan: Plan, opening: Future[Runtime], few: bool) -> None:
         from nasnet_cli.runtime.choose import open_runtime
+
+        threads = 1 if few else None
 
         try:
             if not self.allow_unsafe_ops:
                 from nasnet_cli.modules.safety import refuse_unsafe
 
                 refuse_unsafe(self.module)
-            opening.set_result(open_runtime(plan, self.runtime_name, self.listener.note))
+            note = self.listener.note
+            opening.set_result(open_runtime(plan, self.runtime_name, note, threads=threads))
         except BaseException as error:  # whatever it is, it is for who asks for the runtime
             opening.set_exception(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
@@ -34,6 +35,17 @@ class Inputs:
         """Whether the inputs can be listed once more, cheaply, to tell how many there are."""
         return not self.list_file and not any(
             path == "-" or is_archive(path) or is_remote(path) for path in self.paths
+        )
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are files, named one by one, and fit into one request of the runtime's."""
+        from nasnet_cli.runtime.base import REQUEST_SIZE
+
+        return (
+            len(self.paths) <= REQUEST_SIZE
+            and self.can_be_counted
+            and all(Path(path).is_file() for path in self.paths)
         )
 
     @property

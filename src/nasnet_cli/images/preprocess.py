@@ -7,11 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Resize = Literal["stretch", "crop", "pad"]
 Resample = Literal["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]
@@ -145,6 +147,8 @@ def _crop_box(image_size: tuple[int, int], preprocessing: Preprocessing) -> Box:
 def _resample(image: Image.Image, box: Box, size: tuple[int, int], resample: Resample) -> Pixels:
     if resample == "tf1":
         return _tf1_bilinear(np.asarray(image.crop(box)), size)
+    from PIL import Image
+
     method = Image.Resampling[resample.upper()]
     return np.asarray(image.resize(size, method, box=box))
 

@@ -6,15 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label
 from nasnet_cli.modules import files
 from nasnet_cli.modules.card import CARD, LABELS, Card, Output, read_card, read_module_labels
 from nasnet_cli.modules.graph import producer
-from nasnet_cli.modules.multiply_adds import MultiplyAdds, multiply_adds
-from nasnet_cli.modules.operations import unsafe_operations
 from nasnet_cli.modules.saved_model import (
     Format,
     SavedModelFile,
@@ -23,6 +21,9 @@ from nasnet_cli.modules.saved_model import (
     read_saved_model,
 )
 from nasnet_cli.modules.signatures import Choice, Purpose, pick_signature
+
+if TYPE_CHECKING:
+    from nasnet_cli.modules.multiply_adds import MultiplyAdds
 
 PUBLISHED_PREPROCESSING = {"resize": "stretch", "crop_fraction": 0.875, "resample": "bilinear"}
 """How NASNet's published figures were measured: for modules whose card says nothing else."""
@@ -187,10 +188,14 @@ class OpenedModule(ModelOnDisk):
 
     @cached_property
     def unsafe_operations(self) -> list[str]:
+        from nasnet_cli.modules.operations import unsafe_operations
+
         return unsafe_operations(self.model)
 
     @cached_property
     def multiply_adds(self) -> MultiplyAdds | None:
+        from nasnet_cli.modules.multiply_adds import multiply_adds
+
         choice = self.classification or self.features
         if choice is None or self.image_size is None:
             return None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules import allowed_operations, operations
 from nasnet_cli.modules.opened import ModelOnDisk
 
 # A hostile module may have thousands of them; a few say what it is.
@@ -36,6 +35,6 @@ def refuse_unsafe(module: ModelOnDisk) -> None:
 
 def _remembered(module: ModelOnDisk) -> Path:
     key = hashlib.sha256(module.digest.encode())
-    for scanner in (operations, allowed_operations):
-        key.update(Path(scanner.__file__ or "").read_bytes())
+    for scanner in ("operations.py", "allowed_operations.py"):
+        key.update(Path(__file__).with_name(scanner).read_bytes())
     return cache.scanned_folder() / key.hexdigest()

@@ -8,8 +8,14 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.runtime.base import Plan, Runtime, RuntimeName
 
 
-def open_runtime(plan: Plan, named: RuntimeName | None, note: Callable[[str], None]) -> Runtime:
-    """The runtime of that name, ready for the plan.
+def open_runtime(
+    plan: Plan,
+    named: RuntimeName | None,
+    note: Callable[[str], None],
+    *,
+    threads: int | None = None,
+) -> Runtime:
+    """The runtime of that name, ready for the plan; threads is how many OpenVINO is given.
 
     Without a name it is OpenVINO, or TensorFlow for a module that OpenVINO can't read; note is
     then called with a sentence that says so. The module must be safe to run. Raises ModelError
@@ -25,7 +31,7 @@ def open_runtime(plan: Plan, named: RuntimeName | None, note: Callable[[str], No
     from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime, UnreadableError
 
     try:
-        return OpenVINORuntime(plan)
+        return OpenVINORuntime(plan, threads)
     except UnreadableError as error:
         if named is not None or plan.folder.is_file():
             raise

@@ -38,7 +38,9 @@ class OpenVINORuntime(Runtime):
     """A plan compiled for this processor.
 
     The compiled form is kept in the cache under the plan, the module's digest, OpenVINO's version
-    and the processor, since compiling takes several times as long as reading it back.
+    and the processor, since compiling takes several times as long as reading it back. Each of its
+    threads runs requests of its own: results don't depend on how many there are, one for each
+    processor unless told otherwise, but to open takes longer the more there are.
     """
 
     name = "openvino"
@@ -96,7 +98,7 @@ class OpenVINORuntime(Runtime):
             "size": self.plan.size,
             "pixels": self.plan.pixels,
             "request": REQUEST_SIZE,
-            "settings": self._settings(),
+            "precision": self.plan.precision,
             "openvino": self.version,
             "processor": fingerprint(),
         }
