@@ -13,7 +13,7 @@ import golden
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.opened import open_module
-from nasnet_cli.runtime.base import REQUEST_SIZE, Plan
+from nasnet_cli.runtime.base import LARGEST_REQUEST, Plan
 from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
 
 
@@ -49,11 +49,16 @@ def test_a_pictures_result_does_not_depend_on_its_batch(plan, cache_folder):
     images = pictures(23)
     ones = run(runtime, (images[i : i + 1] for i in range(23)))
     assert ones["logits"].shape == (23, 7) and ones["features"].shape == (23, 192)
-    for size in range(2, REQUEST_SIZE + 1):
+    for size in range(2, LARGEST_REQUEST + 1):
         got = run(runtime, (images[i : i + size] for i in range(0, 23, size)))
         assert all(got[name].tobytes() == ones[name].tobytes() for name in ones)
     more = run(OpenVINORuntime(plan, threads=3), (images[i : i + 4] for i in range(0, 23, 4)))
     assert all(more[name].tobytes() == ones[name].tobytes() for name in ones)
+
+
+@pytest.mark.parametrize(("side", "pictures"), [(32, 4), (112, 4), (160, 3), (224, 2), (331, 1)])
+def test_requests_are_the_smaller_the_larger_the_pictures(side, pictures, plan):
+    assert replace(plan, size=(side, side)).request_size == pictures
 
 
 @pytest.mark.parametrize(("compiling", "reading"), [(1, 3), (3, 1)])

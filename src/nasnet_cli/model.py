@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -286,11 +287,13 @@ class Model:
         """
         return self.open_ahead(outputs).result()
 
-    def open_ahead(self, outputs: Sequence[Output], *, few: bool = False) -> Future[Runtime]:
+    def open_ahead(
+        self, outputs: Sequence[Output], *, pictures: int | None = None
+    ) -> Future[Runtime]:
         """Begins to open what runtime gives, beside whatever the caller does next.
 
-        few says that the pictures fit into one request: more than one thread would then take longer
-        to be there and have nothing to do.
+        pictures is how many there will be, where that is known: threads that would have nothing to
+        do only take time to be there.
         """
         plan = self._plan(tuple(outputs))
         if self.runtime_name != "tensorflow":
@@ -302,15 +305,17 @@ class Model:
             if opening is None:
                 opening = self._runtimes[plan] = Future()
                 threading.Thread(
-                    target=self._open, args=(plan, opening, few), name="open", daemon=True
+                    target=self._open, args=(plan, opening, pictures), name="open", daemon=True
                 ).start()
         return opening
 
-    def _open(self, plan: Plan, opening: Future[Runtime], few: bool) -> None:
+    def _open(self, plan: Plan, opening: Future[Runtime], pictures: int | None) -> None:
+        from nasnet_cli.runtime.base import available_cores
         from nasnet_cli.runtime.choose import open_runtime
 
-        threads = 1 if few else None
-
+        threads = available_cores()
+        if pictures is not None:
+            threads = min(threads, max(1, math.ceil(pictures / plan.request_size)))
         try:
             if not self.allow_unsafe_ops:
                 from nasnet_cli.modules.safety import refuse_unsafe

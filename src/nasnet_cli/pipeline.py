@@ -18,7 +18,7 @@ import numpy as np
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.files import Source
-from nasnet_cli.runtime.base import REQUEST_SIZE, Output, Pending, Runtime
+from nasnet_cli.runtime.base import LARGEST_REQUEST, Output, Pending, Runtime
 from nasnet_cli.timings import Timings
 
 DEFAULT_BATCH_SIZE = 256
@@ -26,7 +26,7 @@ DEFAULT_BATCH_SIZE = 256
 the opening of the runtime stops the others, few enough that they take no memory to speak of."""
 
 # Inputs that go into the runtime's hands together: more than a request holds only where some failed.
-_LARGEST_GROUP = 4 * REQUEST_SIZE
+_LARGEST_GROUP = 4 * LARGEST_REQUEST
 
 # Seconds that a picture may wait for others to fill its request.
 _PATIENCE = 0.05
@@ -143,7 +143,7 @@ def _feed(
                 group.append((source, array))
                 if isinstance(array, np.ndarray):
                     pixels.append(array)
-                if len(pixels) < REQUEST_SIZE and len(group) < _LARGEST_GROUP:
+                if len(pixels) < runtime.plan.request_size and len(group) < _LARGEST_GROUP:
                     continue
             if group:
                 groups.put((group, runtime.submit(pixels)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
@@ -38,15 +38,12 @@ class Inputs:
         )
 
     @property
-    def are_few(self) -> bool:
-        """Whether they are files, named one by one, and fit into one request of the runtime's."""
-        from nasnet_cli.runtime.base import REQUEST_SIZE
-
-        return (
-            len(self.paths) <= REQUEST_SIZE
-            and self.can_be_counted
-            and all(Path(path).is_file() for path in self.paths)
-        )
+    def named(self) -> int | None:
+        """How many inputs there are, where all are files that are named one by one."""
+        # Not Path's is_file, which raises for a path that may not be looked at.
+        if self.can_be_counted and all(os.path.isfile(path) for path in self.paths):  # noqa: PTH113
+            return len(self.paths)
+        return None
 
     @property
     def in_words(self) -> str:

@@ -71,7 +71,7 @@ class Job:
         """The model that was asked for, introduced on standard error if it is the built-in one."""
         with ConsoleListener(self.console) as listener:
             model = self.work.open_model(listener)
-        model.open_ahead(self.work.outputs, few=self.inputs.are_few)
+        model.open_ahead(self.work.outputs, pictures=self.inputs.named)
         _until_exit.append(model)
         card = model.module.card
         if model.is_builtin and card is not None and card.accuracy is not None:

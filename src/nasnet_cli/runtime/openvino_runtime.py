@@ -19,7 +19,6 @@ from nasnet_cli import cache
 from nasnet_cli.errors import ModelError, in_words
 from nasnet_cli.quiet_openvino import openvino
 from nasnet_cli.runtime.base import (
-    REQUEST_SIZE,
     Output,
     Pending,
     Plan,
@@ -97,7 +96,7 @@ class OpenVINORuntime(Runtime):
             "outputs": self.plan.outputs,
             "size": self.plan.size,
             "pixels": self.plan.pixels,
-            "request": REQUEST_SIZE,
+            "request": self.plan.request_size,
             "precision": self.plan.precision,
             "openvino": self.version,
             "processor": fingerprint(),
@@ -154,7 +153,7 @@ class OpenVINORuntime(Runtime):
         for i in range(len(model.outputs)):
             steps.output(i).tensor().set_element_type(openvino.Type.f32)
         model = steps.build()
-        model.reshape([REQUEST_SIZE, *self.plan.size, 3])
+        model.reshape([self.plan.request_size, *self.plan.size, 3])
         return model
 
 

@@ -19,7 +19,6 @@ from nasnet_cli.modules.signature_cut import signature_with
 from nasnet_cli.modules.signatures import picture_input
 from nasnet_cli.quiet_tensorflow import tf
 from nasnet_cli.runtime.base import (
-    REQUEST_SIZE,
     Output,
     Pending,
     Plan,
@@ -67,7 +66,7 @@ class TensorFlowRuntime(Runtime):
 
     def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
         """See Runtime.submit."""
-        request = np.zeros((REQUEST_SIZE, *self.plan.size, 3), self.plan.pixels)
+        request = np.zeros((self.plan.request_size, *self.plan.size, 3), self.plan.pixels)
         for row, picture in zip(request, pictures, strict=False):
             row[:] = picture
         return self._pool.submit(self._compute, request, len(pictures))
@@ -104,7 +103,7 @@ class TensorFlowRuntime(Runtime):
                 results.append(tf.cast(given[key], tf.float32))
             return results
 
-        shape = (REQUEST_SIZE, *self.plan.size, 3)
+        shape = (self.plan.request_size, *self.plan.size, 3)
         function = tf.function(outputs, autograph=False)
         # The loaded module goes when nothing holds it, and its variables with it.
         self._loaded = loaded
