@@ -26,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from keras import ops
+from PIL import Image
 
 from nasnet_cli.network.keras_layers import build_keras_model, slim_variables
 from nasnet_cli.network.spec import NASNetA, Stem
@@ -35,7 +36,7 @@ from nasnet_cli.training.loop import Phase, Recipe, train
 from nasnet_cli.training.tiny_imagenet import read_pictures
 
 NETWORK = NASNetA(
-    image_size=64,
+    image_size=80,
     cells_per_stage=2,
     filters=32,
     classes=200,
@@ -47,6 +48,8 @@ NETWORK = NASNetA(
 # Trained in rounds: each begins with the weights of the one before and a raised rate. Those after
 # the first see smaller crops, since people photograph a face more often than Tiny ImageNet does.
 # The first 800 steps of the fourth ran as those of a round of seven epochs, at up to 3 % more rate.
+# The fifth ends with pictures larger than the thumbnails are: the network of the fourth, not trained
+# for it, already named 2 % more of them at 80 pixels than at 64.
 CLOSE = Augmentation(area=(0.2, 1.0), ratio=1.33, light=0.3)
 WIDER = replace(CLOSE, area=(0.3, 1.0))
 ROUNDS = (
@@ -76,16 +79,28 @@ ROUNDS = (
         seed=4,
         checkpoint_steps=100,
     ),
+    Recipe(
+        NETWORK,
+        phases=(Phase(64, 1.5, CLOSE), Phase(80, 1.5, WIDER)),
+        peak_rate=0.12,
+        warmup_steps=100,
+        seed=5,
+        checkpoint_steps=100,
+    ),
 )
 LABELS = Path(__file__).parents[1] / "labels" / "tiny_imagenet_200.tsv"
 SLICE = 10  # of each class's 500 training pictures, the last ones: kept out of training
 
 
 def accuracy(model: keras.Model, pictures: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Share of pictures [n, 64, 64, 3] whose class is the first, or among the first five."""
+    """Share of pictures [n, 64, 64, 3] whose class is the first, or among the first five.
+
+    They are made as large as the model expects them.
+    """
+    size = model.input_shape[1]
     top1 = top5 = 0
     for start in range(0, len(pictures), 200):
-        part = pictures[start : start + 200].astype(np.float32) / np.float32(255)
+        part = resized(pictures[start : start + 200], size).astype(np.float32) / np.float32(255)
         logits = ops.convert_to_numpy(model(part, training=False)["Logits"])
         best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
         hits = best == targets[start : start + 200, None]
@@ -108,9 +123,7 @@ def main(data: Path, work: Path) -> None:
             out.write(line + "\n")
 
     def evaluate(model: keras.Model) -> dict[str, float]:
-        size = model.input_shape[1]
-        shown = pictures[held] if size == 64 else shrink(pictures[held], size)
-        return {f"slice_{k}": v for k, v in accuracy(model, shown, targets[held]).items()}
+        return {f"slice_{k}": v for k, v in accuracy(model, pictures[held], targets[held]).items()}
 
     weights: Weights | None = None
     for number, recipe in enumerate(ROUNDS, 1):
@@ -141,15 +154,14 @@ def main(data: Path, work: Path) -> None:
     print(json.dumps(result["validation"]))
 
 
-def shrink(pictures: np.ndarray, size: int) -> np.ndarray:
-    """Pictures [n, height, width, 3] at another size, averaged over the area of each pixel."""
-    from PIL import Image
-
+def resized(pictures: np.ndarray, size: int) -> np.ndarray:
+    """Square pictures [n, side, side, 3] at another size."""
+    side = pictures.shape[1]
+    if side == size:
+        return pictures
+    resample = Image.Resampling.BOX if size < side else Image.Resampling.BICUBIC
     return np.stack(
-        [
-            np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BOX))
-            for p in pictures
-        ]
+        [np.asarray(Image.fromarray(p).resize((size, size), resample)) for p in pictures]
     )
 
 

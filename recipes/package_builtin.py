@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nasnet_cli import __version__
 from nasnet_cli.labels import Label
 from nasnet_cli.modules.card import Card, write_card
 from nasnet_cli.modules.tf1_hub import write_tf1_hub
@@ -55,7 +56,7 @@ def main(work: Path) -> None:
         },
         source="trained from scratch on Tiny ImageNet by recipes/builtin.py of nasnet-cli",
         licence="Apache-2.0",
-        tool="nasnet 0.1.0",
+        tool=f"nasnet-cli {__version__}",
     )
     shutil.rmtree(MODULE, ignore_errors=True)
     write_tf1_hub(MODULE, spec, weights)

@@ -154,14 +154,13 @@ class Job:
             files = "file" if summary.passed_over == 1 else "files"
             parts.append(f"{summary.passed_over:,} other {files} passed over")
         pictures = "picture" if summary.inputs == 1 else "pictures"
-        rate = (summary.inputs - before) / summary.seconds
-        digits = ".2g" if rate < 10 else ".0f"
         if before:
             parts.append(f"{before:,} of them before")
-        self.console.note(
-            f"{summary.inputs:,} {pictures}: {', '.join(parts)}; "
-            f"{summary.seconds:.1f} s, {rate:{digits}} a second."
-        )
+        took = f"{summary.seconds:.1f} s"
+        if done_now := summary.inputs - before:
+            rate = done_now / summary.seconds
+            took += f", {rate:{'.2g' if rate < 10 else '.0f'}} a second"
+        self.console.note(f"{summary.inputs:,} {pictures}: {', '.join(parts)}; {took}.")
         if self.console.verbose:
             from nasnet_cli.runtime.base import available_cores
 
