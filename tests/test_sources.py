@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import InputError
+from nasnet_cli.images import sorted_names
 from nasnet_cli.images.files import Listing, Source
 from nasnet_cli.images.sources import find_sources, read_list
 
@@ -282,3 +284,29 @@ def test_every_name_survives_a_nul_separated_list(raw: list[bytes]) -> None:
 def test_every_name_survives_a_newline_separated_list_in_pieces(raw: list[bytes]) -> None:
     text = b"".join(name + b"\n" for name in raw)
     assert [os.fsencode(name) for name in read_list(Trickle(text))] == raw
+
+
+@pytest.mark.parametrize("room", [True, False])
+@pytest.mark.parametrize("held", [1, 3, 7, 12, 1000])
+def test_a_folder_of_many_names_is_sorted_in_parts(held, room, tmp_path, monkeypatch):
+    names = [b"%d.jpg" % i for i in range(9)] + [b"a\nb.jpg", b"\xff.jpg", b"x" * 250]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).touch()
+    monkeypatch.setattr(sorted_names, "_HELD", held)
+    if not room:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert list(sorted_names.sorted_names(os.fsencode(tmp_path))) == sorted(names)
+
+
+def test_memory_holds_a_part_of_the_names(tmp_path, monkeypatch):
+    for i in range(20_000):
+        (tmp_path / f"{i:08}{'n' * 200}").touch()
+    monkeypatch.setattr(sorted_names, "_HELD", 5000)
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in sorted_names.sorted_names(os.fsencode(tmp_path)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 20_000
+    assert peak < 0.9 * 20_000 * 208  # their bytes alone are more

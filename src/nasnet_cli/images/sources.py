@@ -1,5 +1,5 @@
 # Paths stay the strings that the user wrote: Path would turn "" into "." and "a/./b" into "a/b".
-# ruff: noqa: PTH116, PTH118, PTH208
+# ruff: noqa: PTH116, PTH118
 """Which inputs a user's paths stand for: files, folders, archives and URLs, as a stream.
 
 Importing this imports neither NumPy nor Pillow, nor what reads archives and URLs: listing is light.
@@ -24,6 +24,7 @@ from nasnet_cli.images.files import (
 )
 from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
 from nasnet_cli.images.names import is_archive, is_remote
+from nasnet_cli.images.sorted_names import sorted_names
 
 __all__ = ["MAX_BYTES", "Listing", "Source", "find_sources", "read_list"]
 
@@ -79,18 +80,15 @@ def find_sources(
 
 @dataclass(slots=True)
 class _Folder:
-    """A folder that the walk is in: names are the ones still to come, the next one last."""
+    """A folder that the walk is in; names are the ones still to come."""
 
     path: str
     identity: tuple[int, int]
-    names: list[bytes]
+    names: Iterator[bytes]
 
 
 def _list_folder(path: str, status: os.stat_result) -> _Folder:
-    # Bare names, not DirEntry objects: a folder of ten million names must fit in memory.
-    names = os.listdir(os.fsencode(path))
-    names.sort(reverse=True)
-    return _Folder(path, (status.st_dev, status.st_ino), names)
+    return _Folder(path, (status.st_dev, status.st_ino), sorted_names(os.fsencode(path)))
 
 
 def _walk(top: _Folder, recursive: bool, listing: Listing) -> Iterator[Source]:
@@ -98,10 +96,11 @@ def _walk(top: _Folder, recursive: bool, listing: Listing) -> Iterator[Source]:
     trail = [top]
     while trail:
         folder = trail[-1]
-        if not folder.names:
+        next_name = next(folder.names, None)
+        if next_name is None:
             trail.pop()
             continue
-        name = os.fsdecode(folder.names.pop())
+        name = os.fsdecode(next_name)
         path = os.path.join(folder.path, name)
         if name.startswith("."):
             listing.passed_over += 1
