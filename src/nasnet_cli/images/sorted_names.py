@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import IO
 
-_HELD = 250_000
+_HELD = 100_000
 """Names that are sorted in memory; more are sorted in parts, which wait in temporary files."""
 
 _BLOCK_BYTES = 1 << 16
