@@ -104,7 +104,8 @@ def test_a_checkpoint_without_its_data_is_refused_in_words(tmp_path, tiny_spec):
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
 @pytest.mark.parametrize(
-    ("part", "words"), [("index", "is broken"), ("data-00000-of-00001", r"is cut off: it has \d+ b")]
+    ("part", "words"),
+    [("index", "is broken"), ("data-00000-of-00001", r"is cut off: it has \d+ b")],
 )
 def test_a_checkpoint_that_is_cut_is_refused_in_words(part, words, share, tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))

@@ -136,7 +136,8 @@ class Bundle:
                 if len(text) == length:
                     return bytes(text)
         raise ModelError(
-            f"The checkpoint {self.prefix} has no string {name!r}.", "Get it again, all of its files."
+            f"The checkpoint {self.prefix} has no string {name!r}.",
+            "Get it again, all of its files.",
         )
 
     def _bytes(self, entry: Entry) -> bytes:
