@@ -184,7 +184,7 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
 def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_module, tmp_path):
     ear = Ear()
     folder = resolve(str(checkpoint / "model.ckpt"), ear)
-    assert len(ear.notes) == 1 and "turned into a module" in ear.notes[0]
+    assert len(ear.notes) == 1 and "being turned into a module" in ear.notes[0]
     for name in ("", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
         assert resolve(str(checkpoint / name)) == folder
     opened = open_module(folder)
@@ -218,12 +218,30 @@ def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x00" * 600, b"\x89PNG\r\n\x1a\n", b"PK\x03\x04 no zip", "käse".encode()]
+    "content", [b"\x00" * 600, b"\x89PNG\r\n\x1a\n", b"PK\x03\x04 no zip", "käse".encode()]
 )
 def test_what_is_not_recognised_lists_what_was_looked_for(tmp_path, content):
-    (tmp_path / "model.h5").write_bytes(content)
+    (tmp_path / "model").write_bytes(content)
     with pytest.raises(ModelError, match=r"no model that is known\. What was looked for: a mod"):
-        resolve(str(tmp_path / "model.h5"))
+        resolve(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.onnx", b"", "m.onnx is empty"),
+        ("m", b"", "m is empty"),
+        ("m.tflite", b"\x00" * 600, "is called like a TFLite file, but is none, or is damaged"),
+        ("m.keras", b"PK\x03\x04 no zip", "is called like a Keras file, but is none"),
+        ("m.xml", b"\n<!DOCTYPE html><p>Please log in</p>", "m.xml is a web page, no model"),
+        ("m.bin", b"\x00" * 600, r"m.bin is only the weights of m.xml. Name m.xml instead"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_told_so(name, content, words, tmp_path):
+    (tmp_path / "m.xml").write_text("<net />")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=words):
+        resolve(str(tmp_path / name))
 
 
 def test_an_empty_folder_is_not_recognised(tmp_path):
