@@ -363,7 +363,7 @@ def test_without_a_network_there_is_one_error_with_the_ways_out():
         resolve("https://nasnet.invalid/m/1")
     message = str(caught.value)
     assert "no connection to nasnet.invalid" in message
-    for way in ("Connect", "path with --model", "TFHUB_CACHE_DIR", "NASNET_CACHE_DIR", "built-in"):
+    for way in ("Connect", "name its path", "TFHUB_CACHE_DIR", "NASNET_CACHE_DIR", "built-in"):
         assert way in message
 
 
@@ -480,7 +480,7 @@ def test_a_name_comes_from_the_next_place_when_one_has_not_got_it(
     folder = resolve("imagenet-mobile", ear)
     assert same(folder, module)
     (note,) = ear.notes
-    assert "comes from the hub's module; not from TF-Slim's checkpoint (https://storage" in note
+    assert "comes from the hub's module; not from TF-Slim's checkpoint: " in note
     assert "HTTP 404" in note
     requests = len(hub.requests)
     assert resolve("imagenet-mobile") == folder
@@ -521,11 +521,11 @@ def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, mo
     assert ear.notes == []
     message = str(caught.value)
     for words in (
-        "nasnet-a_mobile_04_10_2017.tar.gz): there is nothing at this address (HTTP 404)",
-        "classification/1): it refuses to give it out (HTTP 403)",
+        "TF-Slim's checkpoint and Keras' weights: there is nothing at this address (HTTP 404)",
+        "the hub's module: it refuses to give it out (HTTP 403)",
         "Kaggle",
-        "NASNet-mobile.h5): there is nothing at this address",
-        "Connect to the network",
+        "fetch https://storage.googleapis.com/download.tensorflow.org/models/nasnet-a_mobile",
+        "Connect and run again",
         "built-in",
     ):
         assert words in message
@@ -534,9 +534,11 @@ def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, mo
 def test_offline_a_name_is_given_up_at_once(monkeypatch):
     monkeypatch.setenv("NASNET_MIRROR", "http://127.0.0.1:9")
     start = time.monotonic()
-    with pytest.raises(ModelError, match=r"TF-Slim's checkpoint .*: there is no connection"):
+    once = r"TF-Slim's checkpoint and the hub's module and Keras' weights: there is no connection"
+    with pytest.raises(ModelError, match=once) as caught:
         resolve("imagenet-large")
     assert time.monotonic() - start < 5
+    assert len(str(caught.value)) < 600
 
 
 def test_the_places_of_each_name_are_in_the_order_of_the_contract():
