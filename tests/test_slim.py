@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import golden
 from nasnet_cli.errors import ModelError
+from nasnet_cli.modules.card import Card
+from nasnet_cli.modules.extras import network_of_card
 from nasnet_cli.modules.slim import network_of, read_slim_checkpoint
 from nasnet_cli.network.spec import SIZES
 from nasnet_cli.network.weights import weight_shapes
@@ -140,3 +143,26 @@ def test_the_published_sizes_are_told_by_their_variables(size):
     assert network_of(weight_shapes(SIZES[size]), "it") == SIZES[size]
     fine_tuned = replace(SIZES[size], classes=5)
     assert network_of(weight_shapes(fine_tuned), "it") == fine_tuned
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cells_per_stage": 10**9},
+        {"filters": -4},
+        {"classes": 7.0},
+        {"bn_epsilon": "small"},
+        {"weight_decay": float("nan")},
+        {"skip_reduction_input": 1},
+        {"stem": {"padding": "valit"}},
+        {"stem": {"stride": 0}},
+        {"stem": {"convolution": "conv 0"}},
+        {"stem": {"unknown": 1}},
+    ],
+)
+def test_a_card_that_no_network_fits_is_refused(wrong, tiny_spec):
+    network = tiny_spec.to_dict()
+    network["stem"] |= wrong.pop("stem", {})
+    card = Card("it", network={**network, **wrong})
+    with pytest.raises(ModelError, match="it doesn't describe a NASNet-A"):
+        network_of_card(card, None, Path("it"))
