@@ -218,6 +218,27 @@ def test_a_file_that_is_cut_off_is_an_error_in_words(name, keras_3, tmp_path):
         save(keras_3, path)
 
 
+def test_a_file_that_is_cut_off_says_how_much_is_there(good):
+    size = good.stat().st_size
+    os.truncate(good, size - 1000)
+    with pytest.raises(
+        ModelError, match=f"good.h5 is cut off: it has {size - 1000} bytes of {size}"
+    ):
+        read_keras_file(good)
+
+
+def test_a_member_whose_sum_is_wrong_is_told_in_words(tmp_path):
+    path = tmp_path / "bad.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", b"weights" * 100)
+    path.write_bytes(path.read_bytes().replace(b"weightsweights", b"weights weight", 1))
+    with pytest.raises(
+        ModelError, match=r"Bad CRC-32 for file 'model\.weights\.h5'\. Get it again"
+    ):
+        read_keras_file(path)
+
+
 def test_code_in_a_configuration_is_refused_and_not_run(keras_3, tmp_path):
     import keras
 

@@ -184,7 +184,7 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
 def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_module, tmp_path):
     ear = Ear()
     folder = resolve(str(checkpoint / "model.ckpt"), ear)
-    assert len(ear.notes) == 1 and "turned into a module" in ear.notes[0]
+    assert len(ear.notes) == 1 and "being turned into a module" in ear.notes[0]
     for name in ("", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
         assert resolve(str(checkpoint / name)) == folder
     opened = open_module(folder)
@@ -218,12 +218,30 @@ def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x00" * 600, b"\x89PNG\r\n\x1a\n", b"PK\x03\x04 no zip", "käse".encode()]
+    "content", [b"\x00" * 600, b"\x89PNG\r\n\x1a\n", b"PK\x03\x04 no zip", "käse".encode()]
 )
 def test_what_is_not_recognised_lists_what_was_looked_for(tmp_path, content):
-    (tmp_path / "model.h5").write_bytes(content)
+    (tmp_path / "model").write_bytes(content)
     with pytest.raises(ModelError, match=r"no model that is known\. What was looked for: a mod"):
-        resolve(str(tmp_path / "model.h5"))
+        resolve(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.onnx", b"", "m.onnx is empty"),
+        ("m", b"", "m is empty"),
+        ("m.tflite", b"\x00" * 600, "is called like a TFLite file, but is none, or is damaged"),
+        ("m.keras", b"PK\x03\x04 no zip", "is called like a Keras file, but is none"),
+        ("m.xml", b"\n<!DOCTYPE html><p>Please log in</p>", "m.xml is a web page, no model"),
+        ("m.bin", b"\x00" * 600, r"m.bin is only the weights of m.xml. Name m.xml instead"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_told_so(name, content, words, tmp_path):
+    (tmp_path / "m.xml").write_text("<net />")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=words):
+        resolve(str(tmp_path / name))
 
 
 def test_an_empty_folder_is_not_recognised(tmp_path):
@@ -345,7 +363,7 @@ def test_without_a_network_there_is_one_error_with_the_ways_out():
         resolve("https://nasnet.invalid/m/1")
     message = str(caught.value)
     assert "no connection to nasnet.invalid" in message
-    for way in ("Connect", "path with --model", "TFHUB_CACHE_DIR", "NASNET_CACHE_DIR", "built-in"):
+    for way in ("Connect", "name its path", "TFHUB_CACHE_DIR", "NASNET_CACHE_DIR", "built-in"):
         assert way in message
 
 
@@ -462,7 +480,7 @@ def test_a_name_comes_from_the_next_place_when_one_has_not_got_it(
     folder = resolve("imagenet-mobile", ear)
     assert same(folder, module)
     (note,) = ear.notes
-    assert "comes from the hub's module; not from TF-Slim's checkpoint (https://storage" in note
+    assert "comes from the hub's module; not from TF-Slim's checkpoint: " in note
     assert "HTTP 404" in note
     requests = len(hub.requests)
     assert resolve("imagenet-mobile") == folder
@@ -503,11 +521,11 @@ def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, mo
     assert ear.notes == []
     message = str(caught.value)
     for words in (
-        "nasnet-a_mobile_04_10_2017.tar.gz): there is nothing at this address (HTTP 404)",
-        "classification/1): it refuses to give it out (HTTP 403)",
+        "TF-Slim's checkpoint and Keras' weights: there is nothing at this address (HTTP 404)",
+        "the hub's module: it refuses to give it out (HTTP 403)",
         "Kaggle",
-        "NASNet-mobile.h5): there is nothing at this address",
-        "Connect to the network",
+        "fetch https://storage.googleapis.com/download.tensorflow.org/models/nasnet-a_mobile",
+        "Connect and run again",
         "built-in",
     ):
         assert words in message
@@ -516,9 +534,11 @@ def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, mo
 def test_offline_a_name_is_given_up_at_once(monkeypatch):
     monkeypatch.setenv("NASNET_MIRROR", "http://127.0.0.1:9")
     start = time.monotonic()
-    with pytest.raises(ModelError, match=r"TF-Slim's checkpoint .*: there is no connection"):
+    once = r"TF-Slim's checkpoint and the hub's module and Keras' weights: there is no connection"
+    with pytest.raises(ModelError, match=once) as caught:
         resolve("imagenet-large")
     assert time.monotonic() - start < 5
+    assert len(str(caught.value)) < 600
 
 
 def test_the_places_of_each_name_are_in_the_order_of_the_contract():

@@ -109,10 +109,88 @@ def test_a_file_that_is_cut_short_is_one_sentence(form, command, files, tmp_path
     assert FILES[form] in said.err
 
 
-def test_an_xml_without_its_bin_is_one_sentence(files, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(None, "m.bin is missing"), (0.0, "it has 0 bytes"), (0.9, "is cut off or")],
+)
+def test_an_xml_without_its_whole_bin_is_one_sentence(share, words, files, tmp_path, capfd):
     shutil.copy(files / "m.xml", tmp_path)
+    if share is not None:
+        whole = (files / "m.bin").read_bytes()
+        (tmp_path / "m.bin").write_bytes(whole[: int(len(whole) * share)])
     assert status("inspect", tmp_path / "m.xml") == 1
-    assert "m.xml can't be read as an OpenVINO file" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert words in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.xml", "m.h5", "m.pb", "modèle"])
+def test_a_tflite_of_any_name_is_read(name, files, tmp_path, capfd, cache_folder):
+    """OpenVINO by itself takes it for what its name says, and complains on standard error."""
+    for part in ("m.tflite", *COMPANIONS["tflite"]):
+        shutil.copy(files / part, tmp_path / part.replace("m.tflite", name))
+    assert status("classify", "-q", "-m", tmp_path / name, PHOTOS) == 0
+    said = capfd.readouterr()
+    assert said.err == "" and '"label": "thing' in said.out
+
+
+def test_a_tflite_without_its_card_says_which_file_is_missing(files, tmp_path):
+    shutil.copy(files / "m.tflite", tmp_path)
+    with pytest.raises(ModelError, match=r"put its m\.tflite\.nasnet\.json beside it again"):
+        load_model(tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("kind", ["TensorFlow's", "custom"])
+def test_a_tflite_with_operations_of_others_is_refused_by_their_names(kind, tmp_path, capfd):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(lite_with_strings(kind))
+    for command in (["inspect", path], ["classify", "-m", path, PHOTOS]):
+        assert status(*command) == 1
+        name = "FlexAsString" if kind == "TensorFlow's" else "AsString"
+        assert capfd.readouterr().err == (
+            f"Error: {path} has operations that OpenVINO can't run: {name}. Convert it anew without "
+            "custom operations and those of TensorFlow (SELECT_TF_OPS), or name the model that it was "
+            "made from.\n"
+        )
+
+
+def lite_with_strings(kind):
+    """A TFLite model with operations that TFLite itself hasn't: kept as TensorFlow's, or custom."""
+    from nasnet_cli.modules.silence import silence
+    from nasnet_cli.quiet_tensorflow import tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3), tf.float32)])
+    def logits(images):
+        return tf.strings.to_number(tf.strings.as_string(tf.reduce_mean(images, [1, 2])))
+
+    with silence():
+        functions = [logits.get_concrete_function()]
+        converter = tf.lite.TFLiteConverter.from_concrete_functions(functions, tf.Module())
+        if kind == "custom":
+            converter.allow_custom_ops = True
+        else:
+            sets = tf.lite.OpsSet
+            converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS, sets.SELECT_TF_OPS]
+        return converter.convert()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("onnx", "m.onnx"), ("tflite", "m.tflite.nasnet.json")]
+)
+def test_a_card_that_is_broken_is_said_to_be_where_it_is(name, shown, files, tmp_path):
+    path = tmp_path / f"m.{name}"
+    if name == "onnx":
+        import onnx
+
+        model = onnx.load(files / "m.onnx")
+        for entry in model.metadata_props:
+            entry.value = "{"
+        onnx.save(model, path)
+    else:
+        shutil.copy(files / "m.tflite", path)
+        (tmp_path / "m.tflite.nasnet.json").write_text("{")
+    with pytest.raises(ModelError, match=rf"{shown} is not JSON") as caught:
+        load_model(path)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_tensorflow_is_not_asked_to_run_a_file(files, capfd):
@@ -268,7 +346,9 @@ class TestHostileXml:
             [sys.executable, "-m", "nasnet_cli", "inspect", path], capture_output=True, text=True
         )
         assert done.returncode == 1 and done.stdout == ""
-        assert done.stderr.startswith(f"Error: {path} ") and done.stderr.count("\n") == 1
+        # Of weights that aren't there it is the .bin that is spoken of.
+        assert done.stderr.startswith((f"Error: {path} ", f"Error: {path.with_suffix('.bin')} "))
+        assert done.stderr.count("\n") == 1
 
 
 def test_labels_beside_a_tflite_that_are_not_as_many_as_classes_are_refused(files, tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import golden
 from nasnet_cli.errors import ModelError
+from nasnet_cli.modules.card import Card
+from nasnet_cli.modules.extras import network_of_card
 from nasnet_cli.modules.slim import network_of, read_slim_checkpoint
 from nasnet_cli.network.spec import SIZES
 from nasnet_cli.network.weights import weight_shapes
@@ -90,26 +93,43 @@ def test_missing_extra_and_misshapen_variables_are_named(tmp_path, tiny_spec):
 
 def test_what_is_no_checkpoint_is_refused_in_words(tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(b"no index at all")
-    for prefix in (tmp_path / "model.ckpt", tmp_path / "absent"):
-        with pytest.raises(ModelError, match="no checkpoint that can be read"):
-            read_slim_checkpoint(prefix)
+    for prefix, words in (("model.ckpt", "index is broken"), ("absent", "index is missing")):
+        with pytest.raises(ModelError, match=words):
+            read_slim_checkpoint(tmp_path / prefix)
 
 
 def test_a_checkpoint_without_its_data_is_refused_in_words(tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=r"model\.ckpt\.data-00000-of-00001 is missing"):
         read_slim_checkpoint(tmp_path / "model.ckpt")
 
 
-@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
-def test_a_checkpoint_that_is_cut_is_refused_in_words(part, share, tmp_path, tiny_spec):
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("index", "is broken"), ("data-00000-of-00001", r"is cut off: it has \d+ b")],
+)
+def test_a_checkpoint_that_is_cut_is_refused_in_words(part, words, share, tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
     cut = tmp_path / f"model.ckpt.{part}"
     cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * share)])
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=rf"model\.ckpt\.{part} {words}"):
         read_slim_checkpoint(tmp_path / "model.ckpt")
+
+
+def test_a_checkpoint_whose_data_was_changed_is_refused_in_words(tmp_path, tiny_spec):
+    save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
+    data = tmp_path / "model.ckpt.data-00000-of-00001"
+    data.write_bytes(bytes(data.stat().st_size))
+    with pytest.raises(ModelError, match=r"The checkpoint .*model\.ckpt is damaged"):
+        read_slim_checkpoint(tmp_path / "model.ckpt")
+
+
+def test_a_checkpoint_of_a_network_without_end_is_refused_at_once(tiny_spec):
+    shapes = {**weight_shapes(tiny_spec), "cell_999999999/1x1/weights": (1, 1, 8, 8)}
+    with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):
+        network_of(shapes, "it")
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_words(tmp_path):
@@ -123,3 +143,26 @@ def test_the_published_sizes_are_told_by_their_variables(size):
     assert network_of(weight_shapes(SIZES[size]), "it") == SIZES[size]
     fine_tuned = replace(SIZES[size], classes=5)
     assert network_of(weight_shapes(fine_tuned), "it") == fine_tuned
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cells_per_stage": 10**9},
+        {"filters": -4},
+        {"classes": 7.0},
+        {"bn_epsilon": "small"},
+        {"weight_decay": float("nan")},
+        {"skip_reduction_input": 1},
+        {"stem": {"padding": "valit"}},
+        {"stem": {"stride": 0}},
+        {"stem": {"convolution": "conv 0"}},
+        {"stem": {"unknown": 1}},
+    ],
+)
+def test_a_card_that_no_network_fits_is_refused(wrong, tiny_spec):
+    network = tiny_spec.to_dict()
+    network["stem"] |= wrong.pop("stem", {})
+    card = Card("it", network={**network, **wrong})
+    with pytest.raises(ModelError, match="it doesn't describe a NASNet-A"):
+        network_of_card(card, None, Path("it"))

@@ -39,7 +39,9 @@ PHOTO = TESTS.parent / "examples" / "photos"
 SLOWEST = 60.0
 """Seconds that a command may take; most take a tenth of one."""
 _MEMORY = 16 * 2**30
-_NOTE = re.compile(r".*: turned into a module, once; the cache keeps it\.|.*OpenVINO can't read.*")
+_NOTE = re.compile(
+    r".*: being turned into a module, which the cache keeps\.|.*OpenVINO can't read.*"
+)
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 
 

@@ -95,7 +95,7 @@ def _from_keras(path: Path) -> Network:
 
 def _from_onnx(path: Path) -> Network:
     model = onnx_file.read_onnx(path)
-    card, labels = read_texts(onnx_file.texts(model))
+    card, labels = read_texts(onnx_file.texts(model), path)
     found = onnx_file.weights(model)
     if card is None or card.network is None:
         raise ModelError(

@@ -9,7 +9,7 @@ from nasnet_cli.cache import CacheError
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.convert import VERSION, About, convert_keras, convert_slim
 from nasnet_cli.modules.listener import Listener
-from nasnet_cli.modules.recognise import LOOKED_FOR, Found, recognise, search
+from nasnet_cli.modules.recognise import LOOKED_FOR, Found, not_recognised, recognise, search
 from nasnet_cli.modules.saved_model import read_saved_model
 from nasnet_cli.modules.store import Built, Kind, entry_name, keep, known_name
 from nasnet_cli.modules.unpack import unpack
@@ -71,7 +71,7 @@ def _build(
     if found.kind == "saved-model":
         read_saved_model(found.path)
         return found.path, kind
-    listener.note(f"{shown}: turned into a module, once; the cache keeps it.")
+    listener.note(f"{shown}: being turned into a module, which the cache keeps.")
     if found.kind == "slim":
         convert_slim(found.path, work / "module", about)
     elif found.kind == "keras":
@@ -82,16 +82,11 @@ def _build(
 
 
 def recognised(path: Path, shown: str) -> Found:
-    """What a file is. Raises ModelError, which says what was looked for, when it is nothing known."""
+    """What a file is. Raises ModelError, which calls it shown, when it is nothing known."""
     found = recognise(path)
-    if found is not None:
-        return found
-    with path.open("rb") as file:
-        head = file.read(256).lstrip().lower()
-    what = (
-        "a web page" if head.startswith((b"<!doctype html", b"<html")) else "nothing that is known"
-    )
-    raise ModelError(f"{shown} is {what}, no model.", f"What was looked for: {LOOKED_FOR}.")
+    if found is None:
+        raise not_recognised(path, shown)
+    return found
 
 
 def content_sha256(found: Found) -> str:

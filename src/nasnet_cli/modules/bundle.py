@@ -89,11 +89,11 @@ class Bundle:
             try:
                 there = path.stat().st_size
             except OSError:
-                raise ModelError(f"{path} is missing.", "Get the whole module again.") from None
+                raise ModelError(f"{path} is missing.", "Get it again, all of its files.") from None
             if there < length:
                 raise ModelError(
                     f"{path} is cut off: it has {there} bytes of {length}.",
-                    "Get the whole module again.",
+                    "Get it again, all of its files.",
                 )
 
     def read(self, name: str) -> np.ndarray:
@@ -136,7 +136,8 @@ class Bundle:
                 if len(text) == length:
                     return bytes(text)
         raise ModelError(
-            f"The checkpoint {self.prefix} has no string {name!r}.", "Get the whole module again."
+            f"The checkpoint {self.prefix} has no string {name!r}.",
+            "Get it again, all of its files.",
         )
 
     def _bytes(self, entry: Entry) -> bytes:
@@ -150,9 +151,9 @@ class Bundle:
                     return data
         except OSError as error:
             raise ModelError(
-                f"{path} can't be read: {error.strerror}.", "Get the whole checkpoint again."
+                f"{path} can't be read: {error.strerror}.", "Get it again, all of its files."
             ) from None
-        raise ModelError(f"{path} is cut off.", "Get the whole checkpoint again.")
+        raise ModelError(f"{path} is cut off.", "Get it again, all of its files.")
 
 
 def read_bundle(prefix: Path) -> Bundle:
@@ -170,14 +171,14 @@ def read_bundle(prefix: Path) -> Bundle:
     except OSError:
         raise ModelError(
             f"{path} is missing, so the variables are.",
-            "Get the whole module again; a cleaner of temporary files may have emptied it.",
+            "Get it again, all of its files; a cleaner of temporary files may have removed it.",
         ) from None
     try:
         return _parse(prefix, data)
     except ValueError as error:
         raise ModelError(
             f"{path} is broken: {error}.",
-            "Get the whole module again; the file is damaged or was emptied.",
+            "Get it again, all of its files.",
         ) from None
 
 

@@ -47,11 +47,15 @@ class Card:
 
 
 def read_card(folder: Path) -> Card | None:
-    """The card of a module, None when it has none. Keys that we don't know are passed over.
+    """The card of a module's folder, None when it has none; as read_card_file."""
+    return read_card_file(folder / CARD)
+
+
+def read_card_file(path: Path) -> Card | None:
+    """The card in a file, None when it isn't there. Keys that we don't know are passed over.
 
     Raises ModelError, which names the file, when it is no JSON or a value is of the wrong kind.
     """
-    path = folder / CARD
     text = _read(path)
     if text is None:
         return None

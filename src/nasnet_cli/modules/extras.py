@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_cli.errors import ModelError
+from nasnet_cli.errors import ModelError, NasnetError
 from nasnet_cli.labels import Label
 from nasnet_cli.modules.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
 from nasnet_cli.modules.keras_files import read_keras_file, read_member
@@ -38,13 +38,15 @@ def read_from_archive(path: Path) -> tuple[Card | None, tuple[Label, ...] | None
         return None, None
     with zipfile.ZipFile(path) as archive:
         names = [n for n in (CARD.as_posix(), LABELS.as_posix()) if n in archive.namelist()]
-        return read_texts({name: read_member(archive, name, path) for name in names})
+        return read_texts({name: read_member(archive, name, path) for name in names}, path)
 
 
-def read_texts(texts: Mapping[str, str | bytes]) -> tuple[Card | None, tuple[Label, ...] | None]:
+def read_texts(
+    texts: Mapping[str, str | bytes], source: Path
+) -> tuple[Card | None, tuple[Label, ...] | None]:
     """The inverse of card_texts, None each for what isn't there.
 
-    Raises NasnetError when one can't be read.
+    Raises ModelError, which names source, the file that they are in, when one can't be read.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in (CARD.as_posix(), LABELS.as_posix()):
@@ -52,7 +54,13 @@ def read_texts(texts: Mapping[str, str | bytes]) -> tuple[Card | None, tuple[Lab
                 place = Path(folder, name)
                 place.parent.mkdir(exist_ok=True)
                 place.write_bytes(text.encode() if isinstance(text, str) else text)
-        return read_card(Path(folder)), read_module_labels(Path(folder))
+        try:
+            return read_card(Path(folder)), read_module_labels(Path(folder))
+        except NasnetError as error:
+            problem = error.problem
+            for what, place in (("card", CARD), ("list of labels", LABELS)):
+                problem = problem.replace(str(Path(folder, place)), f"The {what} in {source}")
+            raise ModelError(problem, "Get the file again, or export the model anew.") from None
 
 
 def card_texts(card: Card, labels: Sequence[Label] | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     from nasnet_cli.modules.convert import About
 
 _WAYS_OUT = (
-    "Connect to the network and run again; or fetch it elsewhere and name the file's path with "
-    "--model; or name a cache that has it with NASNET_CACHE_DIR or TFHUB_CACHE_DIR; or leave "
-    "--model out for the built-in model."
+    "Connect and run again, or fetch {} elsewhere and name its path instead; NASNET_CACHE_DIR or "
+    "TFHUB_CACHE_DIR may name a cache that has it; the built-in model needs no network."
 )
 _LICENCE = "Apache-2.0"
 
@@ -67,7 +66,8 @@ def fetch_handle(handle: str, listener: Listener) -> Path:
     except DownloadError as error:
         if not error.unreachable:
             raise
-        raise DownloadError(error.url, error.reason, _WAYS_OUT, unreachable=True) from error
+        ways = _WAYS_OUT.format(error.url)
+        raise DownloadError(handle, error.reason, ways, unreachable=True) from error
 
 
 def fetch_published(module: Published, listener: Listener) -> Path:
@@ -81,8 +81,8 @@ def fetch_published(module: Published, listener: Listener) -> Path:
     for handle in module.handles:
         if folder := _in_hub_cache(handle, listener):
             return folder
-    failures = []
-    unreachable: set[str] = set()
+    failures: dict[str, list[str]] = {}  # places by what went wrong there
+    unreachable: dict[str, str] = {}
     for place in module.places:
         try:
             folder = _from_place(module, place, unreachable, listener)
@@ -90,18 +90,21 @@ def fetch_published(module: Published, listener: Listener) -> Path:
             raise
         except ModelError as error:
             reason = error.reason if isinstance(error, DownloadError) else error.problem.rstrip(".")
-            failures.append(f"{IN_WORDS[place.kind]} ({place.address}): {reason}")
+            failures.setdefault(reason, []).append(IN_WORDS[place.kind])
             continue
         if failures:
-            why = "; ".join(failures)
-            listener.note(f"{module.name} comes from {IN_WORDS[place.kind]}; not from {why}.")
+            listener.note(
+                f"{module.name} comes from {IN_WORDS[place.kind]}; not from {_why(failures)}."
+            )
         return folder
     raise ModelError(
-        f"{module.name} is not in the cache and can't be had from any of its places. "
-        + "; ".join(failures)
-        + ".",
-        _WAYS_OUT,
+        f"{module.name} is not in the cache and can't be fetched: {_why(failures)}.",
+        _WAYS_OUT.format(module.places[0].address),
     )
+
+
+def _why(failures: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{' and '.join(places)}: {reason}" for reason, places in failures.items())
 
 
 def hub_caches() -> Iterator[Path]:
@@ -148,18 +151,21 @@ def _in_hub_cache(handle: str, listener: Listener) -> Path | None:
     return None
 
 
-def _from_place(module: Published, place: Place, unreachable: set[str], listener: Listener) -> Path:
+def _from_place(
+    module: Published, place: Place, unreachable: dict[str, str], listener: Listener
+) -> Path:
+    """The module from one place. unreachable has why, by the hosts that weren't reached before."""
     name = _entry(module, place)
     if place.kind == "kaggle":
         return _from_kaggle(name, module, place, listener)
     host = urlsplit(place.address).hostname or ""
     if host in unreachable:
-        raise ModelError(f"there is no connection to {host}.", "")
+        raise ModelError(f"{unreachable[host]}.", "")
     try:
         return _keep(name, module.name, place, module, listener)
     except DownloadError as error:
         if error.unreachable:
-            unreachable.add(host)
+            unreachable[host] = error.reason
         raise
 
 

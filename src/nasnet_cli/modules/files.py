@@ -67,16 +67,6 @@ def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def read_text(path: Path) -> str:
-    """A file's text. Raises ModelError, which names it, when it can't be read or isn't UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    except UnicodeDecodeError:
-        raise ModelError(f"{path} is not UTF-8 text.", "Correct or remove the file.") from None
-
-
 def _unreadable(path: Path, error: OSError) -> ModelError:
     return ModelError(f"{path} can't be read: {error.strerror}.", "Check the permissions.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ _DEEPEST = 64
 # gzip, shuffle, fletcher32, szip, nbit, scaleoffset and h5py's lzf: others come from plugins, code
 # that HDF5 would load.
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
+
+
+_CUT = re.compile(r"truncated file: eof = (\d+).*stored_eof = (\d+)")
 
 
 @contextmanager
@@ -32,6 +36,9 @@ def open_hdf5(file: Path | IO[bytes], source: Path) -> Iterator[Any]:
             yield opened
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         # h5py's own errors are of all these types, whatever is broken.
+        if sizes := _CUT.search(str(error)):
+            problem = f"{source} is cut off: it has {sizes[1]} bytes of {sizes[2]}."
+            raise ModelError(problem, "Get the file again, whole.") from error
         raise ModelError(
             f"{source} is broken or cut off: {in_words(error)}.", "Get the file again, whole."
         ) from error

@@ -28,6 +28,18 @@ _DATA = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _DEPTH = 3
 
 
+_CALLED = {
+    ".onnx": "an ONNX file",
+    ".tflite": "a TFLite file",
+    ".xml": "an OpenVINO file",
+    ".h5": "a Keras file",
+    ".keras": "a Keras file",
+    ".gz": "an archive",
+    ".tgz": "an archive",
+    ".index": "a checkpoint's index",
+}
+
+
 @dataclass(frozen=True)
 class Found:
     """What was recognised. For slim path is the checkpoint's prefix, else the file or folder."""
@@ -49,6 +61,29 @@ def recognise(path: Path) -> Found | None:
     if _is_index(index := path.with_name(path.name + ".index")):
         return Found("slim", index.with_suffix(""))
     return None
+
+
+def not_recognised(path: Path, shown: str) -> ModelError:
+    """What to say of a file or folder that recognise knows nothing of, which is called shown."""
+    if path.is_dir():
+        problem = f"The folder {shown} is no model that is known."
+        return ModelError(problem, f"What was looked for: {LOOKED_FOR}.")
+    with path.open("rb") as file:
+        head = file.read(256).lstrip().lower()
+    if not path.stat().st_size:
+        return ModelError(f"{shown} is empty.", "Get it again, whole.")
+    if head.startswith((b"<!doctype html", b"<html")):
+        return ModelError(f"{shown} is a web page, no model.", "Get the file itself.")
+    network = path.with_suffix(".xml")
+    if path.suffix == ".bin" and network.is_file():
+        return ModelError(
+            f"{shown} is only the weights of {network.name}.", f"Name {network.name} instead."
+        )
+    if called := _CALLED.get(path.suffix.lower()):
+        problem = f"{shown} is called like {called}, but is none, or is damaged or cut off."
+        return ModelError(problem, "Get it again, whole.")
+    problem = f"The file {shown} is no model that is known."
+    return ModelError(problem, f"What was looked for: {LOOKED_FOR}.")
 
 
 def search(folder: Path) -> Found | None:

@@ -15,7 +15,7 @@ from nasnet_cli import builtin
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.listener import SILENT, Listener
 from nasnet_cli.modules.published import PUBLISHED
-from nasnet_cli.modules.recognise import LOOKED_FOR, RUNTIME_FILES, Found, recognise
+from nasnet_cli.modules.recognise import RUNTIME_FILES, Found, not_recognised, recognise
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -43,6 +43,8 @@ def resolve(model: str | os.PathLike[str] | None, listener: Listener = SILENT) -
         return _address(given, scheme[1].lower(), listener)
     try:
         found = recognise(Path(given))
+        if found is None and Path(given).exists():
+            raise not_recognised(Path(given), given)
     except OSError as error:
         raise ModelError(
             f"{given} can't be read: {error.strerror}.", "Check the permissions."
@@ -73,11 +75,6 @@ def _local(found: Found, given: str, listener: Listener) -> Path:
 
 def _unknown(given: str) -> ModelError:
     names = ", ".join(PUBLISHED)
-    if Path(given).exists():
-        what = "folder" if Path(given).is_dir() else "file"
-        return ModelError(
-            f"The {what} {given} is no model that is known.", f"What was looked for: {LOOKED_FOR}."
-        )
     remedy = f"The published models are called {names}; all else is a path or an https:// handle."
     if like := difflib.get_close_matches(given.lower(), PUBLISHED, n=1):
         remedy = f"Did you mean {like[0]}? {remedy}"

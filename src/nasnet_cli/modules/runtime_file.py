@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.labels import Label, read_labels
 from nasnet_cli.modules import files, onnx_file
-from nasnet_cli.modules.card import CARD, LABELS, Card, Output
+from nasnet_cli.modules.card import CARD, LABELS, Card, Output, read_card_file
 from nasnet_cli.modules.extras import read_texts
 from nasnet_cli.modules.multiply_adds import MultiplyAdds
 from nasnet_cli.modules.opened import ModelOnDisk
 from nasnet_cli.modules.recognise import Found
+from nasnet_cli.modules.runtime_network import read_network
 from nasnet_cli.modules.saved_model import Shape, Signature, Tensor
 from nasnet_cli.modules.signatures import Choice
 from nasnet_cli.network.spec import NASNetA
@@ -28,9 +30,6 @@ INFO = "nasnet"
 
 CARD_SUFFIX, LABELS_SUFFIX = ".nasnet.json", ".labels.tsv"
 """What stands beside a .tflite, after its name."""
-
-_DEEPEST = 100
-_NAMES = {"onnx": "an ONNX file", "openvino": "an OpenVINO file", "tflite": "a TFLite file"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,17 +122,17 @@ def open_file(found: Found) -> RuntimeFile:
     Raises ModelError when it can't be read or isn't such a model.
     """
     path, kind = found.path, found.kind
-    # Looked at before OpenVINO does: an ONNX file may name other files to read, and OpenVINO
-    # dies of an .xml that is nested too deep.
-    texts = onnx_file.texts(onnx_file.read_onnx(path)) if kind == "onnx" else {}
-    if kind == "openvino":
-        _check_depth(path)
-    network = _read(path, kind)
-    card, labels = read_texts(texts or _texts_beside(path, kind, network))
+    # Looked at before OpenVINO does: an ONNX file may name other files to read.
+    metadata = onnx_file.texts(onnx_file.read_onnx(path)) if kind == "onnx" else {}
+    network = read_network(found)
+    if kind == "tflite":
+        card, labels = _beside(path)
+    else:
+        card, labels = read_texts(metadata or _texts_inside(network), path)
     if len(network.inputs) != 1:
         raise _misfit(path, f"{len(network.inputs)} inputs")
     picture = _picture(path, network.inputs[0])
-    outputs = _outputs(path, network.outputs, card)
+    outputs = _outputs(path, kind, network.outputs, card)
     assert picture.shape is not None
     height, width = picture.shape[1:3]
     size = (height, width) if height and width else None
@@ -154,59 +153,20 @@ def output_index(tensor: str) -> int:
     return int(tensor.rpartition(":")[2])
 
 
-def _check_depth(path: Path) -> None:
-    """Raises ModelError when elements of an .xml file lie in each other deeper than a network's,
-    and when it is no XML."""
-    from xml.parsers import expat
-
-    depth = 0
-
-    def begin(*_: Any) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _DEEPEST:
-            raise ModelError(
-                f"{path} is nested over {_DEEPEST} deep, which no network is.",
-                "Get it from a place that you trust.",
-            )
-
-    def end(_: str) -> None:
-        nonlocal depth
-        depth -= 1
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = begin, end
-    try:
-        with path.open("rb") as file:
-            parser.ParseFile(file)
-    except expat.ExpatError as error:
-        raise ModelError(f"{path} is broken: {error}.", "Get it again.") from None
-    except OSError as error:
-        raise ModelError(f"{path} can't be read: {error.strerror}.", "Check it.") from None
+def _beside(path: Path) -> tuple[Card | None, tuple[Label, ...] | None]:
+    """The card and the labels that stand beside a .tflite, as far as there are any."""
+    labels = path.with_name(path.name + LABELS_SUFFIX)
+    card = read_card_file(path.with_name(path.name + CARD_SUFFIX))
+    return card, read_labels(labels) if labels.exists() else None
 
 
-def _read(path: Path, kind: str) -> Any:
-    from nasnet_cli.quiet_openvino import openvino
-
-    try:
-        return openvino.Core().read_model(path)
-    except Exception as error:  # OpenVINO's own exceptions share no base but Exception
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ModelError(
-            f"{path} can't be read as {_NAMES[kind]}: {lines[-1].rstrip('.') if lines else error}.",
-            "Get it again, or name the model that it was made from.",
-        ) from None
-
-
-def _texts_beside(path: Path, kind: str, network: Any) -> dict[str, str]:
-    """The card and the labels by their names in a module's folder, as far as there are any."""
-    found = {}
-    for place, suffix in ((CARD, CARD_SUFFIX), (LABELS, LABELS_SUFFIX)):
-        if kind == "openvino" and network.has_rt_info([INFO, place.name]):
-            found[place.as_posix()] = network.get_rt_info([INFO, place.name]).astype(str)
-        elif kind == "tflite" and (beside := path.with_name(path.name + suffix)).is_file():
-            found[place.as_posix()] = files.read_text(beside)
-    return found
+def _texts_inside(network: Any) -> dict[str, str]:
+    """The card and the labels in an .xml, by their names in a module's folder."""
+    return {
+        place.as_posix(): network.get_rt_info([INFO, place.name]).astype(str)
+        for place in (CARD, LABELS)
+        if network.has_rt_info([INFO, place.name])
+    }
 
 
 def _parts(path: Path, kind: str) -> dict[str, Path]:
@@ -230,7 +190,7 @@ def _picture(path: Path, port: Any) -> Tensor:
     return Tensor("images", "input:0", _dtype(port), sizes)
 
 
-def _outputs(path: Path, ports: list[Any], card: Card | None) -> dict[str, Tensor]:
+def _outputs(path: Path, kind: str, ports: list[Any], card: Card | None) -> dict[str, Tensor]:
     """The outputs under the keys logits and features, as far as it is known which they are."""
     found = {}
     for i, port in enumerate(ports):
@@ -243,7 +203,11 @@ def _outputs(path: Path, ports: list[Any], card: Card | None) -> dict[str, Tenso
         dict(zip(vectors, ("logits",), strict=True)) if len(vectors) == 1 else {}
     )
     if not renamed:
-        raise _misfit(path, "the outputs " + ", ".join(map(repr, found)))
+        misfit = _misfit(path, "the outputs " + ", ".join(map(repr, found)))
+        if kind == "tflite" and card is None:
+            beside = path.name + CARD_SUFFIX
+            misfit.remedy = f"If nasnet export wrote it, put its {beside} beside it again."
+        raise misfit
     return {
         renamed.get(key, key): Tensor(renamed.get(key, key), t.tensor, t.dtype, t.shape)
         for key, t in found.items()
@@ -257,7 +221,7 @@ def _by_length(vectors: dict[str, Tensor], card: Card | None) -> dict[str, str]:
     try:
         spec = NASNetA.from_dict(card.network)
         lengths = {"features": spec.feature_depth, "logits": spec.classes}
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, ValueError):
         return {}
     renamed: dict[str, str] = {}
     for wanted, length in lengths.items():

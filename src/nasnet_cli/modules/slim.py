@@ -6,19 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nasnet_cli.errors import ModelError
+from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.modules.bundle import read_bundle
 from nasnet_cli.network.spec import SIZES, NASNetA, Stem
 from nasnet_cli.network.weights import check_weights, weight_shapes
-from nasnet_cli.quiet_tensorflow import tf
 
 _AVERAGE = "/ExponentialMovingAverage"
 # Parts of a training run that are no part of the network in inference.
 _TRAINING_ONLY = re.compile(r"(global_step$|aux_\d+/)")
-# What TensorFlow's reader raises on damaged files; IndexError where one is shorter than its index says.
-_DAMAGED = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 
 
 def read_slim_checkpoint(prefix: Path) -> tuple[NASNetA, dict[str, np.ndarray]]:
@@ -29,26 +28,29 @@ def read_slim_checkpoint(prefix: Path) -> tuple[NASNetA, dict[str, np.ndarray]]:
     ModelError for what is no such checkpoint, and one that names variables that are missing, extra
     or misshapen.
     """
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        shapes = {k: tuple(v) for k, v in reader.get_variable_to_shape_map().items()}
-    except _DAMAGED as error:
-        raise ModelError(
-            f"{prefix} is no checkpoint that can be read.",
-            "Name the part before .index and .data-00000-of-00001, as in model.ckpt.",
-        ) from error
+    bundle = read_bundle(prefix)
+    bundle.check_complete()
+    shapes = {name: entry.shape for name, entry in bundle.tensors.items()}
     spec = network_of({_raw(name): shape for name, shape in shapes.items()}, str(prefix))
     wanted = weight_shapes(spec)
-    chosen = _choose(shapes, wanted)
+    keys = _choose(shapes, wanted)
+    entries: dict[str, Any] = {name: bundle.tensors[key] for name, key in keys.items()}
+    check_weights(entries, wanted, str(prefix))
+    return spec, _values(prefix, keys)
+
+
+def _values(prefix: Path, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The values of tensors by other names, given their keys; their checksums are verified."""
+    from nasnet_cli.quiet_tensorflow import tf
+
     try:
-        weights = {name: reader.get_tensor(key) for name, key in chosen.items()}
-    except _DAMAGED as error:
+        reader = tf.train.load_checkpoint(str(prefix))
+        return {name: reader.get_tensor(key) for name, key in keys.items()}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise ModelError(
-            f"The checkpoint {prefix} is damaged or incomplete.",
-            "Fetch it again, all of its files.",
+            f"The checkpoint {prefix} is damaged: {in_words(error)}.",
+            "Get it again, all of its files.",
         ) from error
-    check_weights(weights, wanted, str(prefix))
-    return spec, weights
 
 
 def _choose(
@@ -82,16 +84,20 @@ def network_of(shapes: Mapping[str, tuple[int, ...]], source: str) -> NASNetA:
     how the network was regularised) is the published size's.
     """
     try:
-        filters = shapes["cell_0/beginning_bn/gamma"][0]
-        classes = shapes["final_layer/FC/biases"][0]
-        cells = 1 + max(int(m[1]) for k in shapes if (m := re.match(r"cell_(\d+)/", k)))
-        like = SIZES["cifar" if "l1_stem_3x3/weights" in shapes else "mobile"]
-        stem_filters = shapes[f"{like.stem.convolution}/weights"][3]
-    except (KeyError, IndexError) as error:
+        return _network(shapes)
+    except (KeyError, IndexError, ValueError) as error:
         raise ModelError(
             f"{source} doesn't hold the variables of a NASNet-A (cell_0, final_layer and so on).",
             "Name a TF-Slim checkpoint of NASNet-A with its classification layer.",
         ) from error
+
+
+def _network(shapes: Mapping[str, tuple[int, ...]]) -> NASNetA:
+    filters = shapes["cell_0/beginning_bn/gamma"][0]
+    classes = shapes["final_layer/FC/biases"][0]
+    cells = 1 + max(int(m[1]) for k in shapes if (m := re.match(r"cell_(\d+)/", k)))
+    like = SIZES["cifar" if "l1_stem_3x3/weights" in shapes else "mobile"]
+    stem_filters = shapes[f"{like.stem.convolution}/weights"][3]
     stem_cells = len({m[0] for k in shapes if (m := re.match(r"cell_stem_\d+/", k))})
     found = (cells, filters, stem_filters, stem_cells)
     for size in SIZES.values():

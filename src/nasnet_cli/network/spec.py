@@ -6,6 +6,7 @@ Source: Zoph et al., "Learning Transferable Architectures for Scalable Image Rec
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -78,7 +79,8 @@ REDUCTION_CELL = Cell(
 class Stem:
     """The first convolution and the reduction cells that follow it.
 
-    cells reduction cells have filters / 2**cells, ..., filters / 2 filters.
+    cells reduction cells have filters / 2**cells, ..., filters / 2 filters. Raises ValueError for
+    what no network has.
     """
 
     convolution: str
@@ -88,6 +90,14 @@ class Stem:
     padding: Literal["same", "valid"]
     cells: int
 
+    def __post_init__(self) -> None:
+        _check_counts(self, filters=(1, 4096), stride=(1, 2), cells=(0, 8))
+        if self.padding not in ("same", "valid"):
+            raise ValueError(f"padding can't be {self.padding!r}")
+        for name in (self.convolution, self.batch_norm):
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(f"a layer can't be called {name!r}")
+
 
 @dataclass(frozen=True)
 class NASNetA:
@@ -96,7 +106,8 @@ class NASNetA:
     image_size is the side of the input in pixels. cells_per_stage is the paper's N and filters
     its F, divisible by 4. path_keep is the final keep probability of path dropout and
     dropout_keep that of the dropout before the logits; 1.0 means none. weight_decay is d in the
-    loss term d * sum(w**2) / 2 over all kernels.
+    loss term d * sum(w**2) / 2 over all kernels. Raises ValueError for what no network has: a card
+    or a checkpoint may say anything, and a network of a million cells would never be done.
     """
 
     image_size: int
@@ -110,6 +121,22 @@ class NASNetA:
     bn_epsilon: float = 1e-3
     bn_decay: float = 0.9997
     weight_decay: float = 4e-5
+
+    def __post_init__(self) -> None:
+        _check_counts(
+            self,
+            image_size=(1, 2**16 - 1),
+            cells_per_stage=(1, 100),
+            filters=(4, 4096),
+            classes=(1, 10_000_000),
+        )
+        if not isinstance(self.skip_reduction_input, bool):
+            raise ValueError(f"skip_reduction_input can't be {self.skip_reduction_input!r}")
+        for name in ("dropout_keep", "path_keep", "bn_epsilon", "bn_decay", "weight_decay"):
+            value = getattr(self, name)
+            least = 0 if name in ("bn_decay", "weight_decay") else math.ulp(0)
+            if not isinstance(value, int | float) or not least <= value <= 1:
+                raise ValueError(f"{name} can't be {value!r}")
 
     @property
     def normal_cells(self) -> int:
@@ -132,8 +159,16 @@ class NASNetA:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> NASNetA:
-        """The inverse of to_dict."""
+        """The inverse of to_dict. Raises TypeError, KeyError or ValueError for anything else."""
         return cls(**{**data, "stem": Stem(**data["stem"])})
+
+
+def _check_counts(owner: object, **limits: tuple[int, int]) -> None:
+    """Raises ValueError when a field isn't a whole number from the least to the most."""
+    for name, (least, most) in limits.items():
+        value = getattr(owner, name)
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{name} can't be {value!r}")
 
 
 def _imagenet_stem(filters: int) -> Stem:

@@ -179,8 +179,9 @@ def _network(plan: Plan) -> Iterator[Any]:
     gone after the block."""
     if plan.folder.is_file():
         from nasnet_cli.modules.runtime_file import output_index
+        from nasnet_cli.modules.runtime_network import load
 
-        network = openvino.Core().read_model(plan.folder)
+        network = load(plan.folder)
         places = [output_index(tensor) for _, tensor in plan.outputs]
         results = [network.outputs[place].get_node() for place in places]
         yield openvino.Model(results, network.get_parameters())
