@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-SIZES = {"built-in": 64, "mobile": 224}
+SIZES = {"built-in": 80, "mobile": 224}
 CASES = {"one": "1 photo", "many": "{count} photos", "large": "{large_count} of 12 MP"}
 # What the peers do as well; the built-in model has a way of its own.
 PREPROCESSING = ["--resize", "stretch", "--crop-fraction", "0.875", "--resample", "bilinear"]
