@@ -95,6 +95,7 @@ def _stream(format_: TargetFormat, paths: tuple[str, ...], given: dict[str, Any]
         if is_given:
             raise click.UsageError(f"{name} needs --out and the name of a file.")
     job = Job(paths, given, ("labels",))
+    job.open_ahead()
     work = job.work
     rows = job.model.classify_sources(
         job.inputs.sources(),

@@ -71,7 +71,6 @@ class Job:
         """The model that was asked for, introduced on standard error if it is the built-in one."""
         with ConsoleListener(self.console) as listener:
             model = self.work.open_model(listener)
-        model.open_ahead(self.work.outputs, pictures=self.inputs.named)
         _until_exit.append(model)
         card = model.module.card
         if model.is_builtin and card is not None and card.accuracy is not None:
@@ -81,6 +80,10 @@ class Job:
                 "validation pictures. For ImageNet's thousand: --model imagenet-mobile."
             )
         return model
+
+    def open_ahead(self) -> None:
+        """Begins to open what runs the model, beside all that comes before the first picture."""
+        self.model.open_ahead(self.work.outputs, pictures=self.inputs.named)
 
     @property
     def how(self) -> How:
@@ -112,6 +115,7 @@ class Job:
 
     def write(self, *targets: Target) -> None:
         """Makes files of the results, with a bar of progress. Raises NasnetError."""
+        self.open_ahead()
         from nasnet_cli.jobs.run import NoInputError, Options, run_to_files
 
         given = self.given

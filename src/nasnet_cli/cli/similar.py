@@ -55,6 +55,7 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     }
     job = Job(paths, {**given, **how}, ("vectors",))
     _check(job, index, made_by)
+    job.open_ahead()
     queries = job.model.embed_sources(job.inputs.sources(), **job.how)
     likeness.write(
         MATCHED,
