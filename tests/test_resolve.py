@@ -345,6 +345,20 @@ def test_the_names_in_tensorflow_hubs_cache_are_its_own():
     assert "21be84cdb4d6e4620027e99a1b136e965903e264" in found
 
 
+def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.onnx")
+    for command in ("inspect", "export"):
+        options = ["--model", tmp_path / "m.onnx"] if command == "export" else []
+        named = tmp_path / "out.keras" if command == "export" else tmp_path / "m.onnx"
+        done = subprocess.run(
+            [sys.executable, "-m", "nasnet_cli", command, named, *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1 and "m.onnx is no model that is known" in done.stderr
+
+
 def test_a_web_page_in_place_of_a_module_is_told(hub, cache_folder):
     handle = hub.put("/m/1", Answer(b"<!DOCTYPE html><html>Please sign in</html>"))
     with pytest.raises(ModelError, match="is a web page, no model"):

@@ -303,24 +303,25 @@ class Model:
         with self._lock:
             opening = self._runtimes.get(plan)
             if opening is None:
-                opening = self._runtimes[plan] = Future()
+                opening = Future()
                 threading.Thread(
                     target=self._open, args=(plan, opening, pictures), name="open", daemon=True
                 ).start()
+                self._runtimes[plan] = opening
         return opening
 
     def _open(self, plan: Plan, opening: Future[Runtime], pictures: int | None) -> None:
-        from nasnet_cli.runtime.base import available_cores
-        from nasnet_cli.runtime.choose import open_runtime
-
-        threads = available_cores()
-        if pictures is not None:
-            threads = min(threads, max(1, math.ceil(pictures / plan.request_size)))
         try:
+            from nasnet_cli.runtime.base import available_cores
+            from nasnet_cli.runtime.choose import open_runtime
+
             if not self.allow_unsafe_ops:
                 from nasnet_cli.modules.safety import refuse_unsafe
 
                 refuse_unsafe(self.module)
+            threads = available_cores()
+            if pictures is not None:
+                threads = min(threads, max(1, math.ceil(pictures / plan.request_size)))
             note = self.listener.note
             opening.set_result(open_runtime(plan, self.runtime_name, note, threads=threads))
         except BaseException as error:  # whatever it is, it is for who asks for the runtime

@@ -133,6 +133,7 @@ def _feed(
     try:
         runtime = open_runtime()
         timings.ready()
+        request_size = runtime.plan.request_size
         group: list[_Decoded] = []
         pixels: list[np.ndarray] = []
         while True:
@@ -143,7 +144,7 @@ def _feed(
                 group.append((source, array))
                 if isinstance(array, np.ndarray):
                     pixels.append(array)
-                if len(pixels) < runtime.plan.request_size and len(group) < _LARGEST_GROUP:
+                if len(pixels) < request_size and len(group) < _LARGEST_GROUP:
                     continue
             if group:
                 groups.put((group, runtime.submit(pixels)))

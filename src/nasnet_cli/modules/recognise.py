@@ -65,9 +65,12 @@ def recognise(path: Path) -> Found | None:
 
 def not_recognised(path: Path, shown: str) -> ModelError:
     """What to say of a file or folder that recognise knows nothing of, which is called shown."""
-    if path.is_dir():
-        problem = f"The folder {shown} is no model that is known."
-        return ModelError(problem, f"What was looked for: {LOOKED_FOR}.")
+    what = "folder" if path.is_dir() else "file"
+    unknown = ModelError(
+        f"The {what} {shown} is no model that is known.", f"What was looked for: {LOOKED_FOR}."
+    )
+    if not path.is_file():  # nor is a pipe opened, which would wait for somebody to write
+        return unknown
     with path.open("rb") as file:
         head = file.read(256).lstrip().lower()
     if not path.stat().st_size:
@@ -82,8 +85,7 @@ def not_recognised(path: Path, shown: str) -> ModelError:
     if called := _CALLED.get(path.suffix.lower()):
         problem = f"{shown} is called like {called}, but is none, or is damaged or cut off."
         return ModelError(problem, "Get it again, whole.")
-    problem = f"The file {shown} is no model that is known."
-    return ModelError(problem, f"What was looked for: {LOOKED_FOR}.")
+    return unknown
 
 
 def search(folder: Path) -> Found | None:
