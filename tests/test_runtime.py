@@ -13,6 +13,7 @@ import golden
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.modules.opened import open_module
+from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Plan
 from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
 
@@ -59,6 +60,28 @@ def test_a_pictures_result_does_not_depend_on_its_batch(plan, cache_folder):
 @pytest.mark.parametrize(("side", "pictures"), [(32, 4), (112, 4), (160, 3), (224, 2), (331, 1)])
 def test_requests_are_the_smaller_the_larger_the_pictures(side, pictures, plan):
     assert replace(plan, size=(side, side)).request_size == pictures
+
+
+def test_the_compiled_network_copies_no_more_than_it_must(plan, cache_folder, monkeypatch):
+    def turned(runtime):
+        operations = runtime._compiled.get_runtime_model().get_ops()
+        return [
+            operation
+            for operation in operations
+            if operation.get_rt_info()["layerType"].astype(str) == "Transpose"
+            and len(operation.get_output_shape(0)) == 4
+        ]
+
+    images = pictures(8)
+    batches = [images[:4], images[4:]]
+    runtime = OpenVINORuntime(plan)
+    got = run(runtime, batches)
+    monkeypatch.setattr(openvino_passes, "rewrite", lambda model: None)
+    plain = OpenVINORuntime(replace(plan, digest="another"))
+    as_read = run(plain, batches)
+    assert all(got[name].tobytes() == as_read[name].tobytes() for name in got)
+    assert not turned(runtime)
+    assert turned(plain)
 
 
 @pytest.mark.parametrize(("compiling", "reading"), [(1, 3), (3, 1)])

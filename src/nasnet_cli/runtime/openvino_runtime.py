@@ -28,6 +28,9 @@ from nasnet_cli.runtime.base import (
 )
 from nasnet_cli.runtime.processor import fingerprint, instruction_set
 
+# Another number wherever what is compiled of a plan changes.
+_PASSES = 1
+
 
 class UnreadableError(ModelError):
     """OpenVINO can't read the module; TensorFlow may."""
@@ -100,6 +103,7 @@ class OpenVINORuntime(Runtime):
             "precision": self.plan.precision,
             "openvino": self.version,
             "processor": fingerprint(),
+            "passes": _PASSES,
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return cache.compiled_folder() / f"{name}.blob"
@@ -140,6 +144,7 @@ class OpenVINORuntime(Runtime):
         from openvino.preprocess import PrePostProcessor
 
         from nasnet_cli.modules.runtime_file import channels_first
+        from nasnet_cli.runtime.openvino_passes import rewrite
 
         if len(model.inputs) != 1:
             raise RuntimeError(f"it has {len(model.inputs)} inputs")
@@ -154,6 +159,7 @@ class OpenVINORuntime(Runtime):
             steps.output(i).tensor().set_element_type(openvino.Type.f32)
         model = steps.build()
         model.reshape([self.plan.request_size, *self.plan.size, 3])
+        rewrite(model)
         return model
 
 

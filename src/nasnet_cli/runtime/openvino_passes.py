@@ -1,0 +1,129 @@
+"""Rewrites a network before OpenVINO compiles it: the same numbers, fewer copies of them.
+
+OpenVINO makes channels-first operations of a channels-last module's, but leaves transpositions
+around its slices, and turns the pictures before it scales them. Both go through the largest arrays
+of the network once more, which took a tenth of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from openvino import opset13 as ops
+
+_SCALINGS = ("Multiply", "Divide", "Add", "Subtract")
+_UNUSUAL_SLICES = ("new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
+
+
+def rewrite(model: Any) -> None:
+    """Rewrites an openvino.Model, whose shapes are static, in place."""
+    for parameter in model.get_parameters():
+        _scale_before_transposing(parameter)
+    for rewrite_slice in (_slice_before_transposing, _slice_what_is_taken):
+        for node in model.get_ordered_ops():
+            if node.get_type_name() == "StridedSlice":
+                rewrite_slice(node)
+    model.validate_nodes_and_infer_types()
+
+
+def _scale_before_transposing(parameter: Any) -> None:
+    """Moves scaling by single numbers from behind the pictures' transposition to before it, where
+    it becomes one step with their conversion from bytes."""
+    transpose = parameter
+    while transpose is not None and transpose.get_type_name() != "Transpose":
+        transpose = _only_user(transpose)
+    while transpose is not None and (scaling := _only_user(transpose)) is not None:
+        if scaling.get_type_name() not in _SCALINGS:
+            return
+        place = scaling.input_values().index(transpose.output(0))
+        number = _constant(scaling.input_value(1 - place))
+        if number is None or number.size != 1:
+            return
+        for user in scaling.output(0).get_target_inputs():
+            user.replace_source_output(transpose.output(0))
+        scaling.input(place).replace_source_output(transpose.input_value(0))
+        transpose.input(0).replace_source_output(scaling.output(0))
+
+
+def _slice_before_transposing(node: Any) -> None:
+    """Takes a slice from what a transposition is given, if others turn the slice back."""
+    transpose, users = node.input_value(0).get_node(), _users(node)
+    order, taken = _order(transpose), _taken(node)
+    if order is None or taken is None:
+        return
+    back = [order.index(axis) for axis in range(len(order))]
+    if all(_order(user) == back for user in users):
+        sliced = _slice(transpose.input_value(0), [taken[axis] for axis in back])
+        for user in users:
+            user.output(0).replace(sliced)
+
+
+def _slice_what_is_taken(node: Any) -> None:
+    """Leaves out of a slice what a convolution of single pixels strides over, and doesn't pad
+    where nothing is taken from the padding."""
+    convolution, taken = _only_user(node), _taken(node)
+    if taken is None or convolution is None or convolution.get_type_name() != "Convolution":
+        return
+    how, weights = convolution.get_attributes(), convolution.input_value(1)
+    if any((*how["pads_begin"], *how["pads_end"])) or any(n != 1 for n in weights.get_shape()[2:]):
+        return
+    taken[2:] = [axis[::step] for axis, step in zip(taken[2:], how["strides"], strict=True)]
+    data = node.input_value(0)
+    if data.get_node().get_type_name() == "Pad":
+        before, unpadded = _constant(data.get_node().input_value(1)), data.get_node().input_value(0)
+        within = zip(taken, unpadded.get_shape(), strict=True)
+        if before is not None and not before.any() and all(axis[-1] < n for axis, n in within):
+            data = unpadded
+    ones, zeros = [1] * len(how["strides"]), [0] * len(how["strides"])
+    single = ops.convolution(_slice(data, taken), weights, ones, zeros, zeros, ones)
+    single.set_friendly_name(convolution.get_friendly_name())
+    convolution.output(0).replace(single.output(0))
+
+
+def _users(node: Any) -> list[Any]:
+    return [user.get_node() for user in node.output(0).get_target_inputs()]
+
+
+def _only_user(node: Any) -> Any:
+    """The node that alone takes what a node gives, or None."""
+    users = _users(node) if node.get_output_size() == 1 else []
+    return users[0] if len(users) == 1 else None
+
+
+def _constant(output: Any) -> np.ndarray | None:
+    node = output.get_node()
+    return node.get_data() if node.get_type_name() == "Constant" else None
+
+
+def _order(node: Any) -> list[int] | None:
+    """The order in which a transposition takes the axes; None for other nodes."""
+    order = _constant(node.input_value(1)) if node.get_type_name() == "Transpose" else None
+    return None if order is None else order.tolist()
+
+
+def _taken(node: Any) -> list[range] | None:
+    """Which indices of each axis a StridedSlice takes, if it is one that only takes some of them."""
+    how, shape = node.get_attributes(), node.input_value(0).get_shape()
+    if any(how[mask] and any(how[mask]) for mask in _UNUSUAL_SLICES):
+        return None
+    limits = []
+    for i in (1, 2, 3):
+        limit = _constant(node.input_value(i))
+        if limit is None or len(limit) != len(shape):
+            return None
+        limits.append(limit.tolist())
+    taken = []
+    for i, (length, begin, end, step) in enumerate(zip(shape, *limits, strict=True)):
+        begin = None if how["begin_mask"][i] else begin
+        end = None if how["end_mask"][i] else end
+        taken.append(range(length)[begin:end:step])
+    return taken if all(axis and axis.step > 0 for axis in taken) else None
+
+
+def _slice(data: Any, taken: Sequence[range]) -> Any:
+    limits = ([getattr(axis, limit) for axis in taken] for limit in ("start", "stop", "step"))
+    none = [0] * len(taken)
+    constants = (ops.constant(np.array(limit, np.int64)) for limit in limits)
+    return ops.strided_slice(data, *constants, none, none).output(0)
