@@ -104,6 +104,7 @@ def test_other_convolutions_get_what_they_got(side, stride):
         ([0, 1, 2, 0], [2, 8, 7, 2], [1, 1, 1, 1], [0] * 4, [0] * 4),
         ([1, -5, -7, 1], [9, -1, -2, 9], [1, 2, 3, 1], [0] * 4, [0] * 4),
         ([0, 3, 0, 2], [0, 0, 0, 3], [1, 2, 2, 1], [1, 0, 1, 0], [1, 1, 1, 0]),
+        ([0, 3, 1, 0], [9, 8, 7, 9], [1, 2, 3, 1], [1], [1]),  # the rest of a mask is 0
         ([0, 8, 0, 0], [0, 1, 0, 0], [1, -2, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]),  # backwards
     ],
 )
@@ -192,5 +193,31 @@ def test_scaled_pictures_may_be_a_result_themselves():
     def build(parameter):
         scaled = ops.multiply(turned(parameter, TO_FIRST), number(2))
         return [ops.result(scaled), ops.relu(scaled)]
+
+    check(model_of(build))
+
+
+def test_a_slice_of_dynamic_shape_stays():
+    def build(parameter):
+        first = turned(parameter, TO_FIRST)
+        sums = ops.reduce_sum(parameter, ops.constant([0, 1, 2]))
+        places = ops.squeeze(ops.non_zero(sums), ops.constant([0]))
+        channels = ops.gather(turned(first, TO_LAST), places, ops.constant(3))
+        return ops.relu(turned(shifted(channels), TO_FIRST))
+
+    assert check(model_of(build))["StridedSlice"] == 1
+
+
+def test_a_turned_slice_may_be_a_result_itself():
+    def build(parameter):
+        return turned(shifted(turned(ops.relu(turned(parameter, TO_FIRST)), TO_LAST)), TO_FIRST)
+
+    assert check(model_of(build))["Transpose"] == 1
+
+
+def test_sliced_weights_stay_weights():
+    def build(parameter):
+        some = strided(weights(4, 6), [0, 3, 0, 0], [4, 6, 1, 1], [1] * 4, [0] * 4, [0] * 4)
+        return convolved(turned(parameter, TO_FIRST), some, 2)
 
     check(model_of(build))

@@ -8,6 +8,7 @@ of the network once more, which took a tenth of its time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _UNUSUAL_SLICES = ("new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
 
 
 def rewrite(model: Any) -> None:
-    """Rewrites an openvino.Model, whose shapes are static, in place."""
+    """Rewrites an openvino.Model in place. Of dynamic shape, it leaves slices as they are."""
     for parameter in model.get_parameters():
         _scale_before_transposing(parameter)
     for rewrite_slice in (_slice_before_transposing, _slice_what_is_taken):
@@ -38,8 +39,10 @@ def _scale_before_transposing(parameter: Any) -> None:
         if scaling.get_type_name() not in _SCALINGS:
             return
         place = scaling.input_values().index(transpose.output(0))
-        number = _constant(scaling.input_value(1 - place))
-        if number is None or number.size != 1:
+        number = scaling.input_value(1 - place)
+        if number.get_node().get_type_name() != "Constant" or any(
+            n != 1 for n in number.get_shape()
+        ):
             return
         for user in scaling.output(0).get_target_inputs():
             user.replace_source_output(transpose.output(0))
@@ -51,7 +54,7 @@ def _slice_before_transposing(node: Any) -> None:
     """Takes a slice from what a transposition is given, if others turn the slice back."""
     transpose, users = node.input_value(0).get_node(), _users(node)
     order, taken = _order(transpose), _taken(node)
-    if order is None or taken is None:
+    if order is None or taken is None or len(order) != len(taken):
         return
     back = [order.index(axis) for axis in range(len(order))]
     if all(_order(user) == back for user in users):
@@ -66,20 +69,30 @@ def _slice_what_is_taken(node: Any) -> None:
     convolution, taken = _only_user(node), _taken(node)
     if taken is None or convolution is None or convolution.get_type_name() != "Convolution":
         return
+    if convolution.input_value(0) != node.output(0):  # its weights are what is sliced
+        return
     how, weights = convolution.get_attributes(), convolution.input_value(1)
-    if any((*how["pads_begin"], *how["pads_end"])) or any(n != 1 for n in weights.get_shape()[2:]):
+    size = _shape(weights)
+    if any((*how["pads_begin"], *how["pads_end"])) or size is None or any(n != 1 for n in size[2:]):
         return
     taken[2:] = [axis[::step] for axis, step in zip(taken[2:], how["strides"], strict=True)]
-    data = node.input_value(0)
-    if data.get_node().get_type_name() == "Pad":
-        before, unpadded = _constant(data.get_node().input_value(1)), data.get_node().input_value(0)
-        within = zip(taken, unpadded.get_shape(), strict=True)
-        if before is not None and not before.any() and all(axis[-1] < n for axis, n in within):
-            data = unpadded
+    data = _without_padding(node.input_value(0), taken)
     ones, zeros = [1] * len(how["strides"]), [0] * len(how["strides"])
     single = ops.convolution(_slice(data, taken), weights, ones, zeros, zeros, ones)
     single.set_friendly_name(convolution.get_friendly_name())
     convolution.output(0).replace(single.output(0))
+
+
+def _without_padding(data: Any, taken: Sequence[range]) -> Any:
+    """What is padded, if data is that padded at the ends only and none of the padding is taken."""
+    pad = data.get_node()
+    if pad.get_type_name() != "Pad":
+        return data
+    before, lengths = _constant(pad.input_value(1)), _shape(pad.input_value(0))
+    if before is None or before.any() or lengths is None:
+        return data
+    is_within = all(axis[-1] < length for axis, length in zip(taken, lengths, strict=True))
+    return pad.input_value(0) if is_within else data
 
 
 def _users(node: Any) -> list[Any]:
@@ -97,6 +110,11 @@ def _constant(output: Any) -> np.ndarray | None:
     return node.get_data() if node.get_type_name() == "Constant" else None
 
 
+def _shape(output: Any) -> list[int] | None:
+    shape = output.get_partial_shape()
+    return list(shape.to_shape()) if shape.is_static else None
+
+
 def _order(node: Any) -> list[int] | None:
     """The order in which a transposition takes the axes; None for other nodes."""
     order = _constant(node.input_value(1)) if node.get_type_name() == "Transpose" else None
@@ -105,8 +123,8 @@ def _order(node: Any) -> list[int] | None:
 
 def _taken(node: Any) -> list[range] | None:
     """Which indices of each axis a StridedSlice takes, if it is one that only takes some of them."""
-    how, shape = node.get_attributes(), node.input_value(0).get_shape()
-    if any(how[mask] and any(how[mask]) for mask in _UNUSUAL_SLICES):
+    how, shape = node.get_attributes(), _shape(node.input_value(0))
+    if shape is None or any(how[mask] and any(how[mask]) for mask in _UNUSUAL_SLICES):
         return None
     limits = []
     for i in (1, 2, 3):
@@ -114,11 +132,10 @@ def _taken(node: Any) -> list[range] | None:
         if limit is None or len(limit) != len(shape):
             return None
         limits.append(limit.tolist())
+    masks = (chain(how[mask], repeat(0)) for mask in ("begin_mask", "end_mask"))
     taken = []
-    for i, (length, begin, end, step) in enumerate(zip(shape, *limits, strict=True)):
-        begin = None if how["begin_mask"][i] else begin
-        end = None if how["end_mask"][i] else end
-        taken.append(range(length)[begin:end:step])
+    for length, begin, end, step, no_begin, no_end in zip(shape, *limits, *masks, strict=False):
+        taken.append(range(length)[None if no_begin else begin : None if no_end else end : step])
     return taken if all(axis and axis.step > 0 for axis in taken) else None
 
 
