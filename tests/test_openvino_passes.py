@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import openvino
 import pytest
-from openvino import opset13 as ops
 
+from nasnet_cli.quiet_openvino import openvino
 from nasnet_cli.runtime.openvino_passes import rewrite
 
+ops = openvino.opset13
 SHAPE = [2, 9, 8, 3]
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
@@ -24,10 +24,6 @@ def run(model, data):
     return [result.copy() for result in compiled([data]).values()]
 
 
-def counted(model):
-    return Counter(node.get_type_name() for node in model.get_ordered_ops())
-
-
 def check(model, *, shape=SHAPE, within=0.0):
     """Rewrites the model, which must give the same as before, and counts its operations."""
     data = pictures(shape)
@@ -37,7 +33,7 @@ def check(model, *, shape=SHAPE, within=0.0):
     for new, old in zip(after, before, strict=True):
         np.testing.assert_allclose(new, old, rtol=0, atol=within * abs(old).max(), strict=True)
     assert any(b.any() for b in before)
-    return counted(model)
+    return Counter(node.get_type_name() for node in model.get_ordered_ops())
 
 
 def turned(node, order):
@@ -64,7 +60,12 @@ def shifted(node):
     return strided(node, [0, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1])
 
 
-def convolved(node, filters, stride, side=1, pads=0):
+def channels_last(parameter):
+    """A layer as a module has it, which OpenVINO computes channels-first."""
+    return turned(ops.relu(turned(parameter, TO_FIRST)), TO_LAST)
+
+
+def convolved(node, filters, stride, pads=0):
     return ops.convolution(node, filters, [stride] * 2, [pads] * 2, [pads] * 2, [1, 1])
 
 
@@ -74,13 +75,13 @@ def model_of(build, shape=SHAPE):
     return openvino.Model(results if isinstance(results, list) else [results], [parameter])
 
 
-def shift_and_stride(parameter, side=1, stride=2):
+def shift_and_stride(parameter, side=1, stride=2, pads=0, before=0):
     """What TensorFlow's factorized reduction becomes: pad, leave out the first, take each second."""
     inner = turned(parameter, TO_FIRST)
-    pads = (ops.constant(np.array(pad, np.int64)) for pad in ([0, 0, 0, 0], [0, 0, 1, 1]))
-    padded = ops.pad(inner, *pads, "constant", number(0))
+    begin, end = (ops.constant(np.array([0, 0, n, n], np.int64)) for n in (before, 1))
+    padded = ops.pad(inner, begin, end, "constant", number(0))
     back = turned(shifted(turned(padded, TO_LAST)), TO_FIRST)
-    return convolved(back, weights(4, 3, side), stride)
+    return convolved(back, weights(4, 3, side), stride, pads)
 
 
 @pytest.mark.parametrize("height", [8, 9])
@@ -92,9 +93,11 @@ def test_a_shifted_reduction_is_a_slice_and_a_convolution(height, width):
     assert left["Pad"] == (height % 2 or width % 2)  # else nothing is taken from the padding
 
 
-@pytest.mark.parametrize(("side", "stride"), [(3, 2), (3, 1), (1, 1), (1, 3)])
-def test_other_convolutions_get_what_they_got(side, stride):
-    left = check(model_of(lambda parameter: shift_and_stride(parameter, side, stride)))
+@pytest.mark.parametrize(
+    ("side", "stride", "pads"), [(3, 2, 0), (3, 1, 0), (1, 1, 0), (1, 3, 0), (1, 2, 1)]
+)
+def test_other_convolutions_get_what_they_got(side, stride, pads):
+    left = check(model_of(lambda parameter: shift_and_stride(parameter, side, stride, pads)))
     assert left["Transpose"] == 1 and left["Convolution"] == 1
 
 
@@ -112,7 +115,7 @@ def test_any_slice_between_transpositions_stays_the_same_slice(
     begin, end, steps, begin_mask, end_mask
 ):
     def build(parameter):
-        last = turned(ops.relu(turned(parameter, TO_FIRST)), TO_LAST)
+        last = channels_last(parameter)
         part = strided(last, begin, end, steps, begin_mask, end_mask)
         return ops.relu(turned(part, TO_FIRST))
 
@@ -122,7 +125,7 @@ def test_any_slice_between_transpositions_stays_the_same_slice(
 
 def test_a_slice_that_others_need_as_it_is_stays():
     def build(parameter):
-        part = shifted(turned(ops.relu(turned(parameter, TO_FIRST)), TO_LAST))
+        part = shifted(channels_last(parameter))
         return [ops.relu(turned(part, TO_FIRST)), ops.tanh(part)]
 
     assert check(model_of(build))["Transpose"] == 3
@@ -130,7 +133,7 @@ def test_a_slice_that_others_need_as_it_is_stays():
 
 def test_a_slice_that_takes_an_axis_away_stays():
     def build(parameter):
-        last = turned(ops.relu(turned(parameter, TO_FIRST)), TO_LAST)
+        last = channels_last(parameter)
         masks = {"new_axis_mask": [0] * 4, "shrink_axis_mask": [0, 1, 0, 0]}
         part = strided(last, [0, 2, 0, 0], [0, 3, 0, 0], [1] * 4, [1, 0, 1, 1], [1] * 4, **masks)
         return ops.relu(turned(part, [0, 2, 1]))
@@ -140,7 +143,7 @@ def test_a_slice_that_takes_an_axis_away_stays():
 
 def test_a_slice_with_two_users_goes_to_both():
     def build(parameter):
-        part = shifted(turned(ops.relu(turned(parameter, TO_FIRST)), TO_LAST))
+        part = shifted(channels_last(parameter))
         uses = [turned(part, TO_FIRST), turned(part, TO_FIRST)]
         return [convolved(use, weights(4, 3), 2) for use in uses]
 
@@ -148,14 +151,7 @@ def test_a_slice_with_two_users_goes_to_both():
 
 
 def test_padding_before_the_pictures_is_not_left_out():
-    def build(parameter):
-        inner = turned(parameter, TO_FIRST)
-        pads = (ops.constant(np.array(pad, np.int64)) for pad in ([0, 0, 1, 1], [0, 0, 1, 1]))
-        padded = ops.pad(inner, *pads, "constant", number(0))
-        back = turned(shifted(turned(padded, TO_LAST)), TO_FIRST)
-        return convolved(back, weights(4, 3), 2)
-
-    left = check(model_of(build))
+    left = check(model_of(lambda parameter: shift_and_stride(parameter, before=1)))
     assert left["Pad"] == 1 and left["Transpose"] == 1
 
 
@@ -164,7 +160,7 @@ def test_pictures_are_scaled_before_they_are_turned(shape):
     def build(parameter):
         first = turned(ops.multiply(parameter, number(1 / 255)), TO_FIRST)
         scaled = ops.subtract(number(1, shape), ops.multiply(first, number(2, shape)))
-        return convolved(ops.add(scaled, number(0.25, shape)), weights(4, 3, 3), 2, side=3)
+        return convolved(ops.add(scaled, number(0.25, shape)), weights(4, 3, 3), 2)
 
     model = model_of(build)
     check(model, within=1e-6)  # OpenVINO may round once less where it joins two steps
@@ -189,6 +185,13 @@ def test_scaling_of_each_channel_and_squares_stay_where_they_are():
         assert operations.index("Transpose") < operations.index("Multiply")
 
 
+def test_a_number_that_adds_an_axis_stays_where_it_is():
+    def build(parameter):
+        return ops.multiply(turned(parameter, TO_FIRST), number(2, (1, 1, 1, 1, 1)))
+
+    check(model_of(build))
+
+
 def test_scaled_pictures_may_be_a_result_themselves():
     def build(parameter):
         scaled = ops.multiply(turned(parameter, TO_FIRST), number(2))
@@ -210,7 +213,7 @@ def test_a_slice_of_dynamic_shape_stays():
 
 def test_a_turned_slice_may_be_a_result_itself():
     def build(parameter):
-        return turned(shifted(turned(ops.relu(turned(parameter, TO_FIRST)), TO_LAST)), TO_FIRST)
+        return turned(shifted(channels_last(parameter)), TO_FIRST)
 
     assert check(model_of(build))["Transpose"] == 1
 

@@ -7,12 +7,17 @@ of the network once more, which took a tenth of its time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
-from openvino import opset13 as ops
+
+from nasnet_cli.quiet_openvino import openvino
+
+VERSION = 1
+"""Another number wherever a network comes out otherwise: what was compiled before isn't read then."""
 
 _SCALINGS = ("Multiply", "Divide", "Add", "Subtract")
 _UNUSUAL_SLICES = ("new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
@@ -40,9 +45,9 @@ def _scale_before_transposing(parameter: Any) -> None:
             return
         place = scaling.input_values().index(transpose.output(0))
         number = scaling.input_value(1 - place)
-        if number.get_node().get_type_name() != "Constant" or any(
-            n != 1 for n in number.get_shape()
-        ):
+        if number.get_node().get_type_name() != "Constant" or math.prod(number.get_shape()) != 1:
+            return
+        if scaling.get_output_partial_shape(0) != transpose.get_output_partial_shape(0):
             return
         for user in scaling.output(0).get_target_inputs():
             user.replace_source_output(transpose.output(0))
@@ -78,7 +83,7 @@ def _slice_what_is_taken(node: Any) -> None:
     taken[2:] = [axis[::step] for axis, step in zip(taken[2:], how["strides"], strict=True)]
     data = _without_padding(node.input_value(0), taken)
     ones, zeros = [1] * len(how["strides"]), [0] * len(how["strides"])
-    single = ops.convolution(_slice(data, taken), weights, ones, zeros, zeros, ones)
+    single = openvino.opset13.convolution(_slice(data, taken), weights, ones, zeros, zeros, ones)
     single.set_friendly_name(convolution.get_friendly_name())
     convolution.output(0).replace(single.output(0))
 
@@ -142,5 +147,5 @@ def _taken(node: Any) -> list[range] | None:
 def _slice(data: Any, taken: Sequence[range]) -> Any:
     limits = ([getattr(axis, limit) for axis in taken] for limit in ("start", "stop", "step"))
     none = [0] * len(taken)
-    constants = (ops.constant(np.array(limit, np.int64)) for limit in limits)
-    return ops.strided_slice(data, *constants, none, none).output(0)
+    constants = (openvino.opset13.constant(np.array(limit, np.int64)) for limit in limits)
+    return openvino.opset13.strided_slice(data, *constants, none, none).output(0)

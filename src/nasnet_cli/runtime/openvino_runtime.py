@@ -18,6 +18,7 @@ import numpy as np
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError, in_words
 from nasnet_cli.quiet_openvino import openvino
+from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import (
     Output,
     Pending,
@@ -27,9 +28,6 @@ from nasnet_cli.runtime.base import (
     available_cores,
 )
 from nasnet_cli.runtime.processor import fingerprint, instruction_set
-
-# Another number wherever what is compiled of a plan changes.
-_PASSES = 1
 
 
 class UnreadableError(ModelError):
@@ -103,7 +101,7 @@ class OpenVINORuntime(Runtime):
             "precision": self.plan.precision,
             "openvino": self.version,
             "processor": fingerprint(),
-            "passes": _PASSES,
+            "passes": openvino_passes.VERSION,
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return cache.compiled_folder() / f"{name}.blob"
@@ -144,7 +142,6 @@ class OpenVINORuntime(Runtime):
         from openvino.preprocess import PrePostProcessor
 
         from nasnet_cli.modules.runtime_file import channels_first
-        from nasnet_cli.runtime.openvino_passes import rewrite
 
         if len(model.inputs) != 1:
             raise RuntimeError(f"it has {len(model.inputs)} inputs")
@@ -159,7 +156,7 @@ class OpenVINORuntime(Runtime):
             steps.output(i).tensor().set_element_type(openvino.Type.f32)
         model = steps.build()
         model.reshape([self.plan.request_size, *self.plan.size, 3])
-        rewrite(model)
+        openvino_passes.rewrite(model)
         return model
 
 
