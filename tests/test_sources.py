@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images import sorted_names
-from nasnet_cli.images.files import Listing, Source
+from nasnet_cli.images.files import WHOLE_BYTES, Listing, Source
 from nasnet_cli.images.sources import find_sources, read_list
 
 PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -227,6 +227,28 @@ def test_a_file_over_the_limit_is_too_large(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more than 99 bytes") as caught:
         source.open(max_bytes=99)
     assert caught.value.kind == "too_large"
+
+
+def test_a_file_that_tells_no_size_is_read_to_its_end() -> None:
+    source = only(Path("/proc/self/status"))
+    assert Path(source.path).stat().st_size == 0
+    with source.open() as stream:
+        assert stream.read(5) == b"Name:"
+        stream.seek(0)
+        assert len(stream.read()) > 500
+    assert source.read().startswith(b"Name:")
+
+
+def test_a_file_of_many_bytes_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(bytes(WHOLE_BYTES))
+    with only(path).open() as stream:
+        assert isinstance(stream, io.BytesIO)
+    with path.open("ab") as grown:
+        grown.write(b"x")
+    with only(path).open() as stream:
+        assert not isinstance(stream, io.BytesIO)
+        assert stream.read()[-1:] == b"x"
 
 
 def test_sources_are_found_while_the_list_of_paths_still_grows(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def _open(path: Path) -> ModelOnDisk:
 class How(TypedDict, total=False):
     """How a run is done, which its results don't depend on, but for what limits refuse.
 
-    workers threads decode, one for each processor unless told otherwise; batch_size pictures are
-    decoded ahead of the model. timings learns where the time went.
+    workers threads decode, one more than there are processors unless told otherwise; batch_size
+    pictures are decoded ahead of the model. timings learns where the time went.
     """
 
     workers: int | None
@@ -241,7 +241,9 @@ class Model:
             sources,
             decode,
             partial(self.runtime, outputs),
-            workers=how.get("workers") or available_cores(),
+            # One more than there are processors: what waits for a file, or for its turn with Python,
+            # leaves none idle.
+            workers=how.get("workers") or available_cores() + 1,
             batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
             stop_decoding=decoders.close,
             timings=timings,

@@ -16,6 +16,9 @@ from nasnet_cli.errors import InputError
 MAX_BYTES = 1 << 30
 """Files and archive members above this many bytes are too_large, unless told otherwise."""
 
+WHOLE_BYTES = 1 << 24
+"""Files up to this many bytes are read at once and then decoded, larger ones while they are."""
+
 
 @dataclass(slots=True)
 class Listing:
@@ -48,7 +51,7 @@ class Source:
     def open(self, max_bytes: int = MAX_BYTES) -> BinaryIO:
         """The input's bytes as a seekable stream, which the caller closes. Safe from any thread.
 
-        Raises InputError: not_found, unreadable, too_large (over max_bytes) or archive.
+        They are in memory but for a file of more than WHOLE_BYTES, or one that changes. Raises InputError: not_found, unreadable, too_large (over max_bytes) or archive.
         """
         if self.failure is not None:
             raise self.failure
@@ -56,13 +59,17 @@ class Source:
             data = self.member(max_bytes)
             check_size(len(data), max_bytes)
             return io.BytesIO(data)
-        stream = open_regular(self.path if self.file is None else self.file)
+        descriptor, size = _open_regular(self.path if self.file is None else self.file)
         try:
-            check_size(os.fstat(stream.fileno()).st_size, max_bytes)
+            check_size(size, max_bytes)
+            content = _whole(descriptor, size)
         except InputError:
-            stream.close()
+            os.close(descriptor)
             raise
-        return stream
+        if content is None:
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        return io.BytesIO(content)
 
     def read(self, max_bytes: int = MAX_BYTES) -> bytes:
         """The input's bytes, at most max_bytes of them. Raises InputError like open."""
@@ -95,6 +102,12 @@ def open_regular(path: str) -> BinaryIO:
     Pipes, sockets and devices are not opened: opening alone can block or wind a tape. Raises
     InputError: not_found or unreadable.
     """
+    descriptor, _ = _open_regular(path)
+    return os.fdopen(descriptor, "rb")
+
+
+def _open_regular(path: str) -> tuple[int, int]:
+    """open_regular's descriptor, and the file's size in bytes."""
     try:
         check_regular(os.stat(path).st_mode)
         # A pipe put in the file's place since the line above must not block either.
@@ -102,11 +115,27 @@ def open_regular(path: str) -> BinaryIO:
     except (OSError, ValueError) as error:
         raise explain_os_error(error) from error
     try:
-        check_regular(os.fstat(descriptor).st_mode)
+        status = os.fstat(descriptor)
+        check_regular(status.st_mode)
     except InputError:
         os.close(descriptor)
         raise
-    return os.fdopen(descriptor, "rb")
+    return descriptor, status.st_size
+
+
+def _whole(descriptor: int, size: int) -> bytes | None:
+    """A file's bytes; None where they are many, or not as many as its size said.
+
+    With one call to the system. A stream of Python's makes six more, and after each the thread
+    waits for its turn again.
+    """
+    if size > WHOLE_BYTES:
+        return None
+    try:
+        content = os.pread(descriptor, size + 1, 0)
+    except OSError as error:
+        raise explain_os_error(error) from error
+    return content if len(content) == size else None
 
 
 def check_regular(mode: int) -> None:

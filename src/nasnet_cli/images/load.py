@@ -11,14 +11,17 @@ from typing import BinaryIO
 
 from nasnet_cli.images.apart import COMMON_FORMATS, Decoders
 from nasnet_cli.images.decode import MAX_PIXELS, decode
-from nasnet_cli.images.files import MAX_BYTES, Source, explain_os_error, read_up_to
+from nasnet_cli.images.files import (
+    MAX_BYTES,
+    WHOLE_BYTES,
+    Source,
+    explain_os_error,
+    read_up_to,
+)
 from nasnet_cli.images.formats import HEAD_BYTES, signature
 from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Pixels, Preprocessing, needed_size, preprocess
 from nasnet_cli.timings import Timings
-
-# Files up to this many bytes are read at once and then decoded, larger ones while they are decoded.
-_WHOLE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ def in_memory(stream: BinaryIO) -> BinaryIO:
     if isinstance(stream, io.BytesIO):
         return stream
     try:
-        content = read_up_to(stream, _WHOLE_BYTES + 1)
-        if len(content) <= _WHOLE_BYTES:
+        content = read_up_to(stream, WHOLE_BYTES + 1)
+        if len(content) <= WHOLE_BYTES:
             return io.BytesIO(content)
         stream.seek(0)
     except OSError as error:

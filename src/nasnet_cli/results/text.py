@@ -6,6 +6,7 @@ encoder takes, and names that are UTF-8 may still hold escapes that a terminal w
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -38,10 +39,16 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
     Raises ValueError for NaN and infinity, which JSON has no words for.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, indent=indent)
+    text = _encoder(indent).encode(value)
     # Both kinds of characters stand only inside of strings, where a backslash is written twice.
     text = _SURROGATE.sub(lambda match: "\\" + _byte_or_code(match), text)
     return _RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+@functools.cache
+def _encoder(indent: int | None) -> json.JSONEncoder:
+    # json.dumps makes one for each call, which takes longer than to write a short string.
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, indent=indent)
 
 
 def decimal(value: float, *, missing: str) -> str:

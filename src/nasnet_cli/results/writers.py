@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import BinaryIO, Literal, Protocol, get_args
@@ -154,6 +155,7 @@ def _json_prediction(found: Prediction) -> str:
 
 
 _COLUMNS = "path,status,rank,index,wnid,label,probability,error_kind,error"
+_NEEDS_QUOTES = re.compile('[,"\r\n]')
 # What makes a spreadsheet take a cell for a formula. The last four are the wide forms of the
 # first four, which Excel in Japan takes as well.
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -214,6 +216,6 @@ def no_formula(cell: str, *, mark: str) -> str:
 def quoted(cell: str) -> str:
     """A cell as RFC 4180 quotes it."""
     # By hand: Python before 3.13 leaves a lone "\r" bare, where readers end the line.
-    if any(mark in cell for mark in ',"\r\n'):
+    if _NEEDS_QUOTES.search(cell):
         return '"' + cell.replace('"', '""') + '"'
     return cell
