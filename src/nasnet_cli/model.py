@@ -241,8 +241,8 @@ class Model:
             sources,
             decode,
             partial(self.runtime, outputs),
-            # One more than there are processors: what waits for a file, or for its turn with Python,
-            # leaves none idle.
+            # One more than there are processors: what waits for a file, or for its turn with
+            # Python, leaves none idle.
             workers=how.get("workers") or available_cores() + 1,
             batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
             stop_decoding=decoders.close,

@@ -51,7 +51,8 @@ class Source:
     def open(self, max_bytes: int = MAX_BYTES) -> BinaryIO:
         """The input's bytes as a seekable stream, which the caller closes. Safe from any thread.
 
-        They are in memory but for a file of more than WHOLE_BYTES, or one that changes. Raises InputError: not_found, unreadable, too_large (over max_bytes) or archive.
+        They are in memory but for a file of more than WHOLE_BYTES, or one that changes. Raises
+        InputError: not_found, unreadable, too_large (over max_bytes) or archive.
         """
         if self.failure is not None:
             raise self.failure
@@ -63,7 +64,7 @@ class Source:
         try:
             check_size(size, max_bytes)
             content = _whole(descriptor, size)
-        except InputError:
+        except BaseException:
             os.close(descriptor)
             raise
         if content is None:

@@ -57,8 +57,6 @@ def load(
         with timings.spent("read"):
             stream = held.enter_context(source.open(limits.max_bytes))
             is_common = _is_common(stream)
-            if is_common:
-                stream = in_memory(stream)
         with timings.spent("decode"):
             if is_common:
                 return pixels_of(
