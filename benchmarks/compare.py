@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -95,13 +94,7 @@ class Workplace:
         self._maker = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
     def _made(self, name: str, make: Callable[..., None], *arguments: object) -> Path:
-        path, part = self.folder / name, self.folder / f"{name}.part"
-        if not path.exists():
-            print(f"making {name}", file=sys.stderr)
-            shutil.rmtree(part, ignore_errors=True)
-            self._maker.submit(make, part, *arguments).result()
-            part.rename(path)
-        return path
+        return self._maker.submit(material.made, self.folder / name, make, *arguments).result()
 
     def photos(self, case: str) -> Path:
         source = self._given.photos

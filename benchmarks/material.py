@@ -5,9 +5,21 @@ from __future__ import annotations
 import shutil
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 LARGE = (4000, 3000)
+
+
+def made(path: Path, make: Callable[..., None], *arguments: object) -> Path:
+    """The folder path, which make fills when it isn't there: whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    if not path.exists():
+        print(f"making {path.name}", file=sys.stderr)
+        shutil.rmtree(part, ignore_errors=True)
+        make(part, *arguments)
+        part.rename(path)
+    return path
 
 
 def copy_photos(folder: Path, photos: Path, count: int) -> None:

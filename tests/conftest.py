@@ -79,9 +79,9 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache for a file's tests, so that each model is compiled once."""
+@pytest.fixture(scope="session", autouse=True)
+def tests_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for all tests, so that each model is compiled once, and none in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -368,7 +368,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_a_run_goes_on_past_pictures_that_crash_and_hang(
-    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path, shared_cache: None
+    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path
 ) -> None:
     def rows(*arguments: str) -> tuple[int, str, dict[str, str]]:
         run = Run(
@@ -395,7 +395,7 @@ def test_a_run_goes_on_past_pictures_that_crash_and_hang(
 
 
 def test_results_have_the_same_bytes_for_any_number_of_workers(
-    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path, shared_cache: None
+    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path
 ) -> None:
     (photos / "2a.heic").write_bytes(heic("crash"))
     made = []
@@ -413,7 +413,7 @@ def test_results_have_the_same_bytes_for_any_number_of_workers(
 
 
 def test_no_process_outlives_a_run_that_is_killed(
-    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path, shared_cache: None
+    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path
 ) -> None:
     (photos / "0a.heic").write_bytes(heic("hang"))
     arguments = ("classify", "photos", "-m", str(tiny_module), "--workers", "2")
@@ -430,7 +430,7 @@ def test_no_process_outlives_a_run_that_is_killed(
 )
 def test_an_interrupted_run_ends_at_once_and_quietly(
     number: int, status: int,
-    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path, shared_cache: None,
+    photos: Path, hostile: Path, tiny_module: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     (photos / "0a.heic").write_bytes(heic("hang"))
     arguments = ("embed", "photos", "-m", str(tiny_module), "-o", "v.npy", "-q", "--workers", "2")

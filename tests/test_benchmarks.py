@@ -32,3 +32,11 @@ def test_every_peer_has_a_row_for_each_photo_and_mostly_the_same_label(tmp_path:
         assert run["same_label"] >= 0.7, run
         assert len(run["seconds"]) == 1 and 20 < run["peak_mb"][0] < 5000
     assert min(results["openvino_rates"]["built-in"].values()) > 1
+
+
+def test_memory_is_measured_of_every_case(tmp_path: Path) -> None:
+    command = [sys.executable, COMPARE.with_name("memory.py"), "--folder", tmp_path / "made"]
+    command += ["--counts", 30, "--names", 50000, "--huge", 5, "--side", 500, "--workers", 2]
+    done = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True)
+    peaks = [float(line.split(": ")[1].split(" MB")[0]) for line in done.stdout.splitlines()]
+    assert len(peaks) == 3 and all(5 < peak < 1000 for peak in peaks), done.stdout

@@ -45,9 +45,6 @@ def photos(tmp_path_factory):
     return folder
 
 
-pytestmark = pytest.mark.usefixtures("shared_cache")
-
-
 def rows(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -11,8 +11,6 @@ import pytest
 
 from killing import EAGER, NASNET, contents, make_pictures, run
 
-pytestmark = pytest.mark.usefixtures("shared_cache")
-
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):

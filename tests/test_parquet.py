@@ -38,17 +38,15 @@ def photos(tmp_path_factory):
 def outputs(photos, tiny_module, tmp_path_factory):
     """What the commands write of them, in every format that is looked at here."""
     folder = tmp_path_factory.mktemp("outputs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        for labels, vectors, more in (
-            ("labels.jsonl", "vectors.npy", ()),
-            ("labels.parquet", "vectors.parquet", ()),
-            ("logits.parquet", "vectors.npz", ("--logits", "--top", 2)),
-            ("none.parquet", "half.parquet", ("--threshold", 1, "--dtype", "float16")),
-        ):
-            outs = ("-o", folder / labels, "--embed", folder / vectors)
-            done = run(NASNET, "classify", photos, "-m", tiny_module, *outs, *more)
-            assert done.returncode == 3, done.stderr
+    for labels, vectors, more in (
+        ("labels.jsonl", "vectors.npy", ()),
+        ("labels.parquet", "vectors.parquet", ()),
+        ("logits.parquet", "vectors.npz", ("--logits", "--top", 2)),
+        ("none.parquet", "half.parquet", ("--threshold", 1, "--dtype", "float16")),
+    ):
+        outs = ("-o", folder / labels, "--embed", folder / vectors)
+        done = run(NASNET, "classify", photos, "-m", tiny_module, *outs, *more)
+        assert done.returncode == 3, done.stderr
     return folder
 
 

@@ -16,8 +16,6 @@ from test_shards import NASNET, content, make_photos, nasnet, states_of, status
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 
-pytestmark = pytest.mark.usefixtures("shared_cache")
-
 SECONDS = 120
 """No wait is longer: ray.init alone can take half a minute on a machine with other work."""
 

@@ -21,8 +21,6 @@ from killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.resume import Row, open_state, state_path
 
-pytestmark = pytest.mark.usefixtures("shared_cache")
-
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):

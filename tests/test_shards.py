@@ -35,9 +35,6 @@ def make_photos(folder, count, first=0):
         Image.fromarray(pixels).resize((48, 40)).save(folder / f"{i:04d}.png")
 
 
-pytestmark = pytest.mark.usefixtures("shared_cache")
-
-
 @pytest.fixture(scope="module")
 def album(tmp_path_factory):
     """Ten pictures and one that is none."""

@@ -96,13 +96,18 @@ def unusable(error: OSError) -> CacheError:
     )
 
 
-def load(path: Path) -> bytes | None:
-    """What was stored at path, or None where it is missing or broken."""
+def load(path: Path) -> memoryview | None:
+    """What was stored at path, or None where it is missing or broken.
+
+    The memory is the caller's own and can be written: OpenVINO shares no other.
+    """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = bytearray(os.fstat(file.fileno()).st_size)
+            file.readinto(content)
     except OSError:
         return None
-    digest, data = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+    digest, data = content[:_DIGEST_SIZE], memoryview(content)[_DIGEST_SIZE:]
     return data if hashlib.sha256(data).digest() == digest else None
 
 

@@ -108,10 +108,12 @@ class OpenVINORuntime(Runtime):
 
     def _from_cache(self, core: Any) -> Any:
         blob = cache.load(self._cache_file())
-        if blob is None:
+        if not blob:
             return None
+        # Shared, not copied, so that the blob has to live as long as the model.
+        self._blob = openvino.Tensor(np.frombuffer(blob, np.uint8), shared_memory=True)
         try:
-            return core.import_model(blob, "CPU", self._settings())
+            return core.import_model(self._blob, "CPU", self._settings())
         except Exception:
             # Whole, but not to this build's liking: compiling anew replaces it. OpenVINO's own
             # exceptions share no base but Exception.
