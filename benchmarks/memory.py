@@ -135,6 +135,7 @@ def main() -> None:
         seconds, peak = peak_of(*command)
         print(f"{what}: {peak:.0f} MB, {seconds:.1f} s", flush=True)
 
+    peak_of(*classify, out, material.jpegs(given.photos)[0])  # compiles the model, if need be
     for count in given.counts:
         photos = material.made(given.folder / f"photos-{count}", link_photos, given.photos, count)
         show(f"classify {count} photos", *classify, out, photos)

@@ -312,6 +312,48 @@ def test_members_of_an_archive_that_share_a_name_keep_their_own_results(
     assert (out / "a.jsonl").read_text() == whole
 
 
+@pytest.mark.parametrize("failing", ["SAVEPOINT", "INTO rows", "INTO sequence", "RELEASE"])
+def test_rows_whose_storing_is_interrupted_are_stored_the_next_time(tmp_path, failing):
+    class Interrupted(sqlite3.Connection):
+        """Is interrupted once, right after a statement of that kind."""
+
+        left = 1
+
+        def execute(self, sql, *arguments):
+            return self._interrupted(sql, super().execute(sql, *arguments))
+
+        def executemany(self, sql, arguments):
+            return self._interrupted(sql, super().executemany(sql, arguments))
+
+        def _interrupted(self, sql, done):
+            if failing in sql and self.left:
+                self.left = 0
+                raise KeyboardInterrupt
+            return done
+
+    target = tmp_path / "out.jsonl"
+    rows = [Row(f"{i}.png", None, bytes([i]) * 100) for i in range(100)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *a, **how: Interrupted(*a, **how))
+        with (
+            pytest.raises(KeyboardInterrupt),
+            open_state(target, dict, resume=False, note=print) as state,
+        ):
+            for position, row in enumerate(rows):
+                state.add(position, bytes([position]) * 16, row)
+    with open_state(target, dict, resume=True, note=print) as state:
+        found = [state.take(i, bytes([i]) * 16) for i in range(100)]
+    assert found == [*rows[:64], *[None] * 36]
+
+
+def test_a_row_that_is_missing_is_noticed(tmp_path):
+    with open_state(tmp_path / "out.jsonl", dict, resume=False, note=print) as state:
+        for position in (0, 1, 3):
+            state.add(position, bytes([position]) * 16, Row(f"{position}.png", None))
+        with pytest.raises(NasnetError, match="damaged"):
+            list(state.rows())
+
+
 @pytest.fixture
 def kept_state(tmp_path):
     """The state of an unfinished output, and the rows in it by their keys."""

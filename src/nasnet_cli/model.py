@@ -20,6 +20,8 @@ from nasnet_cli.modules.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded, Failure
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nasnet_cli.images.files import Source
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
@@ -215,9 +217,14 @@ class Model:
         self,
         outputs: Sequence[Output],
         sources: Iterable[Source],
+        *,
+        top: int | None = None,
         **how: Unpack[How],
     ) -> Iterator[Result]:
-        """What the model gives for each source, in order; several outputs come of one decode."""
+        """What the model gives for each source, in order; several outputs come of one decode.
+
+        With top, results have the best classes (results/top.py) as "best" instead of the logits.
+        """
         from functools import partial
 
         from nasnet_cli import pipeline
@@ -245,9 +252,20 @@ class Model:
             # Python, leaves none idle.
             workers=how.get("workers") or available_cores() + 1,
             batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
+            reduce=partial(self._reduced, top=top),
             stop_decoding=decoders.close,
             timings=timings,
         )
+
+    def _reduced(self, outputs: dict[str, np.ndarray], *, top: int | None) -> dict[str, np.ndarray]:
+        """A request's outputs, with the best classes in place of the logits where top is given."""
+        if top is None or "logits" not in outputs:
+            return outputs
+        from nasnet_cli.results.top import best_classes
+
+        logits = outputs.pop("logits")
+        best = best_classes(logits, top, is_logits=self.module.output == "logits")
+        return {"best": best, **outputs}
 
     def classify_sources(
         self,
@@ -259,27 +277,22 @@ class Model:
         **how: Unpack[How],
     ) -> Iterator[Classified]:
         """Like classify, for inputs that are found already."""
-        for result in self.results(("logits",), sources, **how):
-            yield self.classified(result, top=top, threshold=threshold, logits=logits)
+        for result in self.results(("logits",), sources, top=top, **how):
+            yield self.classified(result, threshold=threshold, logits=logits)
 
     def classified(
-        self, result: Result, *, top: int, threshold: float = 0.0, logits: bool = False
+        self, result: Result, *, threshold: float = 0.0, logits: bool = False
     ) -> Classified:
-        """The record of a result that has logits, or an error."""
-        from nasnet_cli.results.top import best_classes
+        """The record of a result that has the best classes, or an error."""
+        from nasnet_cli.results.top import predictions
 
         path = result.source.path
         if result.outputs is None:
             return Classified(path, None, _failure(result))
-        best = best_classes(
-            result.outputs["logits"],
-            self.labels,
-            top=top,
-            threshold=threshold,
-            is_logits=self.module.output == "logits",
-            with_logits=logits,
+        best = result.outputs["best"]
+        return Classified(
+            path, predictions(best, self.labels, threshold=threshold, with_logits=logits)
         )
-        return Classified(path, best)
 
     def runtime(self, outputs: Sequence[Output]) -> Runtime:
         """The model ready to run for these outputs; what was compiled is kept for the next time.

@@ -18,7 +18,7 @@ import numpy as np
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.files import Source
-from nasnet_cli.runtime.base import LARGEST_REQUEST, Output, Pending, Runtime
+from nasnet_cli.runtime.base import LARGEST_REQUEST, Pending, Runtime
 from nasnet_cli.timings import Timings
 
 DEFAULT_BATCH_SIZE = 256
@@ -34,10 +34,13 @@ _PATIENCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run gave for one input: outputs by name, each [depth] float32, or an error."""
+    """What a run gave for one input: outputs by name, or an error.
+
+    Each is [depth] float32, but for what reduce has made of it.
+    """
 
     source: Source
-    outputs: dict[Output, np.ndarray] | None
+    outputs: dict[str, np.ndarray] | None
     error: InputError | None = None
 
 
@@ -49,6 +52,7 @@ class _End:
 
 
 Decode = Callable[[Source], np.ndarray]
+Reduce = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 _Decoding = tuple[Source, Future[np.ndarray | InputError]]
 _Decoded = tuple[Source, np.ndarray | InputError]
 _Group = tuple[list[_Decoded], Pending]
@@ -61,6 +65,7 @@ def run(
     *,
     workers: int,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    reduce: Reduce = lambda outputs: outputs,
     stop_decoding: Callable[[], object] = lambda: None,
     timings: Timings | None = None,
 ) -> Iterator[Result]:
@@ -70,7 +75,8 @@ def run(
     threads call it. sources are taken in another thread, batch_size of them ahead of those that the
     runtime has or waits for; open_runtime is called once, in one more. The errors of both are
     raised here, after the results of what came before. Results don't depend on workers and
-    batch_size. stop_decoding is called when no more results are wanted, while some may still be
+    batch_size. reduce makes of a request's outputs, each [n, depth], what is wanted of them, of as
+    many rows: once for several pictures. stop_decoding is called when no more results are wanted, while some may still be
     decoded; nothing that decodes may make the end wait. timings learns where the time went.
     """
     timings = timings or Timings()
@@ -101,7 +107,7 @@ def run(
     try:
         while not isinstance(group := groups.get(), _End):
             room.release(len(group[0]))
-            yield from timings.written(_results(group))
+            yield from timings.written(_results(group, reduce))
         if group.error is not None:
             raise group.error
     finally:
@@ -166,9 +172,9 @@ def _next(
         return None
 
 
-def _results(group: _Group) -> Iterator[Result]:
+def _results(group: _Group, reduce: Reduce) -> Iterator[Result]:
     decoded, pending = group
-    outputs = pending.result()
+    outputs = reduce(pending.result())
     row = 0
     for source, array in decoded:
         if isinstance(array, InputError):

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.manifest import Manifest
 from nasnet_cli.jobs.outputs import Target, TargetFormat
-from nasnet_cli.jobs.resume import BrokenStateError, state_path
+from nasnet_cli.jobs.resume import state_path
 from nasnet_cli.jobs.run import Options, run_to_files
 from nasnet_cli.jobs.shards import DoShard
+from nasnet_cli.jobs.state_errors import BrokenStateError
 from nasnet_cli.jobs.work import Kind, Work, differences
 from nasnet_cli.results.output import open_output
 

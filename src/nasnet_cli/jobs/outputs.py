@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from nasnet_cli.jobs.resume import Row, refuse_other
 from nasnet_cli.jobs.work import Kind, Work
 from nasnet_cli.results.meta import META_SUFFIX, meta_document, meta_path
 from nasnet_cli.results.output import check_free, is_direct, open_outputs, remove_leftovers
-from nasnet_cli.results.records import Classified, Embedded, Failure, Prediction, Summary
+from nasnet_cli.results.records import Classified, Embedded, Failure, Summary
 
 if TYPE_CHECKING:
     from nasnet_cli.model import Model
@@ -26,7 +25,6 @@ TargetFormat = Literal["jsonl", "json", "csv", "table", "parquet", "npy", "npz"]
 
 # Formats that hold what is in OUT.meta.json themselves.
 _WITH_META_INSIDE = ("parquet", "npz")
-_PREDICTION = struct.Struct("<idd")  # class, probability, logit
 
 
 @dataclass(frozen=True)
@@ -53,21 +51,20 @@ class Target:
 def encode(result: Result, work: Work, model: Model) -> Row:
     """A model's result as a row of a job's state.
 
-    Packed labels are a class, its probability and its logit for each rank; a packed vector is its
-    numbers in the work's type.
+    Packed labels are BEST (results/top.py) for each rank; a packed vector is its numbers in the
+    work's type.
     """
     path = result.source.path
-    if result.error is not None:
+    if result.outputs is None:
+        assert result.error is not None  # a result has outputs or an error
         return Row(path, Failure(result.error.kind, result.error.message))
     labels = vector = b""
     if "labels" in work.results:
-        found = model.classified(
-            result, top=work.top, threshold=work.threshold, logits=work.logits
-        ).predictions
-        labels = b"".join(
-            _PREDICTION.pack(p.index, p.probability, 0.0 if p.logit is None else p.logit)
-            for p in found or ()
-        )
+        best = result.outputs["best"]
+        kept = best[best["probability"] >= work.threshold]
+        if not work.logits:
+            kept["output"] = 0.0
+        labels = kept.tobytes()
     if "vectors" in work.results:
         numbers = model.embedded(result, normalize=work.normalize).vector
         assert numbers is not None  # there was no error
@@ -88,11 +85,17 @@ class Records:
 
     def labels(self) -> Iterator[Classified]:
         """What was found for each input."""
+        import numpy as np
+
+        from nasnet_cli.results.top import BEST, predictions
+
+        labels, logits = self.model.labels, self.work.logits
         for row in self.rows():
             if row.error is not None:
                 yield Classified(row.path, None, row.error)
             else:
-                yield Classified(row.path, tuple(self._predictions(row.labels)))
+                best = np.frombuffer(row.labels, BEST)
+                yield Classified(row.path, predictions(best, labels, with_logits=logits))
 
     def vectors(self) -> Iterator[Embedded]:
         """The vector of each input, in the work's type."""
@@ -106,13 +109,6 @@ class Records:
                 yield Embedded(row.path, None, row.error)
             else:
                 yield Embedded(row.path, np.frombuffer(row.vector, numbers))
-
-    def _predictions(self, packed: bytes) -> Iterator[Prediction]:
-        labels = self.model.labels
-        for rank, (index, probability, logit) in enumerate(_PREDICTION.iter_unpack(packed), 1):
-            label = labels[index]
-            given = logit if self.work.logits else None
-            yield Prediction(rank, index, label.wnid, label.name, probability, given)
 
 
 def prepare(targets: Sequence[Target], *, overwrite: bool, with_meta: bool) -> None:

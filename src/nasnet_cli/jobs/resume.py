@@ -14,7 +14,6 @@ that a kill or a power cut loses no more. It also keeps a second run out.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -22,23 +21,24 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from nasnet_cli.errors import ErrorKind, NasnetError, OutputError
+from nasnet_cli.errors import ErrorKind, NasnetError
 from nasnet_cli.images.files import Source
 from nasnet_cli.jobs.entries import archive_of
+from nasnet_cli.jobs.state_errors import ANEW, BrokenStateError, broken, is_broken, words
 from nasnet_cli.jobs.work import differences
-from nasnet_cli.results.output import in_words
 from nasnet_cli.results.records import Failure
 
 Check = Literal["stat", "content"]
 
 VERSION = 1
 _COMMIT_SECONDS = 1.0
+_AT_ONCE = 64  # rows
 _TABLES = """
     CREATE TABLE job (version INTEGER, identity TEXT);
     CREATE TABLE rows (
@@ -98,7 +98,7 @@ class State:
     finished on disk. Its methods may be called from any thread and raise OutputError.
 
     begun_as is what a new state gives as its job's identity, asked for with the first rows: until
-    then the model may still be opening."""
+    then the model may still be opening. It has no rows to take; others' are what was finished."""
 
     def __init__(
         self,
@@ -106,13 +106,19 @@ class State:
         database: sqlite3.Connection,
         shown: str,
         begun_as: Callable[[], Mapping[str, Any]] | None,
+        last_id: int,
     ) -> None:
         self._path = path
         self._database = database
         self._shown = shown
         self._begun_as = begun_as
+        self._is_new = begun_as is not None
         self._committed = time.monotonic()
         self._lock = threading.RLock()
+        # Rows that the database has not got yet: each call of it passes Python's lock on twice,
+        # which costs the decoding threads more than the call itself.
+        self._added: list[tuple[int, bytes, Row]] = []
+        self._last_id = last_id
 
     def __enter__(self) -> State:
         return self
@@ -127,8 +133,8 @@ class State:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is finished."""
-        with self._lock, _words(self._shown):
-            return self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
+        with self._lock, words(self._shown):
+            return not self._added and _last_id(self._database) == 0
 
     @property
     def is_there(self) -> bool:
@@ -141,11 +147,13 @@ class State:
         A row is taken once: of two inputs with one key, members of an archive that share a name,
         each has its own.
         """
+        if self._is_new:
+            return None
         query = (
             f"SELECT {_COLUMNS} FROM rows WHERE key = ? AND NOT EXISTS "
             "(SELECT 1 FROM sequence WHERE row = rows.id) ORDER BY id"
         )
-        with self._lock, _words(self._shown):
+        with self._lock, words(self._shown):
             for record in self._database.execute(query, (key,)):
                 row = _unpacked(record, key)
                 if row is not None:
@@ -155,20 +163,19 @@ class State:
 
     def add(self, position: int, key: bytes, row: Row) -> None:
         """Adds a row at that position of the output; it is on disk within a second or so."""
-        with self._lock, _words(self._shown):
-            cursor = self._database.execute(
-                "INSERT INTO rows (key, path, kind, message, labels, vector, checksum) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                _packed(key, row),
-            )
-            self._place(position, cast(int, cursor.lastrowid))
+        with self._lock:
+            self._added.append((position, key, row))
             if time.monotonic() - self._committed > _COMMIT_SECONDS:
                 self.commit()
+            elif len(self._added) >= _AT_ONCE:
+                with words(self._shown):
+                    self._store_added()
 
     def commit(self) -> None:
         """Sees to it that all rows are on disk."""
-        with self._lock, _words(self._shown):
+        with self._lock, words(self._shown):
             self._path.stat()  # SQLite goes on with a file that was removed
+            self._store_added()
             if self._begun_as is not None:
                 said = json.dumps(self._begun_as())
                 self._database.execute("INSERT INTO job VALUES (?, ?)", (VERSION, said))
@@ -177,16 +184,19 @@ class State:
             self._committed = time.monotonic()
 
     def rows(self) -> Iterator[Row]:
-        """The rows by their positions. Raises NasnetError for one that isn't what was added."""
+        """The rows by their positions. Raises NasnetError for one that is missing or isn't what was
+        added."""
         query = (
-            f"SELECT {_COLUMNS} FROM sequence LEFT JOIN rows ON rows.id = sequence.row "
+            f"SELECT position, {_COLUMNS} FROM sequence LEFT JOIN rows ON rows.id = sequence.row "
             "ORDER BY position"
         )
-        with _words(self._shown):
-            for record in self._database.execute(query):
+        with self._lock, words(self._shown):
+            self._store_added()
+        with words(self._shown):
+            for expected, (position, *record) in enumerate(self._database.execute(query)):
                 row = _unpacked(record, record[1])
-                if row is None:
-                    raise _broken(self._shown)
+                if row is None or position != expected:
+                    raise broken(self._shown)
                 yield row
 
     def remove(self) -> None:
@@ -199,6 +209,29 @@ class State:
 
     def _place(self, position: int, number: int) -> None:
         self._database.execute("INSERT INTO sequence VALUES (?, ?)", (position, number))
+
+    def _store_added(self) -> None:
+        """Hands the database the rows that it has not got: all of them or, with an error, none."""
+        if not self._added:
+            return
+        added, before = self._added, self._last_id
+        numbered = list(enumerate(added, before + 1))
+        rows = [(number, *_packed(key, row)) for number, (_, key, row) in numbered]
+        places = [(position, number) for number, (position, _, _) in numbered]
+        database = self._database
+        if not database.in_transaction:
+            database.execute("BEGIN")
+        database.execute("SAVEPOINT added")
+        try:
+            database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            database.executemany("INSERT INTO sequence VALUES (?, ?)", places)
+            self._added, self._last_id = [], before + len(added)
+            database.execute("RELEASE added")
+        except BaseException:
+            with suppress(sqlite3.Error):  # released already, or undone with all else
+                database.execute("ROLLBACK TO added")
+                self._added, self._last_id = added, before
+            raise
 
 
 def open_state(
@@ -215,7 +248,7 @@ def open_state(
     difference in words), or broken.
     """
     shown, path = str(target), state_path(target)
-    with _words(shown):
+    with words(shown):
         is_new = not path.exists() or path.stat().st_size == 0
         if not (is_new or resume):
             _discard(path, shown)
@@ -232,10 +265,11 @@ def open_state(
                 _compare(database, identity(), shown)
                 database.execute("DELETE FROM sequence")
                 database.commit()
+            last_id = _last_id(database)
         except BaseException:
             database.close()
             raise
-    return State(path, database, shown, identity if begins else None)
+    return State(path, database, shown, identity if begins else None, last_id)
 
 
 def _connect(path: Path, shown: str) -> sqlite3.Connection:
@@ -253,8 +287,8 @@ def _connect(path: Path, shown: str) -> sqlite3.Connection:
                 return database
         except BaseException as error:
             database.close()
-            if isinstance(error, sqlite3.DatabaseError) and _code(error) in _BROKEN:
-                raise _broken(shown) from error
+            if isinstance(error, sqlite3.DatabaseError) and is_broken(error):
+                raise broken(shown) from error
             raise
         database.close()  # another run has removed it, having finished just now
 
@@ -267,6 +301,11 @@ def _discard(path: Path, shown: str) -> None:
     path.unlink(missing_ok=True)
 
 
+def _last_id(database: sqlite3.Connection) -> int:
+    """The largest row id in it; 0 where there is no row."""
+    return int(database.execute("SELECT ifnull(max(id), 0) FROM rows").fetchone()[0])
+
+
 def _is_blank(database: sqlite3.Connection) -> bool:
     """Whether nothing has been committed: a run was killed when it had just begun."""
     return database.execute("SELECT 1 FROM sqlite_master").fetchone() is None
@@ -277,9 +316,9 @@ def _compare(database: sqlite3.Connection, identity: Mapping[str, Any], shown: s
         version, text = database.execute("SELECT version, identity FROM job").fetchone()
         old = dict(json.loads(text))
     except (sqlite3.Error, ValueError, TypeError) as error:
-        raise _broken(shown) from error
+        raise broken(shown) from error
     if version != VERSION:
-        raise NasnetError(f"The state of {shown} is of another version of nasnet.", _ANEW)
+        raise NasnetError(f"The state of {shown} is of another version of nasnet.", ANEW)
     refuse_other(old, identity, shown)
 
 
@@ -301,7 +340,7 @@ def _packed(key: bytes, row: Row) -> tuple[bytes | str | int | None, ...]:
     return (*values, _checksum(*values))
 
 
-def _unpacked(record: tuple[Any, ...], key: bytes) -> Row | None:
+def _unpacked(record: Sequence[Any], key: bytes) -> Row | None:
     """The row of a record; None if that isn't what was stored under the key."""
     _, _, path, kind, message, labels, vector, checksum = record
     try:
@@ -328,53 +367,3 @@ def _checksum(
 
 def _journal(path: Path) -> Path:
     return path.with_name(path.name + "-journal")
-
-
-_ANEW = "Run without --resume to begin anew."
-# Our statements fit our tables: where they don't, the tables are others.
-_BROKEN = {
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_ERROR,
-    sqlite3.SQLITE_CONSTRAINT,
-    sqlite3.SQLITE_MISMATCH,
-}
-_ERRNO = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
-    sqlite3.SQLITE_READONLY: errno.EACCES,
-    sqlite3.SQLITE_PERM: errno.EACCES,
-}
-
-
-class BrokenStateError(NasnetError):
-    """The state isn't what was written."""
-
-
-def _broken(shown: str) -> BrokenStateError:
-    return BrokenStateError(f"The state of {shown} is damaged: it isn't what was written.", _ANEW)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells more than is needed
-
-
-@contextmanager
-def _words(shown: str) -> Iterator[None]:
-    """Puts the errors of SQLite and of the system in a block into words about the output."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = _code(error)
-        if code == sqlite3.SQLITE_BUSY:
-            raise OutputError(
-                f"Another run is writing {shown}.", "Wait for it, or write to another place."
-            ) from error
-        if code in _BROKEN:
-            raise _broken(shown) from error
-        number = _ERRNO.get(code, errno.EIO)
-        raise in_words(shown, OSError(number, os.strerror(number))) from error
-    except UnicodeDecodeError as error:  # of a message of SQLite's that quotes damaged bytes
-        raise _broken(shown) from error
-    except OSError as error:
-        raise in_words(shown, error) from error

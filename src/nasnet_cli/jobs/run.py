@@ -125,6 +125,7 @@ def _fill(
     results = model.results(
         work.outputs,
         unfinished(),
+        top=work.top,
         workers=options.workers,
         batch_size=options.batch_size,
         limits=work.limits,

@@ -9,38 +9,62 @@ import numpy as np
 from nasnet_cli.labels import Label
 from nasnet_cli.results.records import Prediction
 
+BEST = np.dtype([("index", "<i4"), ("probability", "<f8"), ("output", "<f8")])
+"""A class: its place in the model's output, its probability in [0, 1], what the model gave it."""
 
-def best_classes(
-    output: np.ndarray,
-    labels: Sequence[Label],
-    *,
-    top: int,
-    threshold: float = 0.0,
-    is_logits: bool = True,
-    with_logits: bool = False,
-) -> tuple[Prediction, ...]:
-    """The top classes of output [classes], best first and ties by lower index.
 
-    output is logits or, where is_logits is false, probabilities. Classes whose probability is
-    under threshold (in [0, 1]) are left out. With logits, each prediction has the raw output too.
+def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np.ndarray:
+    """The top classes of each row of outputs [n, classes]: [n, top] of BEST, or all if there are fewer.
+
+    The best come first, and of equal ones that of the lower index. outputs are logits or, where
+    is_logits is false, probabilities. A row's classes don't depend on the other rows.
     """
-    values = output.astype(np.float64)
-    best = np.argsort(-values, kind="stable")[:top]
+    values = outputs.astype(np.float64)
     probabilities = _softmax(values) if is_logits else values
+    count = min(top, values.shape[1])
+    index = np.empty((len(values), count), np.intp)
+    for row, value in zip(index, values, strict=True):
+        row[:] = _largest(value, count)
+    rows = np.arange(len(values))[:, None]
+    best = np.empty(index.shape, BEST)
+    best["index"] = index
+    best["probability"] = probabilities[rows, index]
+    best["output"] = values[rows, index]
+    return best
+
+
+def predictions(
+    best: np.ndarray, labels: Sequence[Label], *, threshold: float = 0.0, with_logits: bool = False
+) -> tuple[Prediction, ...]:
+    """A row of best_classes in words, without the classes of a probability under threshold.
+
+    With logits, each prediction has the model's output too.
+    """
     return tuple(
         Prediction(
             rank,
-            int(index),
+            index,
             labels[index].wnid,
             labels[index].name,
-            float(probabilities[index]),
-            float(values[index]) if with_logits else None,
+            probability,
+            output if with_logits else None,
         )
-        for rank, index in enumerate(best, start=1)
-        if probabilities[index] >= threshold
+        for rank, (index, probability, output) in enumerate(best.tolist(), start=1)
+        if probability >= threshold
     )
 
 
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """The places of the count largest values, largest first and equal ones in their order."""
+    negative = -values
+    if count < len(values):
+        # Sorting all of a thousand takes several times as long as looking for the few.
+        candidates = np.flatnonzero(~(negative > np.partition(negative, count - 1)[count - 1]))
+    else:
+        candidates = np.arange(len(values))
+    return candidates[np.argsort(negative[candidates], kind="stable")[:count]]
+
+
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum())
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

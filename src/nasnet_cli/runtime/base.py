@@ -56,7 +56,7 @@ class Plan:
 class Pending(Protocol):
     """A request that the runtime has."""
 
-    def result(self) -> dict[Output, np.ndarray]:
+    def result(self) -> dict[str, np.ndarray]:
         """Waits for the outputs, each [n, depth] float32 for n pictures. To be called once."""
 
 
@@ -78,7 +78,7 @@ class Runtime(ABC):
         beside each other; an output depends on its picture alone.
         """
 
-    def run(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[dict[Output, np.ndarray]]:
+    def run(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
         """The outputs of each batch of up to plan.request_size pictures, in order, several at once."""
         under_way: deque[Pending] = deque()
         for batch in batches:

@@ -20,7 +20,6 @@ from nasnet_cli.errors import ModelError, in_words
 from nasnet_cli.quiet_openvino import openvino
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import (
-    Output,
     Pending,
     Plan,
     Precision,
@@ -72,10 +71,10 @@ class OpenVINORuntime(Runtime):
         request.start_async()
         return _Pending(self, request, len(pictures))
 
-    def finish(self, request: Any, count: int) -> dict[Output, np.ndarray]:
+    def finish(self, request: Any, count: int) -> dict[str, np.ndarray]:
         """Waits for a request of count pictures, and keeps it for others."""
         request.wait()
-        outputs = {
+        outputs: dict[str, np.ndarray] = {
             name: request.get_output_tensor(i).data[:count].copy()
             for i, (name, _) in enumerate(self.plan.outputs)
         }
@@ -174,7 +173,7 @@ class _Pending:
     request: Any
     count: int
 
-    def result(self) -> dict[Output, np.ndarray]:
+    def result(self) -> dict[str, np.ndarray]:
         return self.runtime.finish(self.request, self.count)
 
 

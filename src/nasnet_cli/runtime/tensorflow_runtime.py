@@ -19,7 +19,6 @@ from nasnet_cli.modules.signature_cut import signature_with
 from nasnet_cli.modules.signatures import picture_input
 from nasnet_cli.quiet_tensorflow import tf
 from nasnet_cli.runtime.base import (
-    Output,
     Pending,
     Plan,
     Precision,
@@ -71,7 +70,7 @@ class TensorFlowRuntime(Runtime):
             row[:] = picture
         return self._pool.submit(self._compute, request, len(pictures))
 
-    def _compute(self, request: np.ndarray, count: int) -> dict[Output, np.ndarray]:
+    def _compute(self, request: np.ndarray, count: int) -> dict[str, np.ndarray]:
         try:
             with tf.device("CPU:0"):
                 outputs = self._function(tf.constant(request))
