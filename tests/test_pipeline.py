@@ -124,7 +124,7 @@ def test_what_is_under_way_is_bounded_but_does_not_wait_for_who_takes_results(mo
     while decoded < 50 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
-    assert 50 <= decoded < 120
+    assert 50 <= decoded < 180
     results.close()
 
 
@@ -205,6 +205,30 @@ def test_an_unforeseen_error_reaches_the_caller_and_ends_all_threads(
             )
         )
     assert ours() == []
+
+
+def test_an_error_of_a_request_comes_after_the_results_before_it(model: Any) -> None:
+    runtime = model.runtime(BOTH)
+    size = runtime.plan.request_size
+
+    class Failing:
+        """The runtime, but that its sixth request fails."""
+
+        plan = runtime.plan
+        submitted = 0
+
+        def submit(self, pictures: Any) -> Any:
+            self.submitted += 1
+            return self if self.submitted == 6 else runtime.submit(pictures)
+
+        def result(self) -> Any:
+            raise ModelError("It broke.", "Mend it.")
+
+    found = []
+    with pytest.raises(ModelError, match="It broke"):
+        for result in pipeline.run(numbered(200), grey, Failing, workers=2):
+            found.append(result.source.path)
+    assert found == [str(i) for i in range(5 * size)]
 
 
 def test_timings_say_where_the_time_went(model: Any) -> None:

@@ -9,6 +9,7 @@ however slowly sources do.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ the opening of the runtime stops the others, few enough that they take no memory
 # Inputs that go into the runtime's hands together: more than a request holds only where some failed.
 _LARGEST_GROUP = 4 * LARGEST_REQUEST
 
-# Seconds that a picture may wait for others to fill its request.
+# Results that are taken from the runtime together, while there are more to come.
+_TAKEN_TOGETHER = 4 * _LARGEST_GROUP
+
+# Seconds that a picture may wait for others: to fill its request, and to be written with them.
 _PATIENCE = 0.05
 
 
@@ -54,8 +58,8 @@ class _End:
 Decode = Callable[[Source], np.ndarray]
 Reduce = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 _Decoding = tuple[Source, Future[np.ndarray | InputError]]
-_Decoded = tuple[Source, np.ndarray | InputError]
-_Group = tuple[list[_Decoded], Pending]
+_Ended = tuple[Source, InputError | None]
+_Group = tuple[list[_Ended], Pending]
 
 
 def run(
@@ -105,11 +109,14 @@ def run(
     feeder.start()
     threading.Thread(target=list_sources, name="list", daemon=True).start()
     try:
-        while not isinstance(group := groups.get(), _End):
-            room.release(len(group[0]))
-            yield from timings.written(_results(group, reduce))
-        if group.error is not None:
-            raise group.error
+        end = None
+        while end is None:
+            some, end = _finished(groups, lambda: not decoding.empty())
+            for ended, _ in some:
+                room.release(len(ended))
+            yield from _results(some, reduce, timings)
+        if end.error is not None:
+            raise end.error
     finally:
         # Who lists is not waited for: it may be reading from a pipe into which nothing comes.
         stopped.set()
@@ -140,15 +147,17 @@ def _feed(
         runtime = open_runtime()
         timings.ready()
         request_size = runtime.plan.request_size
-        group: list[_Decoded] = []
+        group: list[_Ended] = []
         pixels: list[np.ndarray] = []
         while True:
             entry = _next(decoding, _PATIENCE if group else None)
             if isinstance(entry, tuple):
                 source, future = entry
                 array = future.result()
-                group.append((source, array))
-                if isinstance(array, np.ndarray):
+                if isinstance(array, InputError):
+                    group.append((source, array))
+                else:
+                    group.append((source, None))
                     pixels.append(array)
                 if len(pixels) < request_size and len(group) < _LARGEST_GROUP:
                     continue
@@ -172,13 +181,57 @@ def _next(
         return None
 
 
-def _results(group: _Group, reduce: Reduce) -> Iterator[Result]:
-    decoded, pending = group
-    outputs = reduce(pending.result())
+def _finished(
+    groups: SimpleQueue[_Group | _End], is_busy: Callable[[], bool]
+) -> tuple[list[_Group], _End | None]:
+    """The next groups, several while there is more to come soon, and the end if that is there.
+
+    Each time that Python is called up between decoding and inference it finds none of its own in
+    the processor's caches, and takes several times as long.
+    """
+    some: list[_Group] = []
+    count = 0
+    group = groups.get()
+    until = time.monotonic() + _PATIENCE
+    while not isinstance(group, _End):
+        some.append(group)
+        patience = until - time.monotonic()
+        count += len(group[0])
+        if not is_busy() or patience <= 0 or count >= _TAKEN_TOGETHER:
+            return some, None
+        try:
+            group = groups.get(timeout=patience)
+        except Empty:
+            return some, None
+    return some, group
+
+
+def _results(some: list[_Group], reduce: Reduce, timings: Timings) -> Iterator[Result]:
+    """The results of groups; the error of one that fails comes after those before it."""
+    ended: list[_Ended] = []
+    parts: list[dict[str, np.ndarray]] = []
+    failed = None
+    for group, pending in some:
+        try:
+            parts.append(pending.result())
+        except Exception as error:  # whatever it is, it is the caller's to see
+            failed = error
+            break
+        ended += group
+    if parts:
+        with timings.spent("write"):
+            whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            outputs = reduce(whole)
+        yield from timings.written(_rows(ended, outputs))
+    if failed is not None:
+        raise failed
+
+
+def _rows(ended: list[_Ended], outputs: dict[str, np.ndarray]) -> Iterator[Result]:
     row = 0
-    for source, array in decoded:
-        if isinstance(array, InputError):
-            yield Result(source, None, array)
+    for source, error in ended:
+        if error is not None:
+            yield Result(source, None, error)
         else:
             yield Result(source, {name: values[row] for name, values in outputs.items()})
             row += 1
