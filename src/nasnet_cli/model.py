@@ -85,7 +85,7 @@ def _open(path: Path) -> ModelOnDisk:
 class How(TypedDict, total=False):
     """How a run is done, which its results don't depend on, but for what limits refuse.
 
-    workers threads decode, one more than there are processors unless told otherwise; batch_size
+    workers threads decode, two more than there are processors unless told otherwise; batch_size
     pictures are decoded ahead of the model. timings learns where the time went.
     """
 
@@ -248,9 +248,9 @@ class Model:
             sources,
             decode,
             partial(self.runtime, outputs),
-            # One more than there are processors: what waits for a file, or for its turn with
+            # Two more than there are processors: what waits for a file, or for its turn with
             # Python, leaves none idle.
-            workers=how.get("workers") or available_cores() + 1,
+            workers=how.get("workers") or available_cores() + 2,
             batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
             reduce=partial(self._reduced, top=top),
             stop_decoding=decoders.close,

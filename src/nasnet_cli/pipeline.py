@@ -3,7 +3,7 @@
 A thread takes the sources, threads of a pool read and decode them, and one more, the feeder, opens
 the runtime while the first are decoded and hands it requests. None waits for the others until as
 many pictures are under way as may be; results come as soon as they and all before them are there,
-however slowly sources do.
+however slowly sources do, or a moment later where there is more to come at once.
 """
 
 from __future__ import annotations

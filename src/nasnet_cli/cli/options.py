@@ -234,7 +234,7 @@ run_options = _together(
     click.option(
         "--workers",
         type=click.IntRange(min=1, max=256),
-        help="Threads that decode pictures.  [default: one more than there are processors]",
+        help="Threads that decode pictures.  [default: two more than there are processors]",
     ),
     click.option(
         "--batch-size",
