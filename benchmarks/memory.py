@@ -60,7 +60,7 @@ def write_huge(folder: Path, photos: Path, side: int, count: int) -> None:
     pixels = np.array(large)
     random = np.random.default_rng(0)
     for row in pixels:  # noise, as a camera's, in little memory
-        row += random.integers(0, 8, row.shape, np.uint8)
+        row[:] = np.minimum(row, 247) + random.integers(0, 8, row.shape, np.uint8)
     large = Image.fromarray(pixels)
     for place, (kind, options) in enumerate(KINDS.items()):
         first = folder / f"{place:03d}.{kind}"

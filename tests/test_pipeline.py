@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,7 @@ def test_what_is_under_way_is_bounded_but_does_not_wait_for_who_takes_results(mo
     while decoded < 50 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
-    assert 50 <= decoded < 180
+    assert 50 <= decoded < 120
     results.close()
 
 
@@ -207,6 +209,56 @@ def test_an_unforeseen_error_reaches_the_caller_and_ends_all_threads(
     assert ours() == []
 
 
+class Slow:
+    """A runtime whose requests, one after the other, each take a while."""
+
+    def __init__(self, runtime: Any, seconds: float) -> None:
+        self.plan, self.seconds = runtime.plan, seconds
+        self._runtime, self._pool = runtime, ThreadPoolExecutor(1)
+        self.ended = 0
+
+    def submit(self, pictures: Any) -> Any:
+        return self._pool.submit(self._compute, list(pictures))
+
+    def _compute(self, pictures: list[np.ndarray]) -> Any:
+        time.sleep(self.seconds)
+        outputs = self._runtime.submit(pictures).result()
+        self.ended += len(pictures)
+        return outputs
+
+
+def soon(source: Source) -> np.ndarray:
+    time.sleep(0.01)
+    return grey(source)
+
+
+def test_no_result_waits_for_requests_that_still_run(model: Any) -> None:
+    runtime = Slow(model.runtime(BOTH), 0.2)
+    waiting = [
+        runtime.ended - i
+        for i, _ in enumerate(pipeline.run(numbered(80), soon, lambda: runtime, workers=2))
+    ]
+    assert max(waiting) <= 2 * runtime.plan.request_size
+
+
+def test_an_interruption_loses_no_result_that_is_there(model: Any) -> None:
+    runtime = Slow(model.runtime(BOTH), 0.1)
+    found: list[str] = []
+    ended = 0
+
+    def interrupt() -> None:
+        nonlocal ended
+        ended = runtime.ended
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Timer(1.5, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        for result in pipeline.run(numbered(2000), soon, lambda: runtime, workers=2):
+            found.append(result.source.path)
+    assert found == [str(i) for i in range(len(found))]
+    assert len(found) >= ended - runtime.plan.request_size > 0
+
+
 def test_an_error_of_a_request_comes_after_the_results_before_it(model: Any) -> None:
     runtime = model.runtime(BOTH)
     size = runtime.plan.request_size
@@ -221,7 +273,7 @@ def test_an_error_of_a_request_comes_after_the_results_before_it(model: Any) -> 
             self.submitted += 1
             return self if self.submitted == 6 else runtime.submit(pictures)
 
-        def result(self) -> Any:
+        def result(self, timeout: float | None = None) -> Any:
             raise ModelError("It broke.", "Mend it.")
 
     found = []

@@ -20,7 +20,6 @@ from nasnet_cli.modules.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded, Failure
 
 if TYPE_CHECKING:
-    import numpy as np
 
     from nasnet_cli.images.files import Source
     from nasnet_cli.images.load import Limits
@@ -207,7 +206,9 @@ class Model:
         if result.outputs is None:
             return Embedded(path, None, _failure(result))
         vector = result.outputs["features"]
-        if normalize:
+        if not normalize:
+            vector = vector.copy()  # or who keeps it would keep those of many pictures
+        else:
             # In float64, so that the length doesn't depend on the order of the sum.
             length = np.sqrt(np.square(vector, dtype=np.float64).sum())
             vector = (vector / (length or 1.0)).astype(np.float32)
@@ -231,6 +232,7 @@ class Model:
         from nasnet_cli.images.apart import Decoders
         from nasnet_cli.images.load import load
         from nasnet_cli.images.pixel_budget import PixelBudget
+        from nasnet_cli.results.top import with_best
         from nasnet_cli.runtime.base import available_cores
         from nasnet_cli.timings import Timings
 
@@ -252,20 +254,10 @@ class Model:
             # Python, leaves none idle.
             workers=how.get("workers") or available_cores() + 2,
             batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
-            reduce=partial(self._reduced, top=top),
+            reduce=partial(with_best, top=top, is_logits=self.module.output == "logits"),
             stop_decoding=decoders.close,
             timings=timings,
         )
-
-    def _reduced(self, outputs: dict[str, np.ndarray], *, top: int | None) -> dict[str, np.ndarray]:
-        """A request's outputs, with the best classes in place of the logits where top is given."""
-        if top is None or "logits" not in outputs:
-            return outputs
-        from nasnet_cli.results.top import best_classes
-
-        logits = outputs.pop("logits")
-        best = best_classes(logits, top, is_logits=self.module.output == "logits")
-        return {"best": best, **outputs}
 
     def classify_sources(
         self,

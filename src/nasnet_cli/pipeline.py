@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,8 +30,8 @@ the opening of the runtime stops the others, few enough that they take no memory
 # Inputs that go into the runtime's hands together: more than a request holds only where some failed.
 _LARGEST_GROUP = 4 * LARGEST_REQUEST
 
-# Results that are taken from the runtime together, while there are more to come.
-_TAKEN_TOGETHER = 4 * _LARGEST_GROUP
+# The most results that are taken from the runtime together.
+_MOST_TOGETHER = 4 * _LARGEST_GROUP
 
 # Seconds that a picture may wait for others: to fill its request, and to be written with them.
 _PATIENCE = 0.05
@@ -60,6 +61,7 @@ Reduce = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 _Decoding = tuple[Source, Future[np.ndarray | InputError]]
 _Ended = tuple[Source, InputError | None]
 _Group = tuple[list[_Ended], Pending]
+_Entry = TypeVar("_Entry")
 
 
 def run(
@@ -79,9 +81,9 @@ def run(
     threads call it. sources are taken in another thread, batch_size of them ahead of those that the
     runtime has or waits for; open_runtime is called once, in one more. The errors of both are
     raised here, after the results of what came before. Results don't depend on workers and
-    batch_size. reduce makes of a request's outputs, each [n, depth], what is wanted of them, of as
-    many rows: once for several pictures. stop_decoding is called when no more results are wanted, while some may still be
-    decoded; nothing that decodes may make the end wait. timings learns where the time went.
+    batch_size. reduce makes of the outputs of n pictures, each [n, depth], what is wanted of them,
+    n rows as well. stop_decoding is called when no more results are wanted, while some may still
+    be decoded; nothing that decodes may make the end wait. timings learns where the time went.
     """
     timings = timings or Timings()
     # A worker has one in its hands; a group that is being filled and one that runs always fit.
@@ -109,14 +111,10 @@ def run(
     feeder.start()
     threading.Thread(target=list_sources, name="list", daemon=True).start()
     try:
-        end = None
-        while end is None:
-            some, end = _finished(groups, lambda: not decoding.empty())
-            for ended, _ in some:
-                room.release(len(ended))
-            yield from _results(some, reduce, timings)
-        if end.error is not None:
-            raise end.error
+        for ended, outputs in _bursts(groups, lambda: not decoding.empty(), room.release):
+            with timings.spent("write"):
+                reduced = reduce(outputs)
+            yield from timings.written(_results(ended, reduced))
     finally:
         # Who lists is not waited for: it may be reading from a pipe into which nothing comes.
         stopped.set()
@@ -171,63 +169,60 @@ def _feed(
         groups.put(_End(error))
 
 
-def _next(
-    decoding: SimpleQueue[_Decoding | _End], patience: float | None
-) -> _Decoding | _End | None:
+def _next(queue: SimpleQueue[_Entry], patience: float | None) -> _Entry | None:
     """What comes next; None when nothing has come for patience seconds."""
     try:
-        return decoding.get(timeout=patience)
+        return queue.get(timeout=patience)
     except Empty:
         return None
 
 
-def _finished(
-    groups: SimpleQueue[_Group | _End], is_busy: Callable[[], bool]
-) -> tuple[list[_Group], _End | None]:
-    """The next groups, several while there is more to come soon, and the end if that is there.
+def _bursts(
+    groups: SimpleQueue[_Group | _End],
+    is_busy: Callable[[], bool],
+    give_room: Callable[[int], None],
+) -> Iterator[tuple[list[_Ended], dict[str, np.ndarray]]]:
+    """The inputs whose requests have ended, with their outputs: many together where the runtime is
+    fast and there is more to come.
 
     Each time that Python is called up between decoding and inference it finds none of its own in
-    the processor's caches, and takes several times as long.
+    the processor's caches, and takes several times as long. Whatever stops this, an interruption
+    too, is raised after what there is.
     """
-    some: list[_Group] = []
-    count = 0
-    group = groups.get()
-    until = time.monotonic() + _PATIENCE
-    while not isinstance(group, _End):
-        some.append(group)
-        patience = until - time.monotonic()
-        count += len(group[0])
-        if not is_busy() or patience <= 0 or count >= _TAKEN_TOGETHER:
-            return some, None
+    group: _Group | _End | None = None
+    while not isinstance(group := group or groups.get(), _End):
+        ended: list[_Ended] = []
+        parts: list[dict[str, np.ndarray]] = []
+        until: float | None = None
+        stopped: BaseException | None = None
         try:
-            group = groups.get(timeout=patience)
-        except Empty:
-            return some, None
-    return some, group
+            while isinstance(group, tuple):
+                inputs, pending = group
+                parts.append(pending.result(None if until is None else _left(until)))
+                ended += inputs
+                give_room(len(inputs))
+                group = None
+                if len(ended) >= _MOST_TOGETHER or not is_busy():
+                    break
+                until = until or time.monotonic() + _PATIENCE
+                group = _next(groups, _left(until))
+        except TimeoutError as error:
+            stopped = None if ended else error  # what was waited for comes with the next
+        except BaseException as error:
+            stopped = error
+        if ended:
+            yield ended, {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        if stopped is not None:
+            raise stopped
+    if group.error is not None:
+        raise group.error
 
 
-def _results(some: list[_Group], reduce: Reduce, timings: Timings) -> Iterator[Result]:
-    """The results of groups; the error of one that fails comes after those before it."""
-    ended: list[_Ended] = []
-    parts: list[dict[str, np.ndarray]] = []
-    failed = None
-    for group, pending in some:
-        try:
-            parts.append(pending.result())
-        except Exception as error:  # whatever it is, it is the caller's to see
-            failed = error
-            break
-        ended += group
-    if parts:
-        with timings.spent("write"):
-            whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            outputs = reduce(whole)
-        yield from timings.written(_rows(ended, outputs))
-    if failed is not None:
-        raise failed
+def _left(until: float) -> float:
+    return max(0.0, until - time.monotonic())
 
 
-def _rows(ended: list[_Ended], outputs: dict[str, np.ndarray]) -> Iterator[Result]:
+def _results(ended: list[_Ended], outputs: dict[str, np.ndarray]) -> Iterator[Result]:
     row = 0
     for source, error in ended:
         if error is not None:

@@ -98,7 +98,7 @@ class State:
     finished on disk. Its methods may be called from any thread and raise OutputError.
 
     begun_as is what a new state gives as its job's identity, asked for with the first rows: until
-    then the model may still be opening. It has no rows to take; others' are what was finished."""
+    then the model may still be opening. A new state has no rows to take."""
 
     def __init__(
         self,
@@ -157,12 +157,14 @@ class State:
             for record in self._database.execute(query, (key,)):
                 row = _unpacked(record, key)
                 if row is not None:
-                    self._place(position, record[0])
+                    place = (position, record[0])
+                    self._database.execute("INSERT INTO sequence VALUES (?, ?)", place)
                     return row
         return None
 
     def add(self, position: int, key: bytes, row: Row) -> None:
-        """Adds a row at that position of the output; it is on disk within a second or so."""
+        """Adds a row at that position of the output. It is on disk within a second or so, as long
+        as rows keep coming."""
         with self._lock:
             self._added.append((position, key, row))
             if time.monotonic() - self._committed > _COMMIT_SECONDS:
@@ -184,8 +186,8 @@ class State:
             self._committed = time.monotonic()
 
     def rows(self) -> Iterator[Row]:
-        """The rows by their positions. Raises NasnetError for one that is missing or isn't what was
-        added."""
+        """The rows by their positions. Raises NasnetError for one that isn't what was added, and
+        where one is missing between two."""
         query = (
             f"SELECT position, {_COLUMNS} FROM sequence LEFT JOIN rows ON rows.id = sequence.row "
             "ORDER BY position"
@@ -206,9 +208,6 @@ class State:
         for path in (_journal(self._path), self._path):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-
-    def _place(self, position: int, number: int) -> None:
-        self._database.execute("INSERT INTO sequence VALUES (?, ?)", (position, number))
 
     def _store_added(self) -> None:
         """Hands the database the rows that it has not got: all of them or, with an error, none."""

@@ -33,6 +33,16 @@ def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np
     return best
 
 
+def with_best(
+    outputs: dict[str, np.ndarray], *, top: int | None, is_logits: bool
+) -> dict[str, np.ndarray]:
+    """The outputs of n pictures, by name, with the best classes for the logits where top is given."""
+    if top is None or "logits" not in outputs:
+        return outputs
+    rest = {name: values for name, values in outputs.items() if name != "logits"}
+    return {"best": best_classes(outputs["logits"], top, is_logits=is_logits), **rest}
+
+
 def predictions(
     best: np.ndarray, labels: Sequence[Label], *, threshold: float = 0.0, with_logits: bool = False
 ) -> tuple[Prediction, ...]:

@@ -56,8 +56,11 @@ class Plan:
 class Pending(Protocol):
     """A request that the runtime has."""
 
-    def result(self) -> dict[str, np.ndarray]:
-        """Waits for the outputs, each [n, depth] float32 for n pictures. To be called once."""
+    def result(self, timeout: float | None = None) -> dict[str, np.ndarray]:
+        """Waits for the outputs, each [n, depth] float32 for n pictures.
+
+        To be called until it gives them. Raises TimeoutError after so many seconds without them.
+        """
 
 
 class Runtime(ABC):

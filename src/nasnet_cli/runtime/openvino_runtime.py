@@ -50,6 +50,8 @@ class OpenVINORuntime(Runtime):
         self.version = str(openvino.get_version())
         self.instruction_set = instruction_set()
         self.threads = threads or available_cores()
+        # What the compiled model was read from: it works on these bytes as long as it lives.
+        self._blob: Any = None
         core = openvino.Core()
         if plan.precision == "bf16" and not _has_bf16(core):
             raise ModelError(
@@ -109,14 +111,15 @@ class OpenVINORuntime(Runtime):
         blob = cache.load(self._cache_file())
         if not blob:
             return None
-        # Shared, not copied, so that the blob has to live as long as the model.
-        self._blob = openvino.Tensor(np.frombuffer(blob, np.uint8), shared_memory=True)
+        shared = openvino.Tensor(np.frombuffer(blob, np.uint8), shared_memory=True)
         try:
-            return core.import_model(self._blob, "CPU", self._settings())
+            compiled = core.import_model(shared, "CPU", self._settings())
         except Exception:
             # Whole, but not to this build's liking: compiling anew replaces it. OpenVINO's own
             # exceptions share no base but Exception.
             return None
+        self._blob = shared
+        return compiled
 
     def _compile(self, core: Any) -> Any:
         try:
@@ -173,7 +176,9 @@ class _Pending:
     request: Any
     count: int
 
-    def result(self) -> dict[str, np.ndarray]:
+    def result(self, timeout: float | None = None) -> dict[str, np.ndarray]:
+        if timeout is not None and not self.request.wait_for(int(1000 * timeout)):
+            raise TimeoutError
         return self.runtime.finish(self.request, self.count)
 
 
