@@ -11,6 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +312,32 @@ def test_members_of_an_archive_that_share_a_name_keep_their_own_results(
     run(dying, *arguments, "-o", out / "a.jsonl")
     assert run(NASNET, *arguments, "-o", out / "a.jsonl", "--resume").returncode == 0
     assert (out / "a.jsonl").read_text() == whole
+
+
+def test_rows_are_on_disk_soon_though_no_other_comes(tmp_path):
+    target = tmp_path / "out.jsonl"
+    rows = [Row(f"{i}.png", None, bytes([i]) * 100) for i in range(3)]
+
+    def on_disk():
+        there = sqlite3.connect(f"file:{state_path(target)}?mode=ro&nolock=1", uri=True)
+        with contextlib.closing(there):
+            try:
+                return there.execute("SELECT count(*) FROM rows").fetchone()[0]
+            except sqlite3.OperationalError:  # no table yet
+                return 0
+
+    with open_state(target, dict, resume=False, note=print) as state:
+        for position, row in enumerate(rows):
+            state.add(position, bytes([position]) * 16, row)
+        assert on_disk() == 0
+        deadline = time.monotonic() + 20
+        while on_disk() < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert on_disk() == 3
+    for thread in threading.enumerate():
+        if thread.name == "commit":
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("failing", ["SAVEPOINT", "INTO rows", "INTO sequence", "RELEASE"])

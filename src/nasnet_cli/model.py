@@ -20,7 +20,6 @@ from nasnet_cli.modules.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded, Failure
 
 if TYPE_CHECKING:
-
     from nasnet_cli.images.files import Source
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing

@@ -119,8 +119,11 @@ class State:
         # which costs the decoding threads more than the call itself.
         self._added: list[tuple[int, bytes, Row]] = []
         self._last_id = last_id
+        self._has_news = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> State:
+        threading.Thread(target=self._commit_in_silence, name="commit", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,6 +131,7 @@ class State:
             if self.is_there and not self.is_empty:
                 self.commit()
         with self._lock:
+            self._closed.set()
             self._database.close()
 
     @property
@@ -163,11 +167,11 @@ class State:
         return None
 
     def add(self, position: int, key: bytes, row: Row) -> None:
-        """Adds a row at that position of the output. It is on disk within a second or so, as long
-        as rows keep coming."""
+        """Adds a row at that position of the output; it is on disk within a second or two."""
         with self._lock:
             self._added.append((position, key, row))
-            if time.monotonic() - self._committed > _COMMIT_SECONDS:
+            self._has_news = True
+            if self._is_due():
                 self.commit()
             elif len(self._added) >= _AT_ONCE:
                 with words(self._shown):
@@ -184,6 +188,7 @@ class State:
                 self._begun_as = None
             self._database.commit()
             self._committed = time.monotonic()
+            self._has_news = False
 
     def rows(self) -> Iterator[Row]:
         """The rows by their positions. Raises NasnetError for one that isn't what was added, and
@@ -208,6 +213,17 @@ class State:
         for path in (_journal(self._path), self._path):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._committed > _COMMIT_SECONDS
+
+    def _commit_in_silence(self) -> None:
+        """Commits the rows that none has come after: who lists may have nothing for hours."""
+        while not self._closed.wait(_COMMIT_SECONDS):
+            # What goes wrong, the next row will meet, or the end.
+            with self._lock, suppress(NasnetError):
+                if self._has_news and self._is_due() and not self._closed.is_set():
+                    self.commit()
 
     def _store_added(self) -> None:
         """Hands the database the rows that it has not got: all of them or, with an error, none."""
