@@ -17,7 +17,8 @@ EAGER = [
     sys.executable,
     "-c",
     "from nasnet_cli.jobs import resume\n"
-    "resume._COMMIT_SECONDS = 0.02\n"
+    "resume._COMMIT_SECONDS = 0.01\n"
+    "resume._AT_ONCE = 8\n"
     "from nasnet_cli.cli.main import run\n"
     "run()\n",
 ]
@@ -59,7 +60,7 @@ def kill_when_grown(command: list[str], *arguments: object, state: Path, by: int
     process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.DEVNULL)
     while process.poll() is None:
         if state.exists() and state.stat().st_size >= start + by:
-            time.sleep(random.uniform(0, 0.05))
+            time.sleep(random.uniform(0, 0.02))
             process.kill()
             break
         time.sleep(0.002)
