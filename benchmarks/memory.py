@@ -72,9 +72,8 @@ def write_huge(folder: Path, photos: Path, side: int, count: int) -> None:
 def write_names(folder: Path, count: int) -> None:
     """Fills folder with count empty files."""
     folder.mkdir(parents=True)
-    for number in range(count):
-        # Each folder's order on disk is another than that of its names.
-        os.close(os.open(folder / f"{number * 7919 % count:07d}.jpg", os.O_CREAT | os.O_WRONLY))
+    for number in reversed(range(count)):  # so that their order has to be found
+        os.close(os.open(folder / f"{number:07d}.jpg", os.O_CREAT | os.O_WRONLY))
 
 
 def family(pid: int) -> list[int]:

@@ -17,7 +17,7 @@ from nasnet_cli.labels import Label, check_count, labels_for, read_labels
 from nasnet_cli.modules.listener import SILENT, Listener
 from nasnet_cli.modules.opened import ModelOnDisk, open_module
 from nasnet_cli.modules.resolve import resolve
-from nasnet_cli.results.records import Classified, Embedded, Failure
+from nasnet_cli.results.records import Classified, Embedded
 
 if TYPE_CHECKING:
     from nasnet_cli.images.files import Source
@@ -194,24 +194,10 @@ class Model:
         **how: Unpack[How],
     ) -> Iterator[Embedded]:
         """Like embed, for inputs that are found already."""
+        from nasnet_cli.results.from_model import embedded
+
         for result in self.results(("features",), sources, **how):
-            yield self.embedded(result, normalize=normalize)
-
-    def embedded(self, result: Result, *, normalize: bool = False) -> Embedded:
-        """The record of a result that has features, or an error."""
-        import numpy as np
-
-        path = result.source.path
-        if result.outputs is None:
-            return Embedded(path, None, _failure(result))
-        vector = result.outputs["features"]
-        if not normalize:
-            vector = vector.copy()  # or who keeps it would keep those of many pictures
-        else:
-            # In float64, so that the length doesn't depend on the order of the sum.
-            length = np.sqrt(np.square(vector, dtype=np.float64).sum())
-            vector = (vector / (length or 1.0)).astype(np.float32)
-        return Embedded(path, vector)
+            yield embedded(result, normalize=normalize)
 
     def results(
         self,
@@ -268,22 +254,10 @@ class Model:
         **how: Unpack[How],
     ) -> Iterator[Classified]:
         """Like classify, for inputs that are found already."""
+        from nasnet_cli.results.from_model import classified
+
         for result in self.results(("logits",), sources, top=top, **how):
-            yield self.classified(result, threshold=threshold, logits=logits)
-
-    def classified(
-        self, result: Result, *, threshold: float = 0.0, logits: bool = False
-    ) -> Classified:
-        """The record of a result that has the best classes, or an error."""
-        from nasnet_cli.results.top import predictions
-
-        path = result.source.path
-        if result.outputs is None:
-            return Classified(path, None, _failure(result))
-        best = result.outputs["best"]
-        return Classified(
-            path, predictions(best, self.labels, threshold=threshold, with_logits=logits)
-        )
+            yield classified(result, self.labels, threshold=threshold, logits=logits)
 
     def runtime(self, outputs: Sequence[Output]) -> Runtime:
         """The model ready to run for these outputs; what was compiled is kept for the next time.
@@ -394,9 +368,3 @@ class Model:
 
 def _short_name(named: str) -> str:
     return named if "://" in named else Path(named).resolve().name
-
-
-def _failure(result: Result) -> Failure:
-    error = result.error
-    assert error is not None  # a result has outputs or an error
-    return Failure(error.kind, error.message)

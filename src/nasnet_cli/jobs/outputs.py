@@ -14,7 +14,7 @@ from nasnet_cli.jobs.resume import Row, refuse_other
 from nasnet_cli.jobs.work import Kind, Work
 from nasnet_cli.results.meta import META_SUFFIX, meta_document, meta_path
 from nasnet_cli.results.output import check_free, is_direct, open_outputs, remove_leftovers
-from nasnet_cli.results.records import Classified, Embedded, Failure, Summary
+from nasnet_cli.results.records import Classified, Embedded, Summary
 
 if TYPE_CHECKING:
     from nasnet_cli.model import Model
@@ -48,16 +48,17 @@ class Target:
         return tuple(files)
 
 
-def encode(result: Result, work: Work, model: Model) -> Row:
+def encode(result: Result, work: Work) -> Row:
     """A model's result as a row of a job's state.
 
     Packed labels are BEST (results/top.py) for each rank; a packed vector is its numbers in the
     work's type.
     """
+    from nasnet_cli.results.from_model import failure, of_unit_length
+
     path = result.source.path
     if result.outputs is None:
-        assert result.error is not None  # a result has outputs or an error
-        return Row(path, Failure(result.error.kind, result.error.message))
+        return Row(path, failure(result))
     labels = vector = b""
     if "labels" in work.results:
         best = result.outputs["best"]
@@ -66,11 +67,12 @@ def encode(result: Result, work: Work, model: Model) -> Row:
             kept["output"] = 0.0
         labels = kept.tobytes()
     if "vectors" in work.results:
-        numbers = model.embedded(result, normalize=work.normalize).vector
-        assert numbers is not None  # there was no error
         from nasnet_cli.results.vectors import numbers_of
 
-        vector = numbers.astype(numbers_of(work.dtype)).tobytes()
+        numbers = result.outputs["features"]
+        if work.normalize:
+            numbers = of_unit_length(numbers)
+        vector = numbers.astype(numbers_of(work.dtype), copy=False).tobytes()
     return Row(path, None, labels, vector)
 
 

@@ -134,7 +134,7 @@ def _fill(
     for result in results:
         count_finished()
         position, key, _ = inputs.popleft()
-        row = encode(result, work, model)
+        row = encode(result, work)
         state.add(position, key, row)
         count(row.path, row.error)
     count_finished()
