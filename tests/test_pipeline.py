@@ -242,7 +242,7 @@ def test_no_result_waits_for_requests_that_still_run(model: Any) -> None:
 
 
 def test_an_interruption_loses_no_result_that_is_there(model: Any) -> None:
-    runtime = Slow(model.runtime(BOTH), 0.1)
+    runtime = Slow(model.runtime(BOTH), 0.3)
     found: list[str] = []
     ended = 0
 
@@ -251,12 +251,12 @@ def test_an_interruption_loses_no_result_that_is_there(model: Any) -> None:
         ended = runtime.ended
         signal.raise_signal(signal.SIGINT)
 
-    threading.Timer(1.5, interrupt).start()
+    threading.Timer(2, interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         for result in pipeline.run(numbered(2000), soon, lambda: runtime, workers=2):
             found.append(result.source.path)
     assert found == [str(i) for i in range(len(found))]
-    assert len(found) >= ended - 3 * runtime.plan.request_size > 0
+    assert len(found) >= ended - runtime.plan.request_size > 0
 
 
 def test_an_error_of_a_request_comes_after_the_results_before_it(model: Any) -> None:
