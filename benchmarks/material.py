@@ -69,7 +69,7 @@ def write_mobile(folder: Path) -> None:
     is trained, and needs no download."""
     import numpy as np
 
-    from nasnet_cli.modules.tf1_hub import write_tf1_hub
+    from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
     from nasnet_cli.network.spec import MOBILE
     from nasnet_cli.network.weights import weight_shapes
 
@@ -89,9 +89,9 @@ def write_mobile(folder: Path) -> None:
 
 def export(folder: Path, module: Path, suffix: str) -> None:
     """Writes folder/model.SUFFIX as `nasnet export` does, which checks what it wrote."""
-    from nasnet_cli.exporters.export import export
-    from nasnet_cli.exporters.formats import FORMATS, format_of
-    from nasnet_cli.exporters.source import load_network
+    from nasnet_cli.models.export import export
+    from nasnet_cli.models.formats.table import FORMATS, format_of
+    from nasnet_cli.models.weights_source import load_network
 
     folder.mkdir(parents=True)
     form = format_of(suffix)

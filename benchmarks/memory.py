@@ -29,8 +29,8 @@ KINDS = {  # what Pillow is told for each kind of large picture
 }
 LIST = (
     "import sys\n"
-    "from nasnet_cli.images.files import Listing\n"
-    "from nasnet_cli.images.sources import find_sources\n"
+    "from nasnet_cli.images.source import Listing\n"
+    "from nasnet_cli.images.listing import find_sources\n"
     "print(sum(1 for _ in find_sources([sys.argv[1]], listing=Listing())))\n"
 )
 

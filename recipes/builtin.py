@@ -29,7 +29,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from nasnet_cli.network.keras_layers import build_keras_model, slim_variables
+from nasnet_cli.network.layers.keras import build_keras_model, slim_variables
 from nasnet_cli.network.spec import NASNetA, Stem
 from nasnet_cli.network.weights import Weights, assign_weights
 from nasnet_cli.training.augment import Augmentation

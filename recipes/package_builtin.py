@@ -18,8 +18,8 @@ import numpy as np
 
 from nasnet_cli import __version__
 from nasnet_cli.labels import Label
-from nasnet_cli.modules.card import Card, write_card
-from nasnet_cli.modules.tf1_hub import write_tf1_hub
+from nasnet_cli.models.card import Card, write_card
+from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import NASNetA
 
 ROOT = Path(__file__).parents[1]

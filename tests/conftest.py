@@ -38,7 +38,7 @@ TINY = replace(MOBILE, image_size=32, cells_per_stage=1, filters=8, classes=7)
 
 def write_tiny_module(folder: Path) -> Path:
     """Writes what the fixture tiny_module gives."""
-    from nasnet_cli.modules.tf1_hub import write_tf1_hub
+    from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 
     write_tf1_hub(folder, TINY, golden.weights(weight_shapes(TINY)))
     return folder
@@ -58,7 +58,7 @@ def tiny_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def golden_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mobile module with golden weights."""
-    from nasnet_cli.modules.tf1_hub import write_tf1_hub
+    from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 
     folder = tmp_path_factory.mktemp("modules") / "mobile"
     write_tf1_hub(folder, MOBILE, golden.weights(weight_shapes(MOBILE)))

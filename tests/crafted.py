@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasnet_cli.modules.protos import message
+from nasnet_cli.models.savedmodel.schema import message
 
 
 def node(name: str, op: str, *inputs: str, **attributes: Any) -> Any:

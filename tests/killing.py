@@ -16,9 +16,9 @@ from PIL import Image
 EAGER = [
     sys.executable,
     "-c",
-    "from nasnet_cli.jobs import resume\n"
-    "resume._COMMIT_SECONDS = 0.01\n"
-    "resume._AT_ONCE = 8\n"
+    "from nasnet_cli.jobs import state\n"
+    "state._COMMIT_SECONDS = 0.01\n"
+    "state._AT_ONCE = 8\n"
     "from nasnet_cli.cli.main import run\n"
     "run()\n",
 ]

@@ -21,12 +21,12 @@ from PIL import Image
 
 from killing import contents
 from nasnet_cli.errors import InputError, NasnetError
-from nasnet_cli.images import apart
-from nasnet_cli.images.apart import Decoders
-from nasnet_cli.images.files import Source
+from nasnet_cli.images import isolated
+from nasnet_cli.images.isolated import Decoders
 from nasnet_cli.images.load import Limits, load, pixels_of
 from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Preprocessing
+from nasnet_cli.images.source import Source
 from nasnet_cli.timings import Timings
 
 PREPROCESSING = Preprocessing((16, 24))
@@ -220,7 +220,7 @@ def test_a_process_that_the_system_has_ended_is_replaced(decoders: Decoders) -> 
 def test_a_decoder_that_hangs_is_ended(
     word: str, hostile: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "PATIENCE", 1.0)
+    monkeypatch.setattr(isolated, "PATIENCE", 1.0)
     before, begin = children(), time.monotonic()
     failed = refused(load, member(heic(word)), PREPROCESSING, decoders=decoders)
     assert failed == ("timeout", "Decoding it took more than 1 seconds.")
@@ -246,7 +246,7 @@ def test_what_a_decoder_writes_reaches_nobody(
 def test_waiting_for_room_is_not_the_decoders_time(
     hostile: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "PATIENCE", 2.0)
+    monkeypatch.setattr(isolated, "PATIENCE", 2.0)
     budget, order = PixelBudget(60 * 40), list[str]()
 
     def decode() -> None:
@@ -318,8 +318,8 @@ class Run:
         self.mark = f"NASNET_TEST_MARK={uuid.uuid4()}"
         name, _, value = self.mark.partition("=")
         code = (
-            "from nasnet_cli.images import apart\n"
-            f"apart.PATIENCE = {patience}\n"
+            "from nasnet_cli.images import isolated\n"
+            f"isolated.PATIENCE = {patience}\n"
             "from nasnet_cli.cli.main import run\n"
             "run()\n"
         )

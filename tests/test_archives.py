@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.files import MAX_BYTES, Listing, Source
-from nasnet_cli.images.sources import find_sources
+from nasnet_cli.images.listing import find_sources
+from nasnet_cli.images.source import MAX_BYTES, Listing, Source
 
 PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules import bundle, protos
-from nasnet_cli.modules.bundle import read_bundle
+from nasnet_cli.models.savedmodel import bundle, schema
+from nasnet_cli.models.savedmodel.bundle import read_bundle
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny" / "variables"
 INDEX = (TINY / "variables.index").read_bytes()
@@ -148,12 +148,12 @@ def table(blocks: list[bytes], repeat: int = 1) -> bytes:
 
 
 def header(**fields: int) -> tuple[bytes, bytes]:
-    message = protos.message("BundleHeaderProto")(**{"num_shards": 1, **fields})
+    message = schema.message("BundleHeaderProto")(**{"num_shards": 1, **fields})
     return b"", message.SerializeToString()
 
 
 def entry(name: str = "v", sizes: tuple[int, ...] = (2,), **fields: int) -> tuple[bytes, bytes]:
-    message = protos.message("BundleEntryProto")(**{"dtype": 1, "size": 8, **fields})
+    message = schema.message("BundleEntryProto")(**{"dtype": 1, "size": 8, **fields})
     for size in sizes:
         message.shape.dim.add(size=size)
     return name.encode(), message.SerializeToString()

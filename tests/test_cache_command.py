@@ -13,8 +13,8 @@ import crafted
 from hub_server import tar_of
 from nasnet_cli import cache
 from nasnet_cli.cli.main import run
-from nasnet_cli.modules import store
-from nasnet_cli.modules.resolve import resolve
+from nasnet_cli.models.hub import store
+from nasnet_cli.models.resolve import resolve
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 

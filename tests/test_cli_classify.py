@@ -141,10 +141,10 @@ def test_a_model_that_is_none_is_an_error_in_a_line(kind, photos, tiny_module, t
     elif kind == "train only":
         import shutil
 
-        from nasnet_cli.modules import protos
+        from nasnet_cli.models.savedmodel import schema
 
         shutil.copytree(tiny_module, folder)
-        model = protos.parse("SavedModel", (folder / "saved_model.pb").read_bytes())
+        model = schema.parse("SavedModel", (folder / "saved_model.pb").read_bytes())
         kept = [g for g in model.meta_graphs if "train" in g.meta_info_def.tags]
         del model.meta_graphs[:]
         model.meta_graphs.extend(kept)

@@ -361,7 +361,7 @@ import io, sys, warnings
 warnings.simplefilter("error")
 from PIL import Image
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.files import Source
+from nasnet_cli.images.source import Source
 from nasnet_cli.images.load import load
 from nasnet_cli.images.preprocess import Preprocessing
 image = Image.linear_gradient("L").convert("RGB")

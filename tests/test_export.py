@@ -15,14 +15,14 @@ import pytest
 import golden
 from nasnet_cli.cli.main import run
 from nasnet_cli.errors import ModelError, OutputError
-from nasnet_cli.exporters.export import compare, export
-from nasnet_cli.exporters.formats import FORMATS, format_of
-from nasnet_cli.exporters.source import load_network
 from nasnet_cli.labels import Label
 from nasnet_cli.model import load_model
-from nasnet_cli.modules.card import Card, read_card, read_module_labels, write_card
-from nasnet_cli.modules.extras import read_from_archive
-from nasnet_cli.modules.tf1_hub import write_tf1_hub
+from nasnet_cli.models.card import Card, read_card, read_module_labels, write_card
+from nasnet_cli.models.export import compare, export
+from nasnet_cli.models.extras import read_from_archive
+from nasnet_cli.models.formats.table import FORMATS, format_of
+from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
+from nasnet_cli.models.weights_source import load_network
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from test_slim import save_checkpoint
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 def outputs(form, path, pictures):
     """What a written file gives, by its own runtime."""
-    from nasnet_cli.exporters.export import _RUN
+    from nasnet_cli.models.export import _RUN
 
     return _RUN[form](path, pictures, classification=True)
 
@@ -75,7 +75,7 @@ def labelled(tmp_path_factory, tiny_module):
 @pytest.mark.parametrize("form", ["keras", "tflite", "onnx"])
 def test_the_forms_that_are_written_from_weights_give_the_golden_outputs(form, tmp_path):
     """The other three are held to the same data in test_tf1_hub and test_tf2_saved_model."""
-    from nasnet_cli.exporters.export import Network, _write
+    from nasnet_cli.models.export import Network, _write
 
     path = tmp_path / NAMES[form]
     network = Network("golden", MOBILE, golden.weights(weight_shapes(MOBILE)), True)
@@ -93,7 +93,7 @@ def test_golden_outputs_survive_every_form_in_turn(tmp_path):
     The links are in the ordinary run: the mobile network's golden outputs in each form (above, in
     test_tf1_hub and in test_tf2_saved_model), and weights that go through all forms unchanged.
     """
-    from nasnet_cli.exporters.export import _write
+    from nasnet_cli.models.export import _write
 
     source = tmp_path / "model.ckpt"
     save_checkpoint(source, golden.weights(weight_shapes(MOBILE)))
@@ -270,10 +270,10 @@ def test_feature_vectors_come_without_the_classification_layer(tiny_module, tmp_
 
 
 def test_a_module_that_only_classifies_gives_feature_vectors(tiny_module, tmp_path):
-    from nasnet_cli.modules import protos
+    from nasnet_cli.models.savedmodel import schema
 
     folder = shutil.copytree(tiny_module, tmp_path / "classifier")
-    model = protos.parse("SavedModel", (folder / "saved_model.pb").read_bytes())
+    model = schema.parse("SavedModel", (folder / "saved_model.pb").read_bytes())
     for graph in model.meta_graphs:
         del graph.signature_def["image_feature_vector"]
     (folder / "saved_model.pb").write_bytes(model.SerializeToString())
@@ -393,8 +393,8 @@ def test_keras_weights_of_1000_classes_have_labels_without_a_background(tiny_spe
 
 def test_a_module_whose_variables_have_a_scope_above_is_read(tmp_path, tiny_spec):
     """As TF2 modules are that were made from a graph which a module was imported into."""
-    from nasnet_cli.modules.tf2_writer import _reusable, _signatures
-    from nasnet_cli.network.function_layers import make_variables
+    from nasnet_cli.models.formats.saved_model import _reusable, _signatures
+    from nasnet_cli.network.layers.function import make_variables
     from nasnet_cli.quiet_tensorflow import tf
 
     weights = golden.weights(weight_shapes(tiny_spec))

@@ -14,8 +14,8 @@ import pytest
 
 import golden
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules.keras_files import read_keras_file
-from nasnet_cli.modules.keras_names import KerasNames
+from nasnet_cli.models.formats.keras import read_keras_file
+from nasnet_cli.models.formats.keras_names import KerasNames
 from nasnet_cli.network.weights import weight_shapes
 
 h5py = pytest.importorskip("h5py")

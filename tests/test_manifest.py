@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.files import Listing, Source
-from nasnet_cli.images.sources import find_sources
-from nasnet_cli.jobs.extend import Changes, extend
-from nasnet_cli.jobs.manifest import Cut, make_manifest, open_manifest
+from nasnet_cli.images.listing import find_sources
+from nasnet_cli.images.source import Listing, Source
+from nasnet_cli.jobs.shards.manifest import Cut, make_manifest, open_manifest
+from nasnet_cli.jobs.shards.update import Changes, extend
 
 WORK = {"command": "classify", "options": {"top": 5}}
 

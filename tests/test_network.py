@@ -25,7 +25,7 @@ def test_the_variables_are_the_references_in_name_shape_and_order(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_keras_network_computes_the_golden_outputs(size):
-    from nasnet_cli.network.keras_layers import build_keras_model
+    from nasnet_cli.network.layers.keras import build_keras_model
 
     spec, facts, expected = SIZES[size], golden.facts(size), golden.outputs(size)
     model = build_keras_model(spec)
@@ -68,7 +68,7 @@ def _assert_endpoints(got, facts):
 def _run_graph(spec: NASNetA, inputs, *, training=False, auxiliary=False):
     """Endpoints and update values for the first input, endpoints for the second."""
     from nasnet_cli.network.builder import build_network
-    from nasnet_cli.network.graph_layers import GraphLayers
+    from nasnet_cli.network.layers.graph import GraphLayers
     from nasnet_cli.quiet_tensorflow import tf
 
     v1 = tf.compat.v1
@@ -111,7 +111,7 @@ def test_graph_network_trains_as_the_reference_does():
 
 
 def test_keras_network_trains_as_the_reference_does():
-    from nasnet_cli.network.keras_layers import build_keras_model, slim_variables
+    from nasnet_cli.network.layers.keras import build_keras_model, slim_variables
 
     spec = replace(MOBILE, bn_decay=0.0)
     model = build_keras_model(spec, auxiliary=True)
@@ -151,7 +151,7 @@ def test_mobile_below_67_pixels_has_no_room_for_the_auxiliary_head():
 def test_path_dropout_drops_whole_examples_and_keeps_the_mean():
     import keras
 
-    from nasnet_cli.network.keras_layers import PathDropout
+    from nasnet_cli.network.layers.keras import PathDropout
 
     layer = PathDropout(0.6)
     ones = np.ones((4000, 2, 2, 3), np.float32)
@@ -166,7 +166,7 @@ def test_path_dropout_drops_whole_examples_and_keeps_the_mean():
 
 
 def test_path_dropout_lies_on_every_operation_but_identity():
-    from nasnet_cli.network.keras_layers import PathDropout, build_keras_model
+    from nasnet_cli.network.layers.keras import PathDropout, build_keras_model
 
     spec = replace(SIZES["cifar"], cells_per_stage=1)
     model = build_keras_model(spec)
@@ -180,7 +180,7 @@ def test_keras_own_nasnet_differs_from_the_reference_by_its_padding_alone():
     """keras.applications pads with zeros before pooling in reduction cells: 5e-2 on the logits."""
     import keras
 
-    from nasnet_cli.network.keras_layers import build_keras_model
+    from nasnet_cli.network.layers.keras import build_keras_model
 
     spec = replace(MOBILE, classes=1000)
     weights = golden.weights(weight_shapes(spec))

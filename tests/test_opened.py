@@ -18,11 +18,11 @@ from crafted import function, meta_graph, node, signature, tensor
 from nasnet_cli.errors import ModelError, NasnetError
 from nasnet_cli.images import preprocess
 from nasnet_cli.labels import Label
-from nasnet_cli.modules import card
-from nasnet_cli.modules.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
-from nasnet_cli.modules.graph import producer
-from nasnet_cli.modules.multiply_adds import MultiplyAdds, multiply_adds
-from nasnet_cli.modules.opened import open_module
+from nasnet_cli.models import card
+from nasnet_cli.models.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
+from nasnet_cli.models.info import open_module
+from nasnet_cli.models.multiply_adds import MultiplyAdds, multiply_adds
+from nasnet_cli.models.savedmodel.graph import producer
 from nasnet_cli.network.spec import MOBILE
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"

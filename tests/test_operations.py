@@ -13,7 +13,7 @@ import pytest
 
 import crafted
 from crafted import function, meta_graph, node, signature, tensor
-from nasnet_cli.modules.allowed_operations import (
+from nasnet_cli.models.safety.allowed import (
     _GROUPS,
     ALLOWED,
     IDLE,
@@ -21,9 +21,9 @@ from nasnet_cli.modules.allowed_operations import (
     SAVE,
     TABLE_FILES,
 )
-from nasnet_cli.modules.operations import unsafe_operations
-from nasnet_cli.modules.protos import message
-from nasnet_cli.modules.saved_model import read_saved_model
+from nasnet_cli.models.safety.scan import unsafe_operations
+from nasnet_cli.models.savedmodel.reader import read_saved_model
+from nasnet_cli.models.savedmodel.schema import message
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"
 IMAGES = node("images", "Placeholder")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from nasnet_cli import load_model, pipeline
 from nasnet_cli.errors import InputError, ModelError
-from nasnet_cli.images.files import Listing, Source
-from nasnet_cli.images.sources import find_sources
+from nasnet_cli.images.listing import find_sources
+from nasnet_cli.images.source import Listing, Source
 from nasnet_cli.timings import Timings
 
 BOTH = ("logits", "features")

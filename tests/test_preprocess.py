@@ -13,10 +13,10 @@ from PIL import Image
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.decode import decode
-from nasnet_cli.images.files import Listing, Source
+from nasnet_cli.images.listing import find_sources
 from nasnet_cli.images.load import Limits, load
 from nasnet_cli.images.preprocess import Preprocessing, needed_size, preprocess
-from nasnet_cli.images.sources import find_sources
+from nasnet_cli.images.source import Listing, Source
 
 RNG = np.random.default_rng(11)
 

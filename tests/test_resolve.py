@@ -21,15 +21,15 @@ import crafted
 import golden
 from hub_server import Answer, hub_server, tar_of
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules import store
-from nasnet_cli.modules.card import read_card, read_module_labels
-from nasnet_cli.modules.convert import About, convert_slim
-from nasnet_cli.modules.fetch import ChecksumError
-from nasnet_cli.modules.listener import Listener
-from nasnet_cli.modules.opened import open_module
-from nasnet_cli.modules.published import PUBLISHED, hub_cache_name
-from nasnet_cli.modules.recognise import Found, recognise
-from nasnet_cli.modules.resolve import resolve
+from nasnet_cli.models.card import read_card, read_module_labels
+from nasnet_cli.models.convert import About, convert_slim
+from nasnet_cli.models.detect import Found, recognise
+from nasnet_cli.models.hub import store
+from nasnet_cli.models.hub.fetch import ChecksumError
+from nasnet_cli.models.hub.published import PUBLISHED, hub_cache_name
+from nasnet_cli.models.info import open_module
+from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.resolve import resolve
 from nasnet_cli.network.weights import weight_shapes
 from test_slim import layouts, save_checkpoint
 
@@ -114,7 +114,7 @@ def same(folder, other):
 
 def test_the_built_in_model_and_a_folder_need_neither_tensorflow_nor_a_network(module):
     code = (
-        "import sys\nfrom nasnet_cli.modules.resolve import resolve\n"
+        "import sys\nfrom nasnet_cli.models.resolve import resolve\n"
         "try: resolve(None)\nexcept Exception as e: assert 'built-in' in str(e), e\n"
         "print(resolve(sys.argv[1]))\n"
         "print([m for m in ('tensorflow', 'numpy', 'requests', 'urllib.request', 'http.client', "
@@ -405,7 +405,7 @@ def test_a_hostile_archive_from_a_server_leaves_nothing(hub, cache_folder, name,
     assert not Path("/tmp/nasnet-evil").exists()
 
 
-RESOLVE = "import sys; from nasnet_cli.modules.resolve import resolve; print(resolve(sys.argv[1]))"
+RESOLVE = "import sys; from nasnet_cli.models.resolve import resolve; print(resolve(sys.argv[1]))"
 
 
 def start(handle):

@@ -20,8 +20,8 @@ import pytest
 
 import nasnet_cli
 from nasnet_cli.errors import OutputError
+from nasnet_cli.results.atomic import is_direct, open_output, open_outputs
 from nasnet_cli.results.meta import meta_path
-from nasnet_cli.results.output import is_direct, open_output, open_outputs
 
 PACKAGE = Path(nasnet_cli.__file__).parents[1]
 
@@ -328,7 +328,7 @@ def test_what_a_pipe_got_before_an_exception_is_whole_rows() -> None:
 
 def test_dev_stdout_goes_where_standard_output_goes(tmp_path: Path) -> None:
     code = """
-from nasnet_cli.results.output import open_output
+from nasnet_cli.results.atomic import open_output
 with open_output("/dev/stdout", overwrite=False) as stream:
     stream.write(b"data\\n")
 """
@@ -397,7 +397,7 @@ def test_kill_9_midway_leaves_the_old_file_or_none(tmp_path: Path, old: bytes | 
         target.write_bytes(old)
     code = """
 import time
-from nasnet_cli.results.output import open_outputs
+from nasnet_cli.results.atomic import open_outputs
 with open_outputs(sys.argv[1], sys.argv[1] + ".meta.json", overwrite=True) as (stream, meta):
     stream.write(b"x" * 1_000_000)
     meta.write(b"{}")
@@ -420,7 +420,7 @@ with open_outputs(sys.argv[1], sys.argv[1] + ".meta.json", overwrite=True) as (s
 def test_kill_9_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     target = tmp_path / "out"
     code = """
-from nasnet_cli.results.output import open_output
+from nasnet_cli.results.atomic import open_output
 print("go", flush=True)
 for n in range(10**9):
     with open_output(sys.argv[1], overwrite=True) as stream:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.jobs.resume import Row, open_state, state_path
+from nasnet_cli.jobs.state import Row, open_state, state_path
 
 
 @pytest.fixture(scope="module")
@@ -260,8 +260,8 @@ def test_two_runs_with_one_output_do_not_meet(few, tiny_module, out):
 # Ends the process with SIGKILL where the patch says.
 DYING = (
     "import os, signal\n"
-    "from nasnet_cli.jobs import resume\n"
-    "from nasnet_cli.results import output\n"
+    "from nasnet_cli.jobs import state\n"
+    "from nasnet_cli.results import atomic\n"
     "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
     "{patch}\n"
     "from nasnet_cli.cli.main import run\n"
@@ -271,20 +271,20 @@ DYING = (
 
 # After so many of the five files have taken their names.
 DYING_AFTER = (
-    "publish, count = output._Replacement.publish, []\n"
+    "publish, count = atomic._Replacement.publish, []\n"
     "def publish_and_die(file):\n"
     "    publish(file)\n"
     "    count.append(file)\n"
     "    if len(count) == {after}: die()\n"
-    "output._Replacement.publish = publish_and_die"
+    "atomic._Replacement.publish = publish_and_die"
 )
 
 
 @pytest.mark.parametrize(
     "patch",
     [
-        "resume.State.remove = die",
-        "output._Replacement.publish = die",
+        "state.State.remove = die",
+        "atomic._Replacement.publish = die",
         *(DYING_AFTER.format(after=number) for number in (1, 2, 4)),
     ],
 )
@@ -315,7 +315,7 @@ def test_members_of_an_archive_that_share_a_name_keep_their_own_results(
     arguments = ("classify", archive, "-m", tiny_module)
     whole = run(NASNET, *arguments).stdout
     assert len(set(whole.splitlines())) == 12
-    dying = [sys.executable, "-c", DYING.format(patch="resume.State.remove = die")]
+    dying = [sys.executable, "-c", DYING.format(patch="state.State.remove = die")]
     run(dying, *arguments, "-o", out / "a.jsonl")
     assert run(NASNET, *arguments, "-o", out / "a.jsonl", "--resume").returncode == 0
     assert (out / "a.jsonl").read_text() == whole

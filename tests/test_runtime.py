@@ -12,10 +12,10 @@ import pytest
 import golden
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules.opened import open_module
+from nasnet_cli.models.info import open_module
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Plan
-from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
+from nasnet_cli.runtime.openvino import OpenVINORuntime
 
 
 @pytest.fixture

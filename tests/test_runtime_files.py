@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.exporters.export import export
-from nasnet_cli.exporters.formats import FORMATS
-from nasnet_cli.exporters.source import load_network
 from nasnet_cli.labels import Label
 from nasnet_cli.model import load_model
-from nasnet_cli.modules.card import Card, write_card
-from nasnet_cli.modules.recognise import recognise
+from nasnet_cli.models.card import Card, write_card
+from nasnet_cli.models.detect import recognise
+from nasnet_cli.models.export import export
+from nasnet_cli.models.formats.table import FORMATS
+from nasnet_cli.models.weights_source import load_network
 from test_export import status
 
 PHOTOS = "examples/photos"
@@ -155,7 +155,7 @@ def test_a_tflite_with_operations_of_others_is_refused_by_their_names(kind, tmp_
 
 def lite_with_strings(kind):
     """A TFLite model with operations that TFLite itself hasn't: kept as TensorFlow's, or custom."""
-    from nasnet_cli.modules.silence import silence
+    from nasnet_cli.models.silence import silence
     from nasnet_cli.quiet_tensorflow import tf
 
     @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3), tf.float32)])

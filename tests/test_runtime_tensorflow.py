@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules.opened import open_module
+from nasnet_cli.models.info import open_module
 from nasnet_cli.runtime.base import Plan
-from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
+from nasnet_cli.runtime.openvino import OpenVINORuntime
 
 SIZE = 32
 
@@ -86,7 +86,7 @@ import numpy as np
 
 if sys.argv[3] == "one core" and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from nasnet_cli.runtime.tensorflow_runtime import TensorFlowRuntime
+from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
 plan, threads = pickle.loads(bytes.fromhex(sys.argv[1])), int(sys.argv[2])
 images = np.random.default_rng(3).integers(0, 256, (23, 32, 32, 3), np.uint8)
@@ -116,7 +116,7 @@ def test_a_pictures_result_depends_on_nothing_but_the_picture(plan: Plan) -> Non
 
 
 def test_it_agrees_with_openvino(plan: Plan, cache_folder: Path) -> None:
-    from nasnet_cli.runtime.tensorflow_runtime import TensorFlowRuntime
+    from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
     images = pictures(7)
     floats = images.astype(np.float32) / np.float32(255)
@@ -130,7 +130,7 @@ def test_it_agrees_with_openvino(plan: Plan, cache_folder: Path) -> None:
 
 
 def test_an_array_may_be_used_again_while_others_run(plan: Plan) -> None:
-    from nasnet_cli.runtime.tensorflow_runtime import TensorFlowRuntime
+    from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
     runtime = TensorFlowRuntime(plan)
     images = pictures(24).reshape(6, 4, SIZE, SIZE, 3)
@@ -147,7 +147,7 @@ def test_an_array_may_be_used_again_while_others_run(plan: Plan) -> None:
 
 
 def test_what_it_cannot_do_is_an_error_in_words(plan: Plan, tmp_path: Path) -> None:
-    from nasnet_cli.runtime.tensorflow_runtime import TensorFlowRuntime
+    from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
     with pytest.raises(ModelError, match="in f32, not in bf16"):
         TensorFlowRuntime(replace(plan, precision="bf16"))

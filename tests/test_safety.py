@@ -160,7 +160,7 @@ def test_what_is_allowed_reads(picture: Path, tmp_path: Path, cache_folder: Path
 
 def edited(folder: Path, change: Callable[[Any], None]) -> Path:
     """A module whose only graph is changed."""
-    from nasnet_cli.modules.protos import message
+    from nasnet_cli.models.savedmodel.schema import message
 
     binary = folder / "saved_model.pb"
     saved = message("SavedModel").FromString(binary.read_bytes())
@@ -170,7 +170,7 @@ def edited(folder: Path, change: Callable[[Any], None]) -> Path:
 
 
 def functions_of(folder: Path) -> list[Any]:
-    from nasnet_cli.modules.saved_model import read_saved_model
+    from nasnet_cli.models.savedmodel.reader import read_saved_model
 
     return list(read_saved_model(folder).inference.proto.graph_def.library.function)
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import crafted
 from crafted import classifier, meta_graph, signature, tensor
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules import protos
-from nasnet_cli.modules.saved_model import MetaGraph, Variable, read_saved_model
-from nasnet_cli.modules.signatures import pick_signature
+from nasnet_cli.models.savedmodel import schema
+from nasnet_cli.models.savedmodel.reader import MetaGraph, Variable, read_saved_model
+from nasnet_cli.models.savedmodel.signatures import pick_signature
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"
 PB = (TINY / "saved_model.pb").read_bytes()
@@ -50,9 +50,9 @@ def test_the_table_of_messages_is_tensorflows() -> None:
         "TrackableObject": "TrackableObjectGraph.TrackableObject",
     }
     hub = {"ModuleAttachment", "ImageModuleInfo", "ImageSize"}
-    onnx = {name for name in protos._MESSAGES if name.startswith("Onnx")}
-    for name in protos._MESSAGES.keys() - hub - onnx:
-        ours = protos.message(name).DESCRIPTOR
+    onnx = {name for name in schema._MESSAGES if name.startswith("Onnx")}
+    for name in schema._MESSAGES.keys() - hub - onnx:
+        ours = schema.message(name).DESCRIPTOR
         theirs = pool.FindMessageTypeByName(f"tensorflow.{elsewhere.get(name, name)}")
         for field in ours.fields:
             twin = theirs.fields_by_name[field.name]
@@ -74,7 +74,7 @@ def _described(field: Any) -> tuple[Any, ...]:
 
 
 def test_what_we_do_not_read_survives_being_written() -> None:
-    model = protos.parse("SavedModel", PB)
+    model = schema.parse("SavedModel", PB)
     theirs = _tensorflow("saved_model_pb2").SavedModel
     again = theirs.FromString(model.SerializeToString())
     assert again == theirs.FromString(PB)
@@ -101,9 +101,9 @@ def test_a_hub_module_is_described() -> None:
 
 def test_reading_imports_no_tensorflow_or_numpy() -> None:
     code = (
-        "import sys; from pathlib import Path; from nasnet_cli.modules import opened;"
+        "import sys; from pathlib import Path; from nasnet_cli.models import info;"
         "assert 'google.protobuf' not in sys.modules;"
-        f"m = opened.open_module(Path({str(TINY)!r}));"
+        f"m = info.open_module(Path({str(TINY)!r}));"
         "m.digest, m.multiply_adds, m.unsafe_operations;"
         "assert not {'tensorflow', 'numpy', 'openvino'} & set(sys.modules)"
     )
@@ -229,7 +229,7 @@ def test_the_graph_for_serving_comes_before_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [b"\xff", b"", b"\x0a\x04\x08\x00\x10\x05"])
 def test_a_broken_attachment_is_refused(tmp_path: Path, value: bytes) -> None:
     graph = meta_graph()
-    attachment = protos.message("ModuleAttachment")(key="image_module_info", value=value)
+    attachment = schema.message("ModuleAttachment")(key="image_module_info", value=value)
     attachments = graph.collection_def["hub_module_attachments"].bytes_list.value
     attachments.append(attachment.SerializeToString())
     with pytest.raises(ModelError, match="is broken"):
@@ -322,5 +322,5 @@ def test_optimizers_variables_are_no_parameters(tmp_path: Path) -> None:
     shape = {"shape": {"dim": [{"size": 10}]}}
     nodes = [crafted.node(name, "VariableV2", dtype={"type": 1}, shape=shape) for name in names]
     graph = crafted.meta_graph(nodes)
-    model = protos.message("SavedModel")(meta_graphs=[graph])
+    model = schema.message("SavedModel")(meta_graphs=[graph])
     assert MetaGraph(model.meta_graphs[0], tmp_path).parameters == 10

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images import sorted_names
-from nasnet_cli.images.files import WHOLE_BYTES, Listing, Source
-from nasnet_cli.images.sources import find_sources, read_list
+from nasnet_cli.images.listing import find_sources, read_list
+from nasnet_cli.images.source import WHOLE_BYTES, Listing, Source
 
 PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -47,7 +47,7 @@ def as_nobody() -> Iterator[Callable[[], None]]:
 
 
 def test_listing_needs_neither_numpy_nor_pillow() -> None:
-    code = "import sys, nasnet_cli.images.sources; print({'numpy', 'PIL'} & set(sys.modules))"
+    code = "import sys, nasnet_cli.images.listing; print({'numpy', 'PIL'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert answer.stdout.strip() == b"set()"
 

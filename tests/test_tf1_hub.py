@@ -10,11 +10,11 @@ import pytest
 
 import golden
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules.tf1_hub import write_tf1_hub
+from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import Plan
-from nasnet_cli.runtime.openvino_runtime import OpenVINORuntime
+from nasnet_cli.runtime.openvino import OpenVINORuntime
 
 LOGITS = "final_layer/FC/BiasAdd:0"
 FEATURES = "final_layer/global_pool:0"
@@ -95,7 +95,7 @@ def test_writing_prints_nothing(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "import golden, conftest, pathlib\n"
-        "from nasnet_cli.modules.tf1_hub import write_tf1_hub\n"
+        "from nasnet_cli.models.formats.tf1_hub import write_tf1_hub\n"
         "from nasnet_cli.network.weights import weight_shapes\n"
         f"write_tf1_hub(pathlib.Path({str(tmp_path / 'm')!r}), conftest.TINY,"
         " golden.weights(weight_shapes(conftest.TINY)))\n"

@@ -22,7 +22,7 @@ import golden
 from conftest import TINY
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import Model, load_model
-from nasnet_cli.modules.signature_cut import needs_cut, signature_with, write_cut
+from nasnet_cli.models.savedmodel.extract import needs_cut, signature_with, write_cut
 from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import RuntimeName
 
@@ -122,7 +122,7 @@ def save_with_signatures(tf: Any, both: Any, folder: Path) -> None:
 @pytest.fixture(scope="session")
 def tiny_saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our smallest network as a TF2 SavedModel, the same as tiny_module."""
-    from nasnet_cli.modules.tf2_writer import write_saved_model
+    from nasnet_cli.models.formats.saved_model import write_saved_model
 
     folder = tmp_path_factory.mktemp("modules") / "tiny2"
     write_saved_model(folder, TINY, golden.weights(weight_shapes(TINY)))
@@ -233,8 +233,8 @@ def test_the_copy_is_made_once_and_removed(
 
 
 def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_path: Path) -> None:
-    from nasnet_cli.modules.opened import open_module
-    from nasnet_cli.modules.saved_model import read_saved_model
+    from nasnet_cli.models.info import open_module
+    from nasnet_cli.models.savedmodel.reader import read_saved_model
 
     module = open_module(tiny_saved_model)
     assert needs_cut(module.model) and module.features is not None
@@ -257,7 +257,7 @@ def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_pat
 def test_a_variable_without_an_object_is_an_error_in_words(
     tiny_saved_model: Path, tmp_path: Path
 ) -> None:
-    from nasnet_cli.modules.opened import open_module
+    from nasnet_cli.models.info import open_module
 
     module = open_module(tiny_saved_model)
     assert module.features is not None
@@ -267,8 +267,8 @@ def test_a_variable_without_an_object_is_an_error_in_words(
 
 
 def test_a_string_of_a_checkpoint_is_read(tiny_saved_model: Path) -> None:
-    from nasnet_cli.modules.bundle import read_bundle
-    from nasnet_cli.modules.protos import parse
+    from nasnet_cli.models.savedmodel.bundle import read_bundle
+    from nasnet_cli.models.savedmodel.schema import parse
 
     bundle = read_bundle(tiny_saved_model / "variables" / "variables")
     objects = parse("TrackableObjectGraph", bundle.read_string("_CHECKPOINTABLE_OBJECT_GRAPH"))

@@ -13,8 +13,8 @@ import pytest
 
 import golden
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules.opened import open_module
-from nasnet_cli.modules.tf2_writer import write_saved_model
+from nasnet_cli.models.formats.saved_model import write_saved_model
+from nasnet_cli.models.info import open_module
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 

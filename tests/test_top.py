@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.labels import Label
-from nasnet_cli.results.top import best_classes, predictions
+from nasnet_cli.results.topk import best_classes, predictions
 
 
 def by_sorting(row: np.ndarray, top: int) -> list[int]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nasnet_cli.cache import CacheError
 from nasnet_cli.errors import ModelError
-from nasnet_cli.modules.unpack import Limits, unpack
+from nasnet_cli.models.hub.unpack import Limits, unpack
 
 
 def member(name, data=b"data", kind=tarfile.REGTYPE, link="", mode=0o644):
@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 def test_a_killed_unpacking_leaves_nothing_under_the_name(tmp_path):
     path = archive_of(tmp_path, *(member(f"{n}", os.urandom(2**16)) for n in range(400)))
     code = (
-        "import sys; from pathlib import Path; from nasnet_cli.modules.unpack import unpack\n"
+        "import sys; from pathlib import Path; from nasnet_cli.models.hub.unpack import unpack\n"
         "print('go', flush=True); unpack(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasnet_cli import vectors
+from nasnet_cli import similarity
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.results.likeness import Match
+from nasnet_cli.results.neighbours import Match
 from nasnet_cli.results.records import Embedded, Failure
-from nasnet_cli.vectors import near_groups, open_index, similar, without_direction
+from nasnet_cli.similarity import near_groups, open_index, similar, without_direction
 
 
 def write_index(folder, array, lines=None):
@@ -50,7 +50,7 @@ def matches(index, vector, top):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of which there are several in an array that a test can check by hand."""
-    monkeypatch.setattr(vectors, "BLOCK", 7)
+    monkeypatch.setattr(similarity, "BLOCK", 7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -147,7 +147,7 @@ def test_groups_are_the_connected_components(tmp_path_factory, seed, count, thre
     array = np.random.default_rng(seed).integers(-2, 3, (count, 4)).astype(np.float32)
     index = open_index(write_index(tmp_path_factory.mktemp("index"), array))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vectors, "BLOCK", block)
+        patch.setattr(similarity, "BLOCK", block)
         found = rows_of(near_groups(index, threshold))
     near = cosines(array) >= threshold if count else np.zeros((0, 0), bool)
     doubtful = np.abs(cosines(array) - threshold) < 1e-9 if count else np.zeros((0, 0), bool)
@@ -180,7 +180,7 @@ def test_the_walk_over_pairs_of_blocks_can_be_watched(tmp_path, small_blocks):
     index = open_index(write_index(tmp_path, random_vectors(40)))
     seen = []
     list(near_groups(index, 0.97, lambda pairs: (seen.append(pair) or pair for pair in pairs)))
-    assert len(seen) == vectors.count_pairs(index) == 21
+    assert len(seen) == similarity.count_pairs(index) == 21
 
 
 def test_rows_are_found_beside_inputs_that_failed(tmp_path):
@@ -289,7 +289,7 @@ def test_memory_does_not_grow_with_the_index(tmp_path):
 
     code = (
         "import resource, sys, numpy as np\n"
-        "from nasnet_cli.vectors import nearest, open_index\n"
+        "from nasnet_cli.similarity import nearest, open_index\n"
         "index = open_index(sys.argv[1])\n"
         "nearest(index, np.ones((1, index.depth), np.float32), 10)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
@@ -298,7 +298,7 @@ def test_memory_does_not_grow_with_the_index(tmp_path):
     for blocks in (2, 12):
         folder = tmp_path / str(blocks)
         folder.mkdir()
-        path = write_index(folder, np.ones((blocks * vectors.BLOCK, 256), np.float32))
+        path = write_index(folder, np.ones((blocks * similarity.BLOCK, 256), np.float32))
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=True)
         peaks.append(int(done.stdout))
     # 40 MB more of vectors; what grows is eight bytes a row.

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
-from nasnet_cli.modules.listener import SILENT, Listener
-from nasnet_cli.modules.opened import ModelOnDisk, open_module
-from nasnet_cli.modules.resolve import resolve
+from nasnet_cli.models.info import ModelOnDisk, open_module
+from nasnet_cli.models.listener import SILENT, Listener
+from nasnet_cli.models.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded
 
 if TYPE_CHECKING:
-    from nasnet_cli.images.files import Source
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
+    from nasnet_cli.images.source import Source
     from nasnet_cli.pipeline import Result
     from nasnet_cli.runtime.base import Output, Plan, Precision, PrecisionName, Runtime, RuntimeName
     from nasnet_cli.timings import Timings
@@ -71,8 +71,8 @@ def _open(path: Path) -> ModelOnDisk:
     """A module's folder, or the file of a runtime's own."""
     if path.is_dir():
         return open_module(path)
-    from nasnet_cli.modules.recognise import recognise
-    from nasnet_cli.modules.runtime_file import open_file
+    from nasnet_cli.models.detect import recognise
+    from nasnet_cli.models.runtime_file import open_file
 
     found = recognise(path)
     if found is None:  # it has just been recognised
@@ -167,7 +167,7 @@ class Model:
         With logits each prediction has the model's raw output too. A bad input gives a record with
         an error; NasnetError is raised when the model can't be run.
         """
-        from nasnet_cli.images.sources import Listing, find_sources
+        from nasnet_cli.images.listing import Listing, find_sources
 
         sources = find_sources((os.fspath(path) for path in paths), listing=Listing())
         return self.classify_sources(
@@ -181,7 +181,7 @@ class Model:
 
         normalize makes each vector of unit length. Errors are as in classify.
         """
-        from nasnet_cli.images.sources import Listing, find_sources
+        from nasnet_cli.images.listing import Listing, find_sources
 
         sources = find_sources((os.fspath(path) for path in paths), listing=Listing())
         return self.embed_sources(sources, normalize=normalize, workers=workers)
@@ -214,10 +214,10 @@ class Model:
         from functools import partial
 
         from nasnet_cli import pipeline
-        from nasnet_cli.images.apart import Decoders
+        from nasnet_cli.images.isolated import Decoders
         from nasnet_cli.images.load import load
         from nasnet_cli.images.pixel_budget import PixelBudget
-        from nasnet_cli.results.top import with_best
+        from nasnet_cli.results.topk import with_best
         from nasnet_cli.runtime.base import available_cores
         from nasnet_cli.timings import Timings
 
@@ -279,7 +279,7 @@ class Model:
         if self.runtime_name != "tensorflow":
             # Here and not in the thread: threads that import at the same time hold each other up,
             # and what comes after this import needs no Python.
-            import nasnet_cli.runtime.openvino_runtime  # noqa: F401
+            import nasnet_cli.runtime.openvino  # noqa: F401
         with self._lock:
             opening = self._runtimes.get(plan)
             if opening is None:
@@ -293,10 +293,10 @@ class Model:
     def _open(self, plan: Plan, opening: Future[Runtime], pictures: int | None) -> None:
         try:
             from nasnet_cli.runtime.base import available_cores
-            from nasnet_cli.runtime.choose import open_runtime
+            from nasnet_cli.runtime.select import open_runtime
 
             if not self.allow_unsafe_ops:
-                from nasnet_cli.modules.safety import refuse_unsafe
+                from nasnet_cli.models.safety.gate import refuse_unsafe
 
                 refuse_unsafe(self.module)
             threads = available_cores()
@@ -354,7 +354,7 @@ class Model:
 
     def inspect(self) -> dict[str, Any]:
         """All that is known about the model, as plain data for JSON."""
-        from nasnet_cli.modules.description import description
+        from nasnet_cli.models.description import description
 
         return {
             **self.describe(),

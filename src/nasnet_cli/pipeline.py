@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.files import Source
+from nasnet_cli.images.source import Source
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Pending, Runtime
 from nasnet_cli.timings import Timings
 

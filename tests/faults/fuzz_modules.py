@@ -65,9 +65,9 @@ FORMS = ("h5", "keras", "onnx", "openvino", "saved-model", "slim", "tar.gz", "tf
 
 def make_forms(module: Path, work: Path, names: Sequence[str] = FORMS) -> dict[str, Form]:
     """A small TF1 Hub module in other forms, by the forms' names."""
-    from nasnet_cli.exporters.export import export
-    from nasnet_cli.exporters.formats import FORMATS
-    from nasnet_cli.exporters.source import load_network
+    from nasnet_cli.models.export import export
+    from nasnet_cli.models.formats.table import FORMATS
+    from nasnet_cli.models.weights_source import load_network
     from test_slim import save_checkpoint
 
     @functools.cache

@@ -137,7 +137,7 @@ def _named(name: str, items: list[Item]) -> list[Item]:
 
 def _items() -> Iterator[Item]:
     from nasnet_cli import cache
-    from nasnet_cli.modules import store
+    from nasnet_cli.models.hub import store
 
     for name in store.names():
         folder, record = store.folder_of(name), store.read_record(name)
@@ -181,7 +181,7 @@ def _fault(item: Item) -> str | None:
     if item.name == UNFINISHED:
         return None
     if item.name not in (COMPILED, SCANNED):
-        from nasnet_cli.modules import store
+        from nasnet_cli.models.hub import store
 
         return store.fault(item.name, thorough=True)
     from nasnet_cli import cache
@@ -192,7 +192,7 @@ def _fault(item: Item) -> str | None:
 
 
 def _remove(item: Item) -> None:
-    from nasnet_cli.modules import store
+    from nasnet_cli.models.hub import store
 
     if item.name == UNFINISHED:
         store.remove_remains()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from nasnet_cli.cli import options
-from nasnet_cli.cli.job import Job, target, vector_format
-from nasnet_cli.results.output import is_direct
+from nasnet_cli.cli.run import Job, target, vector_format
+from nasnet_cli.results.atomic import is_direct
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.outputs import TargetFormat
@@ -120,7 +120,7 @@ def _stream_of(out: str | None) -> Iterator[tuple[BinaryIO, Callable[[], None]]]
         yield sys.stdout.buffer, sys.stdout.flush
         sys.stdout.flush()
         return
-    from nasnet_cli.results.output import open_output
+    from nasnet_cli.results.atomic import open_output
 
     with open_output(out, overwrite=False) as stream:
         yield stream, stream.flush

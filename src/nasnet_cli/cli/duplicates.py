@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nasnet_cli.cli import likeness, options
+from nasnet_cli.cli import neighbours, options
 from nasnet_cli.cli.console import Console
 
 if TYPE_CHECKING:
-    from nasnet_cli.results.likeness import Group
+    from nasnet_cli.results.neighbours import Group
 
 Pair = TypeVar("Pair")
 
@@ -27,7 +27,7 @@ Pair = TypeVar("Pair")
     metavar="C",
     help="The cosine from which on two pictures are nearly the same; 1 is for equal vectors.",
 )
-@likeness.format_option
+@neighbours.format_option
 @options.output_options
 @options.talk_options
 def command(vectors: str, **given: Any) -> None:
@@ -37,11 +37,11 @@ def command(vectors: str, **given: Any) -> None:
     the cosine, and pictures are in one group when a chain of pairs at or above the threshold joins
     them. Each is shown with its cosine to the first of its group.
     """
-    likeness.chosen_format(given)  # a wrong one is known before the work
+    neighbours.chosen_format(given)  # a wrong one is known before the work
     from nasnet_cli import __version__
-    from nasnet_cli.results.likeness import GROUPS
     from nasnet_cli.results.meta import document
-    from nasnet_cli.vectors import count_pairs, near_groups, open_index, without_direction
+    from nasnet_cli.results.neighbours import GROUPS
+    from nasnet_cli.similarity import count_pairs, near_groups, open_index, without_direction
 
     start = time.monotonic()
     console = Console(quiet=given["quiet"], verbose=given["verbose"])
@@ -64,7 +64,7 @@ def command(vectors: str, **given: Any) -> None:
 
     about = {"index": index.describe(), "options": {"threshold": given["threshold"]}}
     tool = {"tool": {"name": "nasnet", "version": __version__}}
-    likeness.write(
+    neighbours.write(
         GROUPS,
         counted(near_groups(index, given["threshold"], walk)),
         given,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from nasnet_cli.cli import options
-from nasnet_cli.cli.job import Job, target, vector_format
+from nasnet_cli.cli.run import Job, target, vector_format
 
 FORMATS = ("npy", "npz", "parquet")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli.cli import options
-from nasnet_cli.exporters.formats import FORMATS, Kind, Precision, format_of
+from nasnet_cli.models.formats.table import FORMATS, Kind, Precision, format_of
 
 if TYPE_CHECKING:
     from nasnet_cli.cli.console import Console
@@ -76,8 +76,8 @@ def command(
         raise click.UsageError(f"{chosen.name} is written in f32 alone; f16 is for tflite.")
 
     from nasnet_cli.cli.console import Console
-    from nasnet_cli.exporters.export import export
-    from nasnet_cli.exporters.source import load_network
+    from nasnet_cli.models.export import export
+    from nasnet_cli.models.weights_source import load_network
     from nasnet_cli.results.text import json_text, printable
 
     console = Console(quiet=quiet, verbose=verbose)
@@ -107,8 +107,8 @@ def command(
 def _source(model: str | None, console: Console) -> Path:
     """What to export: a path as it is, and from elsewhere what resolve makes of it."""
     from nasnet_cli.cli.fetching import ConsoleListener
-    from nasnet_cli.modules.recognise import recognise
-    from nasnet_cli.modules.resolve import resolve
+    from nasnet_cli.models.detect import recognise
+    from nasnet_cli.models.resolve import resolve
 
     found = recognise(Path(model)) if model is not None and "://" not in model else None
     if model is not None and found is not None and found.kind != "archive":

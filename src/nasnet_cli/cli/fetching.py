@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nasnet_cli.cli.console import Console
-from nasnet_cli.modules.listener import Listener
+from nasnet_cli.models.listener import Listener
 
 
 class ConsoleListener(Listener):

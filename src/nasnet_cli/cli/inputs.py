@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.images.listing import Listing, Source, find_sources, read_list
 from nasnet_cli.images.names import is_archive, is_remote
-from nasnet_cli.images.sources import Listing, Source, find_sources, read_list
 
 
 class Inputs:

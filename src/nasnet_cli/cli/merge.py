@@ -32,9 +32,9 @@ def command(folder: str, out: str, overwrite: bool, partial: bool, quiet: bool) 
     compared with the sha256 in its marker. Exits with 0 when every input has a result and with 3
     when some have an error.
     """
-    from nasnet_cli.jobs.manifest import open_manifest
-    from nasnet_cli.jobs.merge import finished_parts, merge
-    from nasnet_cli.results.output import check_free
+    from nasnet_cli.jobs.shards.manifest import open_manifest
+    from nasnet_cli.jobs.shards.merge import finished_parts, merge
+    from nasnet_cli.results.atomic import check_free
 
     check_free(out, overwrite)
     parts = finished_parts(open_manifest(Path(folder)), partial=partial)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasnet_cli.cli.job import Job
+from nasnet_cli.cli.run import Job
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.images.names import is_remote
 from nasnet_cli.jobs.engines import Outcome
-from nasnet_cli.jobs.manifest import (
+from nasnet_cli.jobs.shards.manifest import (
     Cut,
     Manifest,
     begin_anew,
@@ -20,12 +20,12 @@ from nasnet_cli.jobs.manifest import (
     make_manifest,
     open_manifest,
 )
-from nasnet_cli.jobs.shards import states
+from nasnet_cli.jobs.shards.shard import states
 from nasnet_cli.results.records import Failure
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.outputs import TargetFormat
-    from nasnet_cli.jobs.work import Kind
+    from nasnet_cli.jobs.spec import Kind
 
 _FORMATS: dict[Kind, tuple[TargetFormat, ...]] = {
     "labels": ("jsonl", "csv", "parquet"),
@@ -60,7 +60,7 @@ class _Run:
     """One run of a job with shards: what was done before, and what is done now."""
 
     def __init__(self, job: Job, format_: TargetFormat) -> None:
-        from nasnet_cli.jobs.doing import describe
+        from nasnet_cli.jobs.shards.doing import describe
 
         self._job = job
         self._given = job.given
@@ -95,8 +95,8 @@ class _Run:
         if not has_manifest(out):
             cut = Cut(given["shards"], given["shard_size"])
             return make_manifest(out, inputs.sources(), inputs.listing, work=work, cut=cut)
-        from nasnet_cli.jobs.doing import refuse_other_work
-        from nasnet_cli.jobs.extend import extend
+        from nasnet_cli.jobs.shards.doing import refuse_other_work
+        from nasnet_cli.jobs.shards.update import extend
 
         manifest = open_manifest(out)
         refuse_other_work(manifest, work)
@@ -117,7 +117,7 @@ class _Run:
             return
         given = self._given
         if given["engine"] == "ray":
-            from nasnet_cli.jobs.engines.ray_engine import RaySettings, run_on_ray
+            from nasnet_cli.jobs.engines.ray import RaySettings, run_on_ray
 
             settings = RaySettings(
                 given["ray_address"],
@@ -130,9 +130,9 @@ class _Run:
                 advance((outcome.counts or {}).get("inputs", 0))
                 yield outcome
             return
-        from nasnet_cli.jobs.doing import shard_doer
         from nasnet_cli.jobs.engines.local import run_local
         from nasnet_cli.jobs.run import Options
+        from nasnet_cli.jobs.shards.doing import shard_doer
 
         def tell(path: str, error: Failure | None) -> None:
             advance(1)

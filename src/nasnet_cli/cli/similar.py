@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasnet_cli.cli import likeness, options
-from nasnet_cli.cli.job import Job
+from nasnet_cli.cli import neighbours, options
+from nasnet_cli.cli.run import Job
 from nasnet_cli.errors import NasnetError
 
 if TYPE_CHECKING:
-    from nasnet_cli.vectors import Index
+    from nasnet_cli.similarity import Index
 
 
 @click.command()
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="K",
     help="How many pictures for each query.",
 )
-@likeness.format_option
+@neighbours.format_option
 @options.output_options
 @options.runtime_options
 @options.run_options
@@ -44,9 +44,9 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     preprocessed as its pictures were. Exits with 0 when every query has an answer and with 3 when
     some have an error.
     """
-    likeness.chosen_format(given)  # a wrong one is known before the work
-    from nasnet_cli.results.likeness import MATCHED
-    from nasnet_cli.vectors import open_index, similar
+    neighbours.chosen_format(given)  # a wrong one is known before the work
+    from nasnet_cli.results.neighbours import MATCHED
+    from nasnet_cli.similarity import open_index, similar
 
     index = open_index(given["index"])
     made_by = index.meta()
@@ -57,7 +57,7 @@ def command(paths: tuple[str, ...], **given: Any) -> int:
     _check(job, index, made_by)
     job.open_ahead()
     queries = job.model.embed_sources(job.inputs.sources(), **job.how)
-    likeness.write(
+    neighbours.write(
         MATCHED,
         job.tally(similar(index, queries, given["top"])),
         given,

@@ -12,7 +12,7 @@ from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.main import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.shards import ShardState
+    from nasnet_cli.jobs.shards.shard import ShardState
 
 
 @click.command()
@@ -27,8 +27,8 @@ def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool
     DIR is what --out named. A shard is done when its marker is there and matches its pictures, its
     work and its files. Exits with 0 when all are done and with 3 when some are not.
     """
-    from nasnet_cli.jobs.manifest import open_manifest
-    from nasnet_cli.jobs.shards import states
+    from nasnet_cli.jobs.shards.manifest import open_manifest
+    from nasnet_cli.jobs.shards.shard import states
 
     manifest = open_manifest(Path(folder))
     totals: dict[str, Any] = {

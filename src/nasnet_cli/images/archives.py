@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, Self, cast
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.files import Listing, Source, check_size, open_regular
 from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
 from nasnet_cli.images.names import COMPRESSED_TAR_SUFFIXES, ZIP_SUFFIX
+from nasnet_cli.images.source import Listing, Source, check_size, open_regular
 
 _ZIP_ENCRYPTED = 0x1
 _ZIP_UTF8 = 0x800

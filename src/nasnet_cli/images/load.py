@@ -9,18 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from nasnet_cli.images.apart import COMMON_FORMATS, Decoders
 from nasnet_cli.images.decode import MAX_PIXELS, decode
-from nasnet_cli.images.files import (
+from nasnet_cli.images.formats import HEAD_BYTES, signature
+from nasnet_cli.images.isolated import COMMON_FORMATS, Decoders
+from nasnet_cli.images.pixel_budget import PixelBudget
+from nasnet_cli.images.preprocess import Pixels, Preprocessing, needed_size, preprocess
+from nasnet_cli.images.source import (
     MAX_BYTES,
     WHOLE_BYTES,
     Source,
     explain_os_error,
     read_up_to,
 )
-from nasnet_cli.images.formats import HEAD_BYTES, signature
-from nasnet_cli.images.pixel_budget import PixelBudget
-from nasnet_cli.images.preprocess import Pixels, Preprocessing, needed_size, preprocess
 from nasnet_cli.timings import Timings
 
 

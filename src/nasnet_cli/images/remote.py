@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasnet_cli.errors import InputError, NasnetError
-from nasnet_cli.images.files import Listing, Source, check_size
 from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
+from nasnet_cli.images.source import Listing, Source, check_size
 
 _WEB = ("http", "https")
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")

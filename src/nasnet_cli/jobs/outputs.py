@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from nasnet_cli.errors import OutputError
-from nasnet_cli.jobs.resume import Row, refuse_other
-from nasnet_cli.jobs.work import Kind, Work
+from nasnet_cli.jobs.spec import Kind, Work
+from nasnet_cli.jobs.state import Row, refuse_other
+from nasnet_cli.results.atomic import check_free, is_direct, open_outputs, remove_leftovers
 from nasnet_cli.results.meta import META_SUFFIX, meta_document, meta_path
-from nasnet_cli.results.output import check_free, is_direct, open_outputs, remove_leftovers
 from nasnet_cli.results.records import Classified, Embedded, Summary
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def encode(result: Result, work: Work) -> Row:
             kept["output"] = 0.0
         labels = kept.tobytes()
     if "vectors" in work.results:
-        from nasnet_cli.results.vectors import numbers_of
+        from nasnet_cli.results.npy import numbers_of
 
         numbers = result.outputs["features"]
         if work.normalize:
@@ -89,7 +89,7 @@ class Records:
         """What was found for each input."""
         import numpy as np
 
-        from nasnet_cli.results.top import BEST, predictions
+        from nasnet_cli.results.topk import BEST, predictions
 
         labels, logits = self.model.labels, self.work.logits
         for row in self.rows():
@@ -103,7 +103,7 @@ class Records:
         """The vector of each input, in the work's type."""
         import numpy as np
 
-        from nasnet_cli.results.vectors import numbers_of
+        from nasnet_cli.results.npy import numbers_of
 
         numbers = numbers_of(self.work.dtype)
         for row in self.rows():
@@ -187,7 +187,7 @@ def _meta_of(target: Target) -> bytes:
 
         return read_meta(target.path)
     if target.format == "npz":
-        from nasnet_cli.results.vectors import read_npz_meta
+        from nasnet_cli.results.npy import read_npz_meta
 
         return read_npz_meta(target.path)
     return meta_path(target.path).read_bytes()
@@ -236,13 +236,13 @@ def _write_labels(format_: TargetFormat, stream: BinaryIO, records: Records, met
 def _write_vectors(
     format_: TargetFormat, streams: Sequence[BinaryIO], records: Records, meta: bytes
 ) -> None:
-    from nasnet_cli.results import parquet, vectors
+    from nasnet_cli.results import npy, parquet
 
-    shape = vectors.Shape(records.summary.ok, records.model.feature_depth, records.work.dtype)
+    shape = npy.Shape(records.summary.ok, records.model.feature_depth, records.work.dtype)
     if format_ == "parquet":
         parquet.write_vectors(streams[0], records.vectors(), shape, meta)
     elif format_ == "npz":
-        vectors.write_npz(streams[0], records.vectors, shape, meta)
+        npy.write_npz(streams[0], records.vectors, shape, meta)
     else:
-        vectors.write_npy(streams[0], records.vectors(), shape)
-        vectors.write_lines(streams[1], records.vectors())
+        npy.write_npy(streams[0], records.vectors(), shape)
+        npy.write_lines(streams[1], records.vectors())

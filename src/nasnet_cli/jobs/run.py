@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Records, Target, encode, finished, prepare, publish
-from nasnet_cli.jobs.resume import Check, Row, State, open_state, source_key, state_path
-from nasnet_cli.jobs.work import Work
+from nasnet_cli.jobs.spec import Work
+from nasnet_cli.jobs.state import Check, Row, State, open_state, source_key, state_path
 from nasnet_cli.results.records import Failure, Summary
 
 if TYPE_CHECKING:
-    from nasnet_cli.images.files import Source
+    from nasnet_cli.images.source import Source
     from nasnet_cli.model import Model
     from nasnet_cli.timings import Timings
 

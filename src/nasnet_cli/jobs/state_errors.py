@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nasnet_cli.errors import NasnetError, OutputError
-from nasnet_cli.results.output import in_words
+from nasnet_cli.results.atomic import in_words
 
 ANEW = "Run without --resume to begin anew."
 # Our statements fit our tables: where they don't, the tables are others.

@@ -149,7 +149,7 @@ def _times(shape: Sequence[int]) -> str:
 
 def assign_weights(model: Any, weights: Weights, source: str = "the weights") -> None:
     """Sets a Keras model's weights; they must be exactly the model's own."""
-    from nasnet_cli.network.keras_layers import slim_variables
+    from nasnet_cli.network.layers.keras import slim_variables
 
     variables = slim_variables(model)
     check_weights(weights, {name: tuple(v.shape) for name, v in variables.items()}, source)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nasnet_cli.labels import Label
 from nasnet_cli.results.records import Classified, Embedded, Failure
-from nasnet_cli.results.top import predictions
+from nasnet_cli.results.topk import predictions
 
 if TYPE_CHECKING:
     from nasnet_cli.pipeline import Result

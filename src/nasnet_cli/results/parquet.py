@@ -17,7 +17,7 @@ from nasnet_cli.results.writers import odd_bytes
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from nasnet_cli.results.vectors import Shape
+    from nasnet_cli.results.npy import Shape
 
 ROWS = 4096
 """Rows in a block (Parquet calls it a row group): fixed, so that the bytes are."""

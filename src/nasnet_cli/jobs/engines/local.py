@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.engines import Outcome
-from nasnet_cli.jobs.manifest import Manifest
-from nasnet_cli.jobs.shards import DoShard, note_failure, run_shard
+from nasnet_cli.jobs.shards.manifest import Manifest
+from nasnet_cli.jobs.shards.shard import DoShard, note_failure, run_shard
 
 
 def run_local(manifest: Manifest, shards: Iterable[int], do: DoShard) -> Iterator[Outcome]:

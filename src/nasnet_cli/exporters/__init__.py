@@ -1,1 +1,0 @@
-"""A network in, a file of another form out: read from any form, written, run and compared."""

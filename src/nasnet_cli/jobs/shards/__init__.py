@@ -1,0 +1,1 @@
+"""A job cut into shards: manifest, markers, update and merge."""

@@ -1,0 +1,352 @@
+"""The list of all pictures of a sharded job, made before the work, on disk and in fixed slices.
+
+    OUT/manifest/manifest.json       what is done with the pictures, and the segments
+    OUT/manifest/pictures-0.r1.jsonl the pictures of segment 0, a line each (entries.py)
+    OUT/manifest/slices-0.r1.txt     a line for each shard: first picture, pictures, place, sha256
+
+A picture's number is its line's, counted through the segments. What is added later is a segment
+of its own, so that no shard of the former ones changes. manifest.json is written last and by
+rename: before it is there, there is no manifest. Memory stays flat however many pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.images.source import MAX_BYTES, Listing, Source
+from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
+from nasnet_cli.results.atomic import in_words, open_output
+
+FORMAT = "nasnet-manifest"
+VERSION = 1
+# first picture, pictures, place and length in bytes, sha256: of one width, so that a shard's line
+# is found by its number.
+_SLICE_LINE = "{:015d} {:010d} {:018d} {:015d} {}\n"
+_SLICE_LINE_BYTES = 15 + 10 + 18 + 15 + 64 + 5
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How pictures are cut into shards: into so many, or into shards of so many pictures."""
+
+    shards: int | None = None
+    shard_size: int | None = None
+
+    def sizes(self, pictures: int) -> Iterator[int]:
+        """The pictures of each shard, in order; as even as can be when the count is given."""
+        if self.shards is None:
+            assert self.shard_size is not None
+            full, rest = divmod(pictures, self.shard_size)
+            yield from (self.shard_size for _ in range(full))
+            if rest:
+                yield rest
+            return
+        shards = min(self.shards, pictures)
+        for i in range(shards):
+            yield pictures // shards + (i < pictures % shards)
+
+    def for_more(self, pictures: int) -> Cut:
+        """How what is added to this many pictures is cut: into shards of about the same size."""
+        if self.shards is None:
+            return self
+        return Cut(shard_size=max(1, -(-pictures // self.shards)))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One shard's pictures: their numbers begin at first; offset and bytes are in its segment."""
+
+    shard: int
+    first: int
+    pictures: int
+    offset: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Pictures that were listed together. revision names the files that they were written to."""
+
+    number: int
+    revision: int
+    first_shard: int
+    shards: int
+    first: int
+    pictures: int
+    sha256: str  # of the file of slices, which has those of the pictures
+
+    @property
+    def pictures_name(self) -> str:
+        return f"pictures-{self.number}.r{self.revision}.jsonl"
+
+    @property
+    def slices_name(self) -> str:
+        return f"slices-{self.number}.r{self.revision}.txt"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest on disk. out is the job's folder; start is where relative paths begin.
+
+    work is what is done with the pictures and all that the results depend on, as plain data.
+    """
+
+    out: Path
+    start: str
+    work: dict[str, Any]
+    cut: Cut
+    passed_over: int
+    revision: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def folder(self) -> Path:
+        return manifest_folder(self.out)
+
+    @property
+    def pictures(self) -> int:
+        return sum(segment.pictures for segment in self.segments)
+
+    @property
+    def shards(self) -> int:
+        return sum(segment.shards for segment in self.segments)
+
+    def slices(self) -> Iterator[Slice]:
+        """All slices in order. Raises NasnetError when the manifest isn't what was written."""
+        for segment in self.segments:
+            path, digest = self.folder / segment.slices_name, hashlib.sha256()
+            with _open(path) as stream:
+                for shard in range(segment.first_shard, segment.first_shard + segment.shards):
+                    line = stream.read(_SLICE_LINE_BYTES)
+                    digest.update(line)
+                    yield _slice(shard, line, path)
+            if digest.hexdigest() != segment.sha256:
+                raise _damaged(path)
+
+    def slice(self, shard: int) -> Slice:
+        """The slice of one shard, without reading the others."""
+        segment = self._segment(shard)
+        path = self.folder / segment.slices_name
+        with _open(path) as stream:
+            stream.seek((shard - segment.first_shard) * _SLICE_LINE_BYTES)
+            return _slice(shard, stream.read(_SLICE_LINE_BYTES), path)
+
+    def lines(self, shard: int) -> list[bytes]:
+        """A shard's lines, checked against their digest."""
+        piece = self.slice(shard)
+        path = self.folder / self._segment(shard).pictures_name
+        with _open(path) as stream:
+            stream.seek(piece.offset)
+            data = stream.read(piece.bytes)
+        if hashlib.sha256(data).hexdigest() != piece.sha256:
+            raise _damaged(path)
+        return data.splitlines(keepends=True)
+
+    def sources(self, shard: int, *, max_bytes: int = MAX_BYTES) -> Iterator[Source]:
+        """A shard's pictures, in order."""
+        return entry_sources(self.lines(shard), self.start, max_bytes=max_bytes)
+
+    def _segment(self, shard: int) -> Segment:
+        for segment in self.segments:
+            if segment.first_shard <= shard < segment.first_shard + segment.shards:
+                return segment
+        raise NasnetError(
+            f"The manifest in {self.folder} has no shard {shard}.",
+            f"It has {self.shards}, counted from 0.",
+        )
+
+
+def manifest_folder(out: Path) -> Path:
+    """Where the manifest of the job in the folder out is."""
+    return out / "manifest"
+
+
+def has_manifest(out: Path) -> bool:
+    """Whether a job has been begun in the folder out."""
+    return (manifest_folder(out) / "manifest.json").exists()
+
+
+def make_manifest(
+    out: Path, sources: Iterable[Source], listing: Listing, *, work: dict[str, Any], cut: Cut
+) -> Manifest:
+    """Lists all sources, cuts them and writes the manifest into out, which is made if need be.
+
+    listing is what the search for the sources passes over, read at its end. Shards that are
+    finished in out already stay, and count where their pictures and the work are the same. Raises
+    NasnetError when there are no sources, OutputError when out can't be written.
+    """
+    empty = Manifest(out, str(Path.cwd()), work, cut, 0, 0, ())
+    manifest = add_segment(empty, entry_lines(sources), cut)
+    if not manifest.segments:
+        raise NasnetError("There is no picture in the inputs.", "Name pictures, or folders.")
+    manifest = replace(manifest, passed_over=listing.passed_over, revision=1)
+    _remove_files(out, r"\.shard-\d+\..*")  # unfinished ones, of a job that is no more
+    save(manifest)
+    return manifest
+
+
+def begin_anew(out: Path) -> None:
+    """Removes the job in the folder out, if there is one. Raises OutputError."""
+    folder = manifest_folder(out)
+    # First, so that what is left by a kill is no job.
+    _remove_files(folder, r"manifest\.json")
+    _remove_files(folder, r"(pictures|slices)-\d+\.r\d+\.\w+")
+    _remove_files(out, r"\.?shard-\d+\..*")
+
+
+def _remove_files(folder: Path, names: str) -> None:
+    try:
+        with suppress(FileNotFoundError):
+            for path in folder.iterdir():
+                if re.fullmatch(names, path.name):
+                    path.unlink(missing_ok=True)
+    except OSError as error:
+        raise in_words(str(folder), error) from error
+
+
+def open_manifest(out: Path) -> Manifest:
+    """The manifest in the folder out. Raises NasnetError: none, damaged, of another version."""
+    path = manifest_folder(out) / "manifest.json"
+    with _open(path) as stream:
+        text = stream.read()
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise NasnetError(f"{path} is not a manifest of nasnet.", "Name another folder.")
+    if content.get("version") != VERSION:
+        raise NasnetError(
+            f"{path} is a manifest of version {content.get('version')}, which this nasnet "
+            f"({VERSION}) doesn't read.",
+            "Use the version of nasnet that began the job, or begin another in a new folder.",
+        )
+    try:
+        return Manifest(
+            out,
+            content["start"],
+            content["work"],
+            Cut(**content["cut"]),
+            content["passed_over"],
+            content["revision"],
+            tuple(Segment(**segment) for segment in content["segments"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise _damaged(path) from error
+
+
+def save(manifest: Manifest) -> None:
+    """Writes manifest.json: from then on the manifest is this one."""
+    from nasnet_cli import __version__
+
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tool": {"name": "nasnet", "version": __version__},
+        "revision": manifest.revision,
+        "start": manifest.start,
+        "cut": asdict(manifest.cut),
+        "pictures": manifest.pictures,
+        "shards": manifest.shards,
+        "passed_over": manifest.passed_over,
+        "segments": [asdict(segment) for segment in manifest.segments],
+        "work": manifest.work,
+    }
+    with open_output(manifest.folder / "manifest.json", overwrite=True) as stream:
+        stream.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def add_segment(manifest: Manifest, lines: Iterable[bytes], cut: Cut) -> Manifest:
+    """The manifest with lines as a new last segment, whose files are on disk; not saved yet."""
+    try:
+        manifest.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise in_words(str(manifest.folder), error) from error
+    revision = manifest.revision + 1
+    blank = Segment(len(manifest.segments), revision, manifest.shards, 0, manifest.pictures, 0, "")
+    pictures = 0
+    with open_output(manifest.folder / blank.pictures_name, overwrite=True) as stream:
+        for line in lines:
+            stream.write(line)
+            pictures += 1
+    if not pictures:
+        (manifest.folder / blank.pictures_name).unlink()
+        return manifest
+    segment = write_slices(manifest.folder, blank, cut.sizes(pictures))
+    return replace(manifest, segments=(*manifest.segments, segment))
+
+
+def write_slices(folder: Path, segment: Segment, sizes: Iterable[int]) -> Segment:
+    """Cuts a segment's file of pictures into slices of these sizes and writes the file of them."""
+    whole = hashlib.sha256()
+    pictures = shards = offset = 0
+    with (
+        _open(folder / segment.pictures_name) as lines,
+        open_output(folder / segment.slices_name, overwrite=True) as stream,
+    ):
+        for size in sizes:
+            digest, length = hashlib.sha256(), 0
+            for line in islice(lines, size):
+                digest.update(line)
+                length += len(line)
+            first = segment.first + pictures
+            text = _SLICE_LINE.format(first, size, offset, length, digest.hexdigest()).encode()
+            whole.update(text)
+            stream.write(text)
+            pictures, shards, offset = pictures + size, shards + 1, offset + length
+    return replace(segment, pictures=pictures, shards=shards, sha256=whole.hexdigest())
+
+
+def remove_old(manifest: Manifest) -> None:
+    """Removes the files of segments as they were before: those that the manifest doesn't name."""
+    kept = {name for s in manifest.segments for name in (s.pictures_name, s.slices_name)}
+    for path in manifest.folder.glob("*-*.r*.*"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _slice(shard: int, line: bytes, path: Path) -> Slice:
+    words = line.split()
+    if len(line) != _SLICE_LINE_BYTES or len(words) != 5:
+        raise _damaged(path)
+    try:
+        first, pictures, offset, length = map(int, words[:4])
+    except ValueError as error:
+        raise _damaged(path) from error
+    return Slice(shard, first, pictures, offset, length, words[4].decode("ascii", "replace"))
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        out = path.parent.parent
+        if path.name != "manifest.json":
+            raise _damaged(path) from error
+        raise NasnetError(
+            f"There is no sharded job in {out}.",
+            "Name the folder that --out named when the job was begun.",
+        ) from error
+    except OSError as error:
+        reason = error.strerror or "input/output error"
+        raise NasnetError(
+            f"{path} cannot be read: {reason}.", "See to it, and run again."
+        ) from error
+
+
+def _damaged(path: Path) -> NasnetError:
+    return NasnetError(
+        f"The manifest is damaged: {path} is not what was written.",
+        f"Remove {path.parent} and run again: pictures are listed anew, and finished shards stay "
+        "as they are where the list is the same.",
+    )

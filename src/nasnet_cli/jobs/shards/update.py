@@ -1,0 +1,217 @@
+"""A manifest and the pictures as they are now: what is new is added, what has changed is marked.
+
+New pictures become a segment at the end. A picture whose file has another size or time gets its
+new line in its old place, so that its shard's slice, and no other, is another one and the shard is
+done anew. A picture that is gone stays in the manifest: what is done is done, and where its shard
+is done anew its row says not_found.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.images.source import Listing, Source
+from nasnet_cli.jobs.shards.entries import entry_lines
+from nasnet_cli.jobs.shards.manifest import (
+    Manifest,
+    Segment,
+    add_segment,
+    remove_old,
+    save,
+    write_slices,
+)
+from nasnet_cli.results.atomic import open_output
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Pictures that are new, that have changed, and that are gone, since the last time."""
+
+    added: int = 0
+    changed: int = 0
+    gone: int = 0
+
+    def __str__(self) -> str:
+        """In words; empty when there are none."""
+        counts = ((self.added, "new"), (self.changed, "changed"), (self.gone, "gone"))
+        words = [
+            f"{count:,} {'picture is' if count == 1 else 'pictures are'} {how}"
+            for count, how in counts
+            if count
+        ]
+        return ", ".join(words)
+
+
+def extend(
+    manifest: Manifest, sources: Iterable[Source], listing: Listing
+) -> tuple[Manifest, Changes]:
+    """The manifest brought up to date with sources, and saved if it is another one now.
+
+    Nothing is kept in memory: while the list is the same as before, it is compared line by line;
+    from the first difference on in a database that SQLite keeps in a temporary file
+    (SQLITE_TMPDIR says where). Raises NasnetError and OutputError.
+    """
+    try:
+        with _Known(manifest) as known:
+            new = (line for line in entry_lines(sources) if not known.take(line))
+            grown = add_segment(manifest, new, manifest.cut.for_more(_at_first(manifest)))
+            changes = known.changes(grown.pictures - manifest.pictures)
+            if changes.changed:
+                segments = list(grown.segments)
+                for number, segment in enumerate(manifest.segments):
+                    segments[number] = _rewritten(manifest, segment, known)
+                grown = replace(grown, segments=tuple(segments))
+    except sqlite3.Error as error:
+        raise NasnetError(
+            f"The list of pictures cannot be compared with the last one: {error}.",
+            "See to it that there is space for temporary files, or set SQLITE_TMPDIR.",
+        ) from error
+    if changes.added or changes.changed:
+        grown = replace(grown, revision=manifest.revision + 1)
+    grown = replace(grown, passed_over=listing.passed_over)
+    if grown != manifest:
+        save(grown)
+        remove_old(grown)
+    return grown, changes
+
+
+def _at_first(manifest: Manifest) -> int:
+    return manifest.segments[0].pictures
+
+
+def _rewritten(manifest: Manifest, segment: Segment, known: _Known) -> Segment:
+    """The segment with its changed lines, in files of the next revision; or as it is."""
+    changed = known.changed_lines(segment.number)
+    at, text = next(changed, (-1, b""))
+    if at < 0:
+        return segment
+    new = replace(segment, revision=manifest.revision + 1)
+    with (
+        (manifest.folder / segment.pictures_name).open("rb") as old,
+        open_output(manifest.folder / new.pictures_name, overwrite=True) as stream,
+    ):
+        for number, line in enumerate(old):
+            if number == at:
+                stream.write(text)
+                at, text = next(changed, (-1, b""))
+            else:
+                stream.write(line)
+    sizes = (
+        piece.pictures
+        for piece in manifest.slices()
+        if segment.first_shard <= piece.shard < segment.first_shard + segment.shards
+    )
+    return write_slices(manifest.folder, new, sizes)
+
+
+class _Known:
+    """The lines of a manifest, each to be taken once by a line that is listed now."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        for _ in manifest.slices():  # raises where the manifest is damaged
+            pass
+        self._manifest = manifest
+        self._stack = ExitStack()
+        self._heads: list[_Head] = []
+        self._database: sqlite3.Connection | None = None
+
+    def __enter__(self) -> _Known:
+        for segment in self._manifest.segments:
+            stream = (self._manifest.folder / segment.pictures_name).open("rb")
+            self._heads.append(_Head(segment.number, self._stack.enter_context(stream)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def take(self, line: bytes) -> bool:
+        """Whether the picture is in the manifest. If its line differs, that is remembered."""
+        if self._database is None:
+            for head in self._heads:
+                if head.line == line:
+                    head.advance()
+                    return True
+            self._database = self._filled()
+        path = _path(line)
+        found = self._database.execute(
+            "SELECT segment, line, text FROM known WHERE path = ? LIMIT 1", (path,)
+        ).fetchone()
+        if found is None:
+            return False
+        segment, number, text = found
+        if text != line:
+            # A folder may hold a name twice: the one that is the same is its own.
+            same = self._database.execute(
+                "SELECT segment, line FROM known WHERE path = ? AND text = ?", (path, line)
+            ).fetchone()
+            if same is None:
+                row = (segment, number, line)
+                self._database.execute("INSERT INTO changed VALUES (?, ?, ?)", row)
+            else:
+                segment, number = same
+        self._database.execute(
+            "DELETE FROM known WHERE path = ? AND segment = ? AND line = ?",
+            (path, segment, number),
+        )
+        return True
+
+    def changes(self, added: int) -> Changes:
+        """What has changed, when all that is there has been taken."""
+        if self._database is None:
+            # Ended early, with nothing but what was known: the rest is gone.
+            return Changes(added, 0, sum(1 for head in self._heads for _ in head.rest()))
+        (changed,) = self._database.execute("SELECT count(*) FROM changed").fetchone()
+        (gone,) = self._database.execute("SELECT count(*) FROM known").fetchone()
+        return Changes(added, changed, gone)
+
+    def changed_lines(self, segment: int) -> Iterator[tuple[int, bytes]]:
+        """The number and the new text of each changed line of a segment, in order."""
+        if self._database is not None:
+            yield from self._database.execute(
+                "SELECT line, text FROM changed WHERE segment = ? ORDER BY line", (segment,)
+            )
+
+    def _filled(self) -> sqlite3.Connection:
+        # An empty name is a database in a temporary file that nobody else sees.
+        database = self._stack.enter_context(closing(sqlite3.connect("", isolation_level=None)))
+        database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "CREATE TABLE known (path BLOB, segment INTEGER, line INTEGER, text BLOB,"
+            " PRIMARY KEY (path, segment, line)) WITHOUT ROWID;"
+            "CREATE TABLE changed (segment INTEGER, line INTEGER, text BLOB,"
+            " PRIMARY KEY (segment, line)) WITHOUT ROWID; BEGIN"
+        )
+        for head in self._heads:
+            rows = ((_path(line), head.segment, n, line) for n, line in head.rest())
+            database.executemany("INSERT INTO known VALUES (?, ?, ?, ?)", rows)
+        return database
+
+
+class _Head:
+    """A segment's next line; empty at the end."""
+
+    def __init__(self, segment: int, stream: BinaryIO) -> None:
+        self.segment = segment
+        self._stream = stream
+        self._number = 0
+        self.line = stream.readline()
+
+    def advance(self) -> None:
+        self._number += 1
+        self.line = self._stream.readline()
+
+    def rest(self) -> Iterator[tuple[int, bytes]]:
+        while self.line:
+            yield self._number, self.line
+            self.advance()
+
+
+def _path(line: bytes) -> bytes:
+    path: str = json.loads(line)["path"]
+    return path.encode("utf-8", "surrogatepass")

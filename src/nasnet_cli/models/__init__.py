@@ -1,0 +1,1 @@
+"""Models on disk: finding, reading, checking, converting and exporting them."""

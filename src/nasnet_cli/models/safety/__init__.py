@@ -1,0 +1,1 @@
+"""The check that a model does nothing but compute."""

@@ -1,0 +1,1 @@
+"""TensorFlow's SavedModel format, read without TensorFlow."""

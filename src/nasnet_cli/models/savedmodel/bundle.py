@@ -1,0 +1,328 @@
+"""Reads TensorFlow's checkpoints (tensor bundles) without TensorFlow.
+
+A checkpoint PREFIX is PREFIX.index, a LevelDB table from names to places, and the data files
+PREFIX.data-00000-of-00001 and so on. A SavedModel's is variables/variables, TF-Slim's model.ckpt.
+Formats: LevelDB's doc/table_format.md; TensorFlow's tensor_bundle.proto. The file may come from
+anywhere, so each number in it is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.models.savedmodel import schema
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FOOTER = 48
+_MAGIC = 0xDB4775248B80FB57
+_BLOCK_TRAILER = 5  # one byte for the compression, four for the checksum
+_STRING_CHECKSUM = 4  # between the lengths of a tensor's strings and the strings
+_INDEX_LIMIT = 256 * 2**20
+# Pure Python sums about 10 MB/s; a network's index is some 100 kB.
+_CHECKSUM_LIMIT = 256 * 2**10
+# Keys share prefixes, so a small file can spell out very long ones.
+_NAME_LIMIT = 4096
+_NAMES_LIMIT = 64 * 2**20
+_SHARD_LIMIT = 99_999
+
+_ITEM_SIZES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float64": 8,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor lies: offset and size in bytes in data file number shard.
+
+    sliced says that the variable is kept in parts under other names.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    sliced: bool
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checkpoint: its tensors by name."""
+
+    prefix: Path
+    shards: int
+    tensors: dict[str, Entry]
+
+    def data_file(self, shard: int) -> Path:
+        """The path of a data file."""
+        return self.prefix.with_name(f"{self.prefix.name}.data-{shard:05}-of-{self.shards:05}")
+
+    def check_complete(self) -> None:
+        """Raises ModelError when a data file is missing or shorter than the index says."""
+        needed = dict.fromkeys(range(self.shards), 0)
+        for entry in self.tensors.values():
+            needed[entry.shard] = max(needed[entry.shard], entry.offset + entry.size)
+        for shard, length in needed.items():
+            path = self.data_file(shard)
+            try:
+                there = path.stat().st_size
+            except OSError:
+                raise ModelError(f"{path} is missing.", "Get it again, all of its files.") from None
+            if there < length:
+                raise ModelError(
+                    f"{path} is cut off: it has {there} bytes of {length}.",
+                    "Get it again, all of its files.",
+                )
+
+    def read(self, name: str) -> np.ndarray:
+        """A tensor's values, as a new array of its dtype; bfloat16 comes as float32.
+
+        Raises ModelError when there is no such tensor, when it is of strings or in slices, and
+        when its data isn't there.
+        """
+        import numpy as np
+
+        entry = self.tensors.get(name)
+        if entry is None:
+            raise ModelError(
+                f"The checkpoint {self.prefix} has no tensor {name!r}.",
+                "Check that it belongs to this network.",
+            )
+        if entry.sliced or entry.dtype not in _ITEM_SIZES:
+            what = "is kept in slices" if entry.sliced else f"holds {entry.dtype}"
+            raise ModelError(
+                f"The tensor {name!r} of the checkpoint {self.prefix} {what}, which is not read.",
+                "Save the checkpoint again with whole numeric variables.",
+            )
+        stored = {"bfloat16": "uint16"}.get(entry.dtype, entry.dtype)
+        values = np.frombuffer(self._bytes(entry), np.dtype(stored).newbyteorder("<"))
+        if entry.dtype == "bfloat16":  # the upper half of a float32
+            return (values.astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
+        return values.astype(stored).reshape(entry.shape)
+
+    def read_string(self, name: str) -> bytes:
+        """The value of a tensor that is a single string.
+
+        Raises ModelError when there is none of that name, and when it is anything else.
+        """
+        entry = self.tensors.get(name)
+        if entry is not None and entry.dtype == "string" and entry.shape == ():
+            data = memoryview(self._bytes(entry))
+            with contextlib.suppress(ValueError):
+                length, at = _varint(data, 0)
+                text = data[at + _STRING_CHECKSUM :]
+                if len(text) == length:
+                    return bytes(text)
+        raise ModelError(
+            f"The checkpoint {self.prefix} has no string {name!r}.",
+            "Get it again, all of its files.",
+        )
+
+    def _bytes(self, entry: Entry) -> bytes:
+        path = self.data_file(entry.shard)
+        try:
+            if path.stat().st_size >= entry.offset + entry.size:
+                with path.open("rb") as file:
+                    file.seek(entry.offset)
+                    data = file.read(entry.size)
+                if len(data) == entry.size:
+                    return data
+        except OSError as error:
+            raise ModelError(
+                f"{path} can't be read: {error.strerror}.", "Get it again, all of its files."
+            ) from None
+        raise ModelError(f"{path} is cut off.", "Get it again, all of its files.")
+
+
+def read_bundle(prefix: Path) -> Bundle:
+    """Reads a checkpoint's index; prefix is its path without ".index".
+
+    Raises ModelError when the index is missing, empty or broken. The data files are not looked
+    at: Bundle.check_complete does that.
+    """
+    path = prefix.with_name(prefix.name + ".index")
+    try:
+        size = path.stat().st_size
+        if size > _INDEX_LIMIT:
+            raise ModelError(f"{path} is over {_INDEX_LIMIT >> 20} MiB.", "No checkpoint's is.")
+        data = path.read_bytes()
+    except OSError:
+        raise ModelError(
+            f"{path} is missing, so the variables are.",
+            "Get it again, all of its files; a cleaner of temporary files may have removed it.",
+        ) from None
+    try:
+        return _parse(prefix, data)
+    except ValueError as error:
+        raise ModelError(
+            f"{path} is broken: {error}.",
+            "Get it again, all of its files.",
+        ) from None
+
+
+def _parse(prefix: Path, data: bytes) -> Bundle:
+    rows = _table(data)
+    try:
+        key, value = next(rows)
+    except StopIteration:
+        raise ValueError("it has no header") from None
+    if key:
+        raise ValueError("it has no header")
+    header = schema.parse("BundleHeaderProto", value)
+    if header.endianness:
+        raise ValueError("its numbers are big-endian")
+    if not 1 <= header.num_shards <= _SHARD_LIMIT:
+        raise ValueError(f"it counts {header.num_shards} data files")
+    tensors = {
+        # The parts of sliced variables have keys that begin with a zero byte.
+        key.decode("utf-8"): _entry(value, header.num_shards)
+        for key, value in rows
+        if not key.startswith(b"\0")
+    }
+    return Bundle(prefix, header.num_shards, tensors)
+
+
+def _entry(value: bytes, shards: int) -> Entry:
+    proto = schema.parse("BundleEntryProto", value)
+    entry = Entry(
+        schema.dtype_name(proto.dtype),
+        tuple(dim.size for dim in proto.shape.dim),
+        proto.shard_id,
+        proto.offset,
+        proto.size,
+        bool(proto.slices),
+    )
+    if not 0 <= entry.shard < shards or entry.offset < 0 or entry.size < 0:
+        raise ValueError("a tensor lies outside of the data")
+    if any(size < 0 for size in entry.shape) or proto.shape.unknown_rank or len(entry.shape) > 254:
+        raise ValueError("a tensor has no valid shape")
+    item = _ITEM_SIZES.get(entry.dtype)
+    if item and not entry.sliced and math.prod(entry.shape) * item != entry.size:
+        raise ValueError("a tensor's size doesn't fit its shape")
+    return entry
+
+
+def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The rows of a LevelDB table, in order. Raises ValueError when it is not one."""
+    if len(data) < _FOOTER:
+        raise ValueError("it is empty" if not data else "it is cut off")
+    footer = memoryview(data)[-_FOOTER:]
+    if struct.unpack_from("<Q", footer, 40)[0] != _MAGIC:
+        raise ValueError("it is no index, or it is cut off")
+    _, at = _handle(footer[:40], 0)  # of the metaindex, which TensorFlow leaves empty
+    index, _ = _handle(footer[:40], at)
+    verify = len(data) <= _CHECKSUM_LIMIT
+    end = names = 0
+    previous: bytes | None = None
+    for _, place in _rows(_block(data, index, verify)):
+        handle, _ = _handle(memoryview(place), 0)
+        if handle[0] < end:  # blocks follow each other; this also ends all loops
+            raise ValueError("its blocks overlap")
+        end = sum(handle)
+        for key, value in _rows(_block(data, handle, verify)):
+            if previous is not None and key <= previous:
+                raise ValueError("its names are not in order")
+            names += len(key)
+            if names > _NAMES_LIMIT:
+                raise ValueError("its names are too long")
+            previous = key
+            yield key, value
+
+
+def _rows(block: memoryview) -> Iterator[tuple[bytes, bytes]]:
+    """The rows of a block, whose keys leave out what they share with the one before."""
+    if len(block) < 4:
+        raise ValueError("a block is too short")
+    restarts = struct.unpack_from("<I", block, len(block) - 4)[0]
+    end = len(block) - 4 * (restarts + 1)
+    if end < 0:
+        raise ValueError("a block is too short")
+    key = b""
+    at = 0
+    while at < end:
+        shared, at = _varint(block, at)
+        unshared, at = _varint(block, at)
+        length, at = _varint(block, at)
+        if shared > len(key) or at + unshared + length > end or shared + unshared > _NAME_LIMIT:
+            raise ValueError("a row runs over its block")
+        key = key[:shared] + bytes(block[at : at + unshared])
+        at += unshared
+        yield key, bytes(block[at : at + length])
+        at += length
+
+
+def _block(data: bytes, handle: tuple[int, int], verify: bool) -> memoryview:
+    offset, size = handle
+    end = offset + size
+    if end + _BLOCK_TRAILER > len(data) - _FOOTER:
+        raise ValueError("a block lies outside of the file")
+    kind, stored = struct.unpack_from("<BI", data, end)
+    if kind:
+        raise ValueError("it is compressed, which TensorFlow's own never is")
+    if verify and _masked(_crc32c(data[offset : end + 1])) != stored:
+        raise ValueError("a checksum is wrong")
+    return memoryview(data)[offset:end]
+
+
+def _handle(data: memoryview, at: int) -> tuple[tuple[int, int], int]:
+    offset, at = _varint(data, at)
+    size, at = _varint(data, at)
+    return (offset, size), at
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 64, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number in it has no end")
+
+
+@functools.cache
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+def _crc32c(data: bytes) -> int:
+    table = _crc_table()
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def _masked(crc: int) -> int:
+    """LevelDB's form of a checksum that is stored with what it sums."""
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,0 +1,120 @@
+"""Follows tensors through a graph and the functions that it calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nasnet_cli.models.savedmodel.schema import attribute
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+# Calls may multiply: f calls g twice, g calls h twice, and so on.
+_NODE_LIMIT = 200_000
+_CALL_COST = 20
+
+
+class UntraceableError(Exception):
+    """A tensor's origin can't be told."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor: output number index of a node, in one call of a function or in the graph."""
+
+    frame: Frame
+    node: str
+    index: int
+
+
+class Frame:
+    """One call of a function, or the graph itself.
+
+    Each call has its own frame, as the same function may get other shapes in another call.
+    """
+
+    def __init__(self, graph: FlatGraph, nodes: Any, arguments: dict[str, Place]) -> None:
+        self.graph = graph
+        self.nodes = {node.name: node for node in nodes}
+        self.arguments = arguments
+        self.calls: dict[str, tuple[Frame, list[str]]] = {}
+
+    def inputs(self, node: Any) -> list[Place]:
+        """The tensors that a node takes, without control inputs, traced through calls."""
+        return [self.place(tensor) for tensor in node.input if not tensor.startswith("^")]
+
+    def place(self, tensor: str) -> Place:
+        """The tensor named "node", "node:1" or in a function "node:output:1", traced."""
+        name, *rest = tensor.split(":")
+        if name in self.arguments:
+            return self.arguments[name]
+        node = self.nodes.get(name)
+        if node is None:
+            raise UntraceableError(tensor)
+        index = int(rest[-1]) if rest and rest[-1].isdecimal() else 0
+        if len(rest) == 2 and _is_later_output(node.op, rest[0]):
+            raise UntraceableError(tensor)  # its number in the function is among those of its name
+        return Place(self, name, index)
+
+    def call(self, node: Any) -> tuple[Frame, list[str]]:
+        """The frame of a function that a node calls, and the names of its results there."""
+        if node.name not in self.calls:
+            self.calls[node.name] = self.graph.enter(self, node)
+        return self.calls[node.name]
+
+
+class FlatGraph:
+    """A MetaGraphDef as one graph, with each call of a function in its place."""
+
+    def __init__(self, meta_graph: Any) -> None:
+        library = meta_graph.graph_def.library
+        self.functions = {function.signature.name: function for function in library.function}
+        self.size = 0
+        self.root = Frame(self, meta_graph.graph_def.node, {})
+
+    def is_call(self, node: Any) -> bool:
+        """Whether a node is a plain call of a function."""
+        return node.op in _CALLS or node.op in self.functions
+
+    def enter(self, frame: Frame, node: Any) -> tuple[Frame, list[str]]:
+        """A new frame for a call. Raises UntraceableError when there is no such function."""
+        name = attribute(node, "f").func.name if node.op in _CALLS else node.op
+        function = self.functions.get(name)
+        if function is None:
+            raise UntraceableError(name)
+        self.size += _CALL_COST + len(function.node_def)
+        if self.size > _NODE_LIMIT:
+            raise UntraceableError(name)
+        names = [argument.name for argument in function.signature.input_arg]
+        inputs = frame.inputs(node)
+        if len(names) != len(inputs):
+            raise UntraceableError(name)
+        results = [function.ret.get(out.name, "") for out in function.signature.output_arg]
+        return Frame(self, function.node_def, dict(zip(names, inputs, strict=True))), results
+
+
+def producer(meta_graph: Any, tensor: str) -> str | None:
+    """The operation that computes a tensor, seen through calls and what only passes it on.
+
+    None when it can't be told.
+    """
+    try:
+        graph = FlatGraph(meta_graph)
+        place = graph.root.place(tensor)
+        for _ in range(1000):
+            frame = place.frame
+            node = frame.nodes[place.node]
+            if graph.is_call(node):
+                inner, results = frame.call(node)
+                place = inner.place(results[place.index])
+            elif node.op in ("Identity", "Reshape", "Squeeze", "Cast"):
+                place = frame.inputs(node)[0]
+            else:
+                return str(node.op)
+    except (UntraceableError, IndexError):
+        pass
+    return None
+
+
+def _is_later_output(op: str, output: str) -> bool:
+    # Of the operations that we know with several named outputs, the first one's name.
+    return op.startswith("FusedBatchNorm") and output != "y"

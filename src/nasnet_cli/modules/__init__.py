@@ -1,1 +1,0 @@
-"""What a model is on disk: found, opened, described, written and checked."""

@@ -1,0 +1,1 @@
+"""The layer sets that the network builder can use."""

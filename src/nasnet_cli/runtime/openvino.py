@@ -1,0 +1,237 @@
+"""Runs modules with OpenVINO, straight from their SavedModel folder and without TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasnet_cli import cache
+from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.quiet_openvino import openvino
+from nasnet_cli.runtime import openvino_passes
+from nasnet_cli.runtime.base import (
+    Pending,
+    Plan,
+    Precision,
+    Runtime,
+    available_cores,
+)
+from nasnet_cli.runtime.cpu import fingerprint, instruction_set
+
+
+class UnreadableError(ModelError):
+    """OpenVINO can't read the module; TensorFlow may."""
+
+
+class OpenVINORuntime(Runtime):
+    """A plan compiled for this processor.
+
+    The compiled form is kept in the cache under the plan, the module's digest, OpenVINO's version
+    and the processor, since compiling takes several times as long as reading it back. Each of its
+    threads runs requests of its own: results don't depend on how many there are, one for each
+    processor unless told otherwise, but to open takes longer the more there are.
+    """
+
+    name = "openvino"
+
+    def __init__(self, plan: Plan, threads: int | None = None) -> None:
+        self.plan = plan
+        self.precision: Precision = plan.precision
+        self.version = str(openvino.get_version())
+        self.instruction_set = instruction_set()
+        self.threads = threads or available_cores()
+        # What the compiled model was read from: it works on these bytes as long as it lives.
+        self._blob: Any = None
+        core = openvino.Core()
+        if plan.precision == "bf16" and not _has_bf16(core):
+            raise ModelError(
+                "This processor has no bf16.", "Leave out --precision, or ask for f32."
+            )
+        self._compiled = self._from_cache(core) or self._compile(core)
+        self._idle: deque[Any] = deque()
+
+    def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
+        """See Runtime.submit."""
+        try:
+            request = self._idle.pop()
+        except IndexError:  # there are as many as have ever been under way at once
+            request = self._compiled.create_infer_request()
+        tensor = request.get_input_tensor().data
+        for row, picture in zip(tensor, pictures, strict=False):
+            row[:] = picture
+        tensor[len(pictures) :] = 0
+        request.start_async()
+        return _Pending(self, request, len(pictures))
+
+    def finish(self, request: Any, count: int) -> dict[str, np.ndarray]:
+        """Waits for a request of count pictures, and keeps it for others."""
+        request.wait()
+        outputs: dict[str, np.ndarray] = {
+            name: request.get_output_tensor(i).data[:count].copy()
+            for i, (name, _) in enumerate(self.plan.outputs)
+        }
+        self._idle.append(request)
+        return outputs
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "INFERENCE_PRECISION_HINT": self.plan.precision,
+            "INFERENCE_NUM_THREADS": self.threads,
+            # A thread a stream: requests run beside each other, none waits for another's threads.
+            "NUM_STREAMS": self.threads,
+        }
+
+    def _cache_file(self) -> Path:
+        key = {
+            "digest": self.plan.digest,
+            "input": self.plan.input,
+            "outputs": self.plan.outputs,
+            "size": self.plan.size,
+            "pixels": self.plan.pixels,
+            "request": self.plan.request_size,
+            "precision": self.plan.precision,
+            "openvino": self.version,
+            "processor": fingerprint(),
+            "passes": openvino_passes.VERSION,
+        }
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return cache.compiled_folder() / f"{name}.blob"
+
+    def _from_cache(self, core: Any) -> Any:
+        blob = cache.load(self._cache_file())
+        if not blob:
+            return None
+        shared = openvino.Tensor(np.frombuffer(blob, np.uint8), shared_memory=True)
+        try:
+            compiled = core.import_model(shared, "CPU", self._settings())
+        except Exception:
+            # Whole, but not to this build's liking: compiling anew replaces it. OpenVINO's own
+            # exceptions share no base but Exception.
+            return None
+        self._blob = shared
+        return compiled
+
+    def _compile(self, core: Any) -> Any:
+        try:
+            with _network(self.plan) as network:
+                model = self._prepare(network)
+                compiled = core.compile_model(model, "CPU", self._settings())
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever stops OpenVINO, it is the module that it can't read
+            remedy = "Try it with --runtime tensorflow."
+            if self.plan.folder.is_file():
+                remedy = "Name the model that it was made from."
+            raise UnreadableError(
+                f"OpenVINO can't read the model in {self.plan.folder}: {in_words(error, -1)}.",
+                remedy,
+            ) from error
+        blob = io.BytesIO()
+        compiled.export_model(blob)
+        cache.store(self._cache_file(), blob.getvalue())
+        return compiled
+
+    def _prepare(self, model: Any) -> Any:
+        """The model with pictures as they come, floats out, and requests of one size."""
+        from openvino.preprocess import PrePostProcessor
+
+        from nasnet_cli.models.runtime_file import channels_first
+
+        if len(model.inputs) != 1:
+            raise RuntimeError(f"it has {len(model.inputs)} inputs")
+        steps = PrePostProcessor(model)
+        if channels_first(model.inputs[0].get_partial_shape()):
+            steps.input(0).tensor().set_layout(openvino.Layout("NHWC"))
+            steps.input(0).model().set_layout(openvino.Layout("NCHW"))
+        if self.plan.pixels == "uint8":
+            steps.input(0).tensor().set_element_type(openvino.Type.u8)
+            steps.input(0).preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+        for i in range(len(model.outputs)):
+            steps.output(i).tensor().set_element_type(openvino.Type.f32)
+        model = steps.build()
+        model.reshape([self.plan.request_size, *self.plan.size, 3])
+        openvino_passes.rewrite(model)
+        return model
+
+
+def _has_bf16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """See Pending."""
+
+    runtime: OpenVINORuntime
+    request: Any
+    count: int
+
+    def result(self, timeout: float | None = None) -> dict[str, np.ndarray]:
+        if timeout is not None and not self.request.wait_for(int(1000 * timeout)):
+            raise TimeoutError
+        return self.runtime.finish(self.request, self.count)
+
+
+@contextmanager
+def _network(plan: Plan) -> Iterator[Any]:
+    """The network, with the plan's outputs in their order. Its weights may lie in a file that is
+    gone after the block."""
+    if plan.folder.is_file():
+        from nasnet_cli.models.runtime_file import output_index
+        from nasnet_cli.models.runtime_network import load
+
+        network = load(plan.folder)
+        places = [output_index(tensor) for _, tensor in plan.outputs]
+        results = [network.outputs[place].get_node() for place in places]
+        yield openvino.Model(results, network.get_parameters())
+        return
+    from nasnet_cli.models.savedmodel.extract import needs_cut, write_cut
+    from nasnet_cli.models.savedmodel.reader import read_saved_model
+
+    module = read_saved_model(plan.folder)
+    if not needs_cut(module):
+        yield _read(plan.folder, plan)
+        return
+    with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
+        write_cut(module, [tensor for _, tensor in plan.outputs], Path(folder))
+        yield _read_cut(Path(folder))
+
+
+def _read(folder: Path, plan: Plan) -> Any:
+    """The network, with the plan's outputs in their order.
+
+    They are taken by tensor name: signatures share output names, and which output gets a shared
+    name changes from process to process.
+    """
+    frontend = _frontend()
+    loaded = frontend.load(str(folder))
+    places = [loaded.get_place_by_tensor_name(tensor) for _, tensor in plan.outputs]
+    loaded.override_all_outputs(places)
+    return frontend.convert(loaded)
+
+
+def _read_cut(folder: Path) -> Any:
+    """The network of a cut module, whose outputs have names of their own, in their order."""
+    from nasnet_cli.models.savedmodel.extract import output_name
+
+    frontend = _frontend()
+    model = frontend.convert(frontend.load(str(folder)))
+    names = [output_name(i) for i in range(len(model.outputs))]
+    results = [model.output(name).get_node() for name in names]
+    return openvino.Model(results, model.get_parameters())
+
+
+def _frontend() -> Any:
+    from openvino.frontend import FrontEndManager
+
+    return FrontEndManager().load_by_framework("tf")

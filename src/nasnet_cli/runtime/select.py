@@ -1,0 +1,45 @@
+"""Which runtime runs a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.runtime.base import Plan, Runtime, RuntimeName
+
+
+def open_runtime(
+    plan: Plan,
+    named: RuntimeName | None,
+    note: Callable[[str], None],
+    *,
+    threads: int | None = None,
+) -> Runtime:
+    """The runtime of that name, ready for the plan; threads is how many OpenVINO is given.
+
+    Without a name it is OpenVINO, or TensorFlow for a module that OpenVINO can't read; note is
+    then called with a sentence that says so. The module must be safe to run. Raises ModelError
+    when the runtime can't read it.
+    """
+    if named == "tensorflow":
+        if plan.folder.is_file():
+            raise ModelError(
+                f"TensorFlow doesn't run {plan.folder}, which is another runtime's file.",
+                "Leave out --runtime, or name the model that it was made from.",
+            )
+        return _tensorflow(plan)
+    from nasnet_cli.runtime.openvino import OpenVINORuntime, UnreadableError
+
+    try:
+        return OpenVINORuntime(plan, threads)
+    except UnreadableError as error:
+        if named is not None or plan.folder.is_file():
+            raise
+        note(f"{error.problem} TensorFlow runs it instead, which is slower to start.")
+        return _tensorflow(plan)
+
+
+def _tensorflow(plan: Plan) -> Runtime:
+    from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
+
+    return TensorFlowRuntime(plan)
