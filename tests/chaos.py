@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from killing import NASNET, contents, make_pictures
+from support.killing import NASNET, contents, make_pictures
 
 FORMATS = [
     ("classify", "out.jsonl"),

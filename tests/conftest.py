@@ -11,9 +11,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import golden
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
 from nasnet_cli.network.weights import weight_shapes
+from support import golden
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("no deadline", deadline=None)

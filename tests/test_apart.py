@@ -19,7 +19,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from killing import contents
 from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images import isolated
 from nasnet_cli.images.isolated import Decoders
@@ -28,6 +27,7 @@ from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Preprocessing
 from nasnet_cli.images.source import Source
 from nasnet_cli.timings import Timings
+from support.killing import contents
 
 PREPROCESSING = Preprocessing((16, 24))
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import crafted
 import nasnet_cli
 from nasnet_cli import Classified, NasnetError, load_model
+from support import crafted
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-import crafted
-from hub_server import tar_of
 from nasnet_cli import cache
 from nasnet_cli.cli.main import run
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.resolve import resolve
+from support import crafted
+from support.hub_server import tar_of
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 

@@ -9,11 +9,11 @@ import socket
 
 import pytest
 
-from hub_server import Answer, hub_server
 from nasnet_cli.cache import CacheError
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.hub.download import DownloadError, Patience, fetch, state_file
 from nasnet_cli.models.listener import Listener
+from support.hub_server import Answer, hub_server
 
 DATA = os.urandom(700_000)
 QUICK = Patience(silence=0.5, window=0.3, least=10**9, tries=3, pause=0.01)

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import golden
 from nasnet_cli.cli.main import run
 from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.labels import Label
@@ -25,6 +24,7 @@ from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.models.weights_source import load_network
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
+from support import golden
 from test_slim import save_checkpoint
 
 NAMES = {

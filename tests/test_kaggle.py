@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-import crafted
-from hub_server import hub_server
-from kaggle_server import kaggle_server
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.fetch import ChecksumError
 from nasnet_cli.models.resolve import resolve
+from support import crafted
+from support.hub_server import hub_server
+from support.kaggle_server import kaggle_server
 from test_resolve import Ear, same
 
 pytest.importorskip("kagglehub", reason="kagglehub isn't installed (the extra [kaggle])")

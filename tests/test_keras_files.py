@@ -12,11 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import golden
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.keras import read_keras_file
 from nasnet_cli.models.formats.keras_names import KerasNames
 from nasnet_cli.network.weights import weight_shapes
+from support import golden
 
 h5py = pytest.importorskip("h5py")
 

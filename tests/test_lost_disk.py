@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from killing import EAGER, NASNET, contents, make_pictures, run
+from support.killing import EAGER, NASNET, contents, make_pictures, run
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import golden
 from nasnet_cli.network.spec import MOBILE, SIZES, NASNetA
 from nasnet_cli.network.weights import assign_weights, weight_shapes
+from support import golden
 
 
 @pytest.mark.parametrize("size", SIZES)

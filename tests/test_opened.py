@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import crafted
-from crafted import function, meta_graph, node, signature, tensor
 from nasnet_cli.errors import ModelError, NasnetError
 from nasnet_cli.images import preprocess
 from nasnet_cli.labels import Label
@@ -24,6 +22,8 @@ from nasnet_cli.models.info import open_module
 from nasnet_cli.models.multiply_adds import MultiplyAdds, multiply_adds
 from nasnet_cli.models.savedmodel.graph import producer
 from nasnet_cli.network.spec import MOBILE
+from support import crafted
+from support.crafted import function, meta_graph, node, signature, tensor
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"
 NAMES = [Label("n1", "one"), Label("n2", "two"), *(Label("", str(i)) for i in range(3, 6))]

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-import crafted
-from crafted import function, meta_graph, node, signature, tensor
 from nasnet_cli.models.safety.allowed import (
     _GROUPS,
     ALLOWED,
@@ -24,6 +22,8 @@ from nasnet_cli.models.safety.allowed import (
 from nasnet_cli.models.safety.scan import unsafe_operations
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.models.savedmodel.schema import message
+from support import crafted
+from support.crafted import function, meta_graph, node, signature, tensor
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"
 IMAGES = node("images", "Placeholder")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from killing import NASNET, run
+from support.killing import NASNET, run
 
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402  (only after it is known to be there)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-import ray_processes
+from support import ray_processes
 from test_shards import NASNET, content, make_photos, nasnet, states_of, status
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")

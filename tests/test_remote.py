@@ -11,14 +11,14 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from hub_server import Answer, hub_server
 from nasnet_cli.errors import InputError
 from nasnet_cli.images import remote
 from nasnet_cli.images.listing import find_sources
 from nasnet_cli.images.source import MAX_BYTES, Listing, Source
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
 from nasnet_cli.jobs.state import source_key
-from object_store import object_store
+from support.hub_server import Answer, hub_server
+from support.object_store import object_store
 
 pytest.importorskip("s3fs", reason="the extra `remote` is not installed")
 pytest.importorskip("moto", reason="moto, a server of S3's protocol, is not installed")

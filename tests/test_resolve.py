@@ -17,9 +17,6 @@ from pathlib import Path
 
 import pytest
 
-import crafted
-import golden
-from hub_server import Answer, hub_server, tar_of
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import read_card, read_module_labels
 from nasnet_cli.models.convert import About, convert_slim
@@ -31,6 +28,8 @@ from nasnet_cli.models.info import open_module
 from nasnet_cli.models.listener import Listener
 from nasnet_cli.models.resolve import resolve
 from nasnet_cli.network.weights import weight_shapes
+from support import crafted, golden
+from support.hub_server import Answer, hub_server, tar_of
 from test_slim import layouts, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("cache_folder")

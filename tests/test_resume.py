@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.state import Row, open_state, state_path
+from support.killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
 
 
 @pytest.fixture(scope="module")

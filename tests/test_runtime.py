@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import golden
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.info import open_module
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
+from support import golden
 
 
 @pytest.fixture

@@ -224,8 +224,8 @@ def test_a_file_that_tensorflow_reads_on_loading_is_not_read(
     picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     """TensorFlow reads it to tell the shape of a tensor that nothing uses."""
-    import crafted
     from nasnet_cli.quiet_tensorflow import tf
+    from support import crafted
 
     target = tmp_path / "target"
     target.write_bytes(b"\5\0\0\0")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from killing import contents, make_pictures
 from nasnet_cli import load_model
 from nasnet_cli.images.listing import find_sources
 from nasnet_cli.images.source import Listing
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import Options, run_to_files
 from nasnet_cli.jobs.spec import Work
+from support.killing import contents, make_pictures
 
 
 @pytest.mark.parametrize("labels", ["jsonl", "csv", "parquet"])

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import crafted
-from crafted import classifier, meta_graph, signature, tensor
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel import schema
 from nasnet_cli.models.savedmodel.reader import MetaGraph, Variable, read_saved_model
 from nasnet_cli.models.savedmodel.signatures import pick_signature
+from support import crafted
+from support.crafted import classifier, meta_graph, signature, tensor
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"
 PB = (TINY / "saved_model.pb").read_bytes()

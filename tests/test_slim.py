@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import Card
 from nasnet_cli.models.extras import network_of_card
 from nasnet_cli.models.formats.slim import network_of, read_slim_checkpoint
 from nasnet_cli.network.spec import SIZES
 from nasnet_cli.network.weights import weight_shapes
+from support import golden
 
 AVERAGE = "/ExponentialMovingAverage"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
+from support import golden
 
 SCRIPT = Path(__file__).parent / "tf1" / "consume.py"
 # tensorflow-hub 0.12 asks for no upper bound of protobuf; 3.21 no longer loads TensorFlow's own.

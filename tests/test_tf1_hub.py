@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-import golden
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
+from support import golden
 
 LOGITS = "final_layer/FC/BiasAdd:0"
 FEATURES = "final_layer/global_pool:0"
@@ -94,7 +94,7 @@ def test_weights_of_another_network_are_refused(tiny_spec, tmp_path):
 def test_writing_prints_nothing(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "import golden, conftest, pathlib\n"
+        "import conftest, pathlib; from support import golden\n"
         "from nasnet_cli.models.formats.tf1_hub import write_tf1_hub\n"
         "from nasnet_cli.network.weights import weight_shapes\n"
         f"write_tf1_hub(pathlib.Path({str(tmp_path / 'm')!r}), conftest.TINY,"

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import golden
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.saved_model import write_saved_model
 from nasnet_cli.models.info import open_module
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
+from support import golden
 
 DATA = "variables/variables.data-00000-of-00001"
 

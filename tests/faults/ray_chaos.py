@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import ray_processes
+from support import ray_processes
 from test_shards import NASNET, content, make_photos
 
 FORMATS = (("classify", "jsonl"), ("classify", "parquet"), ("embed", "npy"))

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from loopback import serving
+from support.loopback import serving
 
 SERVICE = "/api/v1/models.ModelApiService"
 

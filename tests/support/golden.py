@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
