@@ -29,9 +29,9 @@ KINDS = {  # what Pillow is told for each kind of large picture
 }
 LIST = (
     "import sys\n"
-    "from nasnet_cli.images.source import Listing\n"
-    "from nasnet_cli.images.listing import find_sources\n"
-    "print(sum(1 for _ in find_sources([sys.argv[1]], listing=Listing())))\n"
+    "from nasnet_cli.images.source import SkipCounter\n"
+    "from nasnet_cli.images.listing import list_sources\n"
+    "print(sum(1 for _ in list_sources([sys.argv[1]], listing=SkipCounter())))\n"
 )
 
 

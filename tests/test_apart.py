@@ -21,7 +21,7 @@ from PIL import Image
 
 from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images import isolated
-from nasnet_cli.images.isolated import Decoders
+from nasnet_cli.images.isolated import DecoderPool
 from nasnet_cli.images.load import Limits, load, pixels_of
 from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Preprocessing
@@ -99,8 +99,8 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def decoders() -> Iterator[Decoders]:
-    with Decoders() as decoders:
+def decoders() -> Iterator[DecoderPool]:
+    with DecoderPool() as decoders:
         yield decoders
 
 
@@ -134,7 +134,7 @@ def here(data: bytes, preprocessing: Preprocessing = PREPROCESSING) -> NDArray[n
 
 @pytest.mark.parametrize("resample", ["bilinear", "tf1"])
 def test_uncommon_formats_give_the_same_pixels_as_in_this_process(
-    resample: str, decoders: Decoders, tmp_path: Path
+    resample: str, decoders: DecoderPool, tmp_path: Path
 ) -> None:
     preprocessing = Preprocessing((16, 24), resize="pad", resample=resample)  # type: ignore[arg-type]
     before = children()
@@ -148,7 +148,9 @@ def test_uncommon_formats_give_the_same_pixels_as_in_this_process(
     assert len(children() - before) == 1
 
 
-def test_uncommon_formats_fail_with_the_same_words_as_in_this_process(decoders: Decoders) -> None:
+def test_uncommon_formats_fail_with_the_same_words_as_in_this_process(
+    decoders: DecoderPool,
+) -> None:
     tiff = saved("TIFF")
     bad = [saved(name)[:-900] for name in ("TIFF", "JPEG2000", "PPM", "TGA", "QOI")]
     bad += [b"II*\0" + b"\xff" * 200, tiff[:40], b"text, not a picture", b"\xff\x0ajpeg xl"]
@@ -163,7 +165,7 @@ def test_uncommon_formats_fail_with_the_same_words_as_in_this_process(decoders: 
     assert kinds == {"decode_failed", "not_an_image", "too_large", "truncated", "unsupported"}
 
 
-def test_large_files_are_decoded_from_where_they_are(decoders: Decoders, tmp_path: Path) -> None:
+def test_large_files_are_decoded_from_where_they_are(decoders: DecoderPool, tmp_path: Path) -> None:
     image = NOISE.resize((3000, 2000))
     image.save(tmp_path / "large.tif")
     assert (tmp_path / "large.tif").stat().st_size > 1 << 24
@@ -173,7 +175,7 @@ def test_large_files_are_decoded_from_where_they_are(decoders: Decoders, tmp_pat
     assert np.array_equal(load(source, PREPROCESSING, decoders=decoders), expected)
 
 
-def test_common_formats_need_no_other_process(decoders: Decoders) -> None:
+def test_common_formats_need_no_other_process(decoders: DecoderPool) -> None:
     before = children()
     for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
         load(member(saved(format)), PREPROCESSING, decoders=decoders)
@@ -190,7 +192,7 @@ def test_a_process_of_ones_own_ends_with_the_picture() -> None:
 # What goes wrong in a decoder
 
 
-def test_a_crash_is_the_error_of_its_picture(hostile: Path, decoders: Decoders) -> None:
+def test_a_crash_is_the_error_of_its_picture(hostile: Path, decoders: DecoderPool) -> None:
     good = load(member(heic("good")), PREPROCESSING, decoders=decoders)
     for word, how in (("crash", "SIGSEGV"), ("exit", "exit status 7")):
         failed = refused(load, member(heic(word)), PREPROCESSING, decoders=decoders)
@@ -200,14 +202,14 @@ def test_a_crash_is_the_error_of_its_picture(hostile: Path, decoders: Decoders) 
 
 
 def test_a_crash_that_the_picture_before_has_caused_is_no_error(
-    hostile: Path, decoders: Decoders
+    hostile: Path, decoders: DecoderPool
 ) -> None:
     words = ("good", "poison", "good")
     arrays = [load(member(heic(word)), PREPROCESSING, decoders=decoders) for word in words]
     assert np.array_equal(arrays[0], arrays[2])
 
 
-def test_a_process_that_the_system_has_ended_is_replaced(decoders: Decoders) -> None:
+def test_a_process_that_the_system_has_ended_is_replaced(decoders: DecoderPool) -> None:
     before, data = children(), saved("TIFF")
     first = load(member(data), PREPROCESSING, decoders=decoders)
     (pid,) = children() - before
@@ -218,7 +220,7 @@ def test_a_process_that_the_system_has_ended_is_replaced(decoders: Decoders) -> 
 
 @pytest.mark.parametrize("word", ["hang", "hang at the head"])
 def test_a_decoder_that_hangs_is_ended(
-    word: str, hostile: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+    word: str, hostile: Path, decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolated, "PATIENCE", 1.0)
     before, begin = children(), time.monotonic()
@@ -228,13 +230,13 @@ def test_a_decoder_that_hangs_is_ended(
     assert children() == before
 
 
-def test_a_decoder_that_wants_all_memory_gets_none(hostile: Path, decoders: Decoders) -> None:
+def test_a_decoder_that_wants_all_memory_gets_none(hostile: Path, decoders: DecoderPool) -> None:
     failed = refused(load, member(heic("all memory")), PREPROCESSING, decoders=decoders)
     assert failed == ("too_large", "There is not enough memory to decode it.")
 
 
 def test_what_a_decoder_writes_reaches_nobody(
-    hostile: Path, decoders: Decoders, capfd: pytest.CaptureFixture[str]
+    hostile: Path, decoders: DecoderPool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     load(member(heic("chatter")), PREPROCESSING, decoders=decoders)
     assert capfd.readouterr() == ("", "")
@@ -244,7 +246,7 @@ def test_what_a_decoder_writes_reaches_nobody(
 
 
 def test_waiting_for_room_is_not_the_decoders_time(
-    hostile: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+    hostile: Path, decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolated, "PATIENCE", 2.0)
     budget, order = PixelBudget(60 * 40), list[str]()
@@ -264,7 +266,7 @@ def test_waiting_for_room_is_not_the_decoders_time(
         pass
 
 
-def test_the_time_of_other_processes_is_decoding_time(decoders: Decoders) -> None:
+def test_the_time_of_other_processes_is_decoding_time(decoders: DecoderPool) -> None:
     data = saved("JPEG2000", NOISE.resize((900, 600)))
     timings = Timings()
     timings.ready()
@@ -276,7 +278,7 @@ def test_the_time_of_other_processes_is_decoding_time(decoders: Decoders) -> Non
 
 
 def test_closing_ends_what_hangs_too(hostile: Path) -> None:
-    before, decoders = children(), Decoders()
+    before, decoders = children(), DecoderPool()
     caught: list[BaseException] = []
 
     def decode(word: str) -> None:
@@ -300,7 +302,7 @@ def test_closing_ends_what_hangs_too(hostile: Path) -> None:
 
 
 def test_a_machine_that_allows_no_other_process_is_told_apart_from_a_bad_picture(
-    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+    decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for executable, why in (("/bin/false", "exit status 1"), ("/no/python", "No such file")):
         monkeypatch.setattr(sys, "executable", executable)

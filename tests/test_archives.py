@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.listing import find_sources
-from nasnet_cli.images.source import MAX_BYTES, Listing, Source
+from nasnet_cli.images.listing import list_sources
+from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 
 PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -26,8 +26,10 @@ def in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def sources(path: Path, listing: Listing | None = None, max_bytes: int = MAX_BYTES) -> list[Source]:
-    return list(find_sources([path.name], listing=listing or Listing(), max_bytes=max_bytes))
+def sources(
+    path: Path, listing: SkipCounter | None = None, max_bytes: int = MAX_BYTES
+) -> list[Source]:
+    return list(list_sources([path.name], listing=listing or SkipCounter(), max_bytes=max_bytes))
 
 
 def contents(found: Iterable[Source]) -> list[tuple[str, bytes | str]]:
@@ -70,7 +72,7 @@ MEMBERS = {
 
 
 def test_a_zip_gives_its_pictures_by_the_bytes_of_their_names(tmp_path: Path) -> None:
-    listing = Listing()
+    listing = SkipCounter()
     found = sources(write_zip(tmp_path / "p.zip", MEMBERS), listing)
     assert contents(found) == [
         ("p.zip!/../up.jpg", b"up"),
@@ -85,7 +87,7 @@ def test_a_zip_gives_its_pictures_by_the_bytes_of_their_names(tmp_path: Path) ->
 def test_a_tar_gives_its_pictures_in_its_own_order(tmp_path: Path, name: str) -> None:
     path = write_tar(tmp_path / name.lower(), MEMBERS)
     path = path.rename(tmp_path / name)
-    listing = Listing()
+    listing = SkipCounter()
     assert contents(sources(path, listing)) == [
         (f"{name}!/b/two.jpg", b"two"),
         (f"{name}!/a/one", PNG_START),
@@ -122,7 +124,7 @@ def test_links_and_devices_in_archives_are_passed_over(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
         archive.mkdir("folder.jpg")
     for name, count in (("p.tar", 4), ("p.zip", 1)):
-        listing = Listing()
+        listing = SkipCounter()
         assert sources(tmp_path / name, listing) == []
         assert listing.passed_over == count
 
@@ -236,7 +238,7 @@ def test_a_tar_of_many_members_is_listed_in_flat_memory(tmp_path: Path) -> None:
 
     path = write_tar(tmp_path / "p.tar.gz", {f"{n}.jpg": bytes(10_000) for n in range(1000)})
     tracemalloc.start()
-    count = sum(len(s.read()) > 0 for s in find_sources([str(path)], listing=Listing()))
+    count = sum(len(s.read()) > 0 for s in list_sources([str(path)], listing=SkipCounter()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 1000

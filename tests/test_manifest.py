@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.listing import find_sources
-from nasnet_cli.images.source import Listing, Source
+from nasnet_cli.images.listing import list_sources
+from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.jobs.shards.manifest import Cut, make_manifest, open_manifest
 from nasnet_cli.jobs.shards.update import Changes, extend
 
@@ -33,8 +33,8 @@ def photos(tmp_path, monkeypatch):
 
 
 def listed(*paths):
-    listing = Listing()
-    return find_sources(map(str, paths), listing=listing), listing
+    listing = SkipCounter()
+    return list_sources(map(str, paths), listing=listing), listing
 
 
 def made(tmp_path, *paths, **cut):
@@ -203,8 +203,10 @@ def test_memory_is_flat(tmp_path):
     def peak(count):
         out = tmp_path / str(count)
         tracemalloc.start()
-        manifest = make_manifest(out, many(count), Listing(), work=WORK, cut=Cut(shard_size=100))
-        extend(manifest, many(count), Listing())
+        manifest = make_manifest(
+            out, many(count), SkipCounter(), work=WORK, cut=Cut(shard_size=100)
+        )
+        extend(manifest, many(count), SkipCounter())
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return highest

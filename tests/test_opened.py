@@ -18,7 +18,7 @@ from nasnet_cli.images import preprocess
 from nasnet_cli.labels import Label
 from nasnet_cli.models import card
 from nasnet_cli.models.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
-from nasnet_cli.models.info import open_module
+from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.models.multiply_adds import MultiplyAdds, multiply_adds
 from nasnet_cli.models.savedmodel.graph import producer
 from nasnet_cli.network.spec import MOBILE
@@ -36,7 +36,7 @@ def module(tmp_path: Path) -> Path:
 
 
 def test_the_tiny_module_is_described() -> None:
-    module = open_module(TINY)
+    module = open_saved_model(TINY)
     assert module.format == "tf1-hub"
     assert module.tag_sets == [[], ["train"]]
     assert module.image_size == (8, 8)
@@ -63,7 +63,7 @@ def test_the_tiny_module_is_described() -> None:
 
 
 def test_the_mobile_networks_multiply_adds_are_the_published_ones(golden_module: Path) -> None:
-    module = open_module(golden_module)
+    module = open_saved_model(golden_module)
     assert module.parameters == 5_327_773
     assert module.image_size == (224, 224)
     assert (module.classes, module.feature_depth) == (1001, 1056)
@@ -74,36 +74,36 @@ def test_the_mobile_networks_multiply_adds_are_the_published_ones(golden_module:
 
 
 def test_the_digest_is_of_names_and_contents(module: Path, tmp_path: Path) -> None:
-    digest = open_module(module).digest
-    assert digest == open_module(TINY).digest
+    digest = open_saved_model(module).digest
+    assert digest == open_saved_model(TINY).digest
     os.utime(module / "saved_model.pb", (0, 0))
     (module / "assets").mkdir()
-    assert open_module(module).digest == digest
+    assert open_saved_model(module).digest == digest
     (module / "assets" / "a").write_text("bc")
-    one = open_module(module).digest
+    one = open_saved_model(module).digest
     (module / "assets" / "a").rename(module / "assets" / "ab")
     (module / "assets" / "ab").write_text("c")
-    assert len({digest, one, open_module(module).digest}) == 3
+    assert len({digest, one, open_saved_model(module).digest}) == 3
 
 
 def test_links_are_followed_inside_of_the_module_only(module: Path, tmp_path: Path) -> None:
     (module / "copy").symlink_to("tfhub_module.pb")
-    assert open_module(module).file_sizes["copy"] == 2
+    assert open_saved_model(module).file_sizes["copy"] == 2
     (tmp_path / "secret").write_text("x")
     (module / "copy").unlink()
     (module / "copy").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelError, match="leads out of the module"):
-        _ = open_module(module).digest
+        _ = open_saved_model(module).digest
 
 
 def test_pipes_and_links_to_folders_are_no_part_of_a_module(module: Path) -> None:
     os.mkfifo(module / "pipe")
     with pytest.raises(ModelError, match="no plain file"):
-        _ = open_module(module).digest
+        _ = open_saved_model(module).digest
     (module / "pipe").unlink()
     (module / "loop").symlink_to(".")
     with pytest.raises(ModelError, match="no plain file"):
-        _ = open_module(module).file_sizes
+        _ = open_saved_model(module).file_sizes
 
 
 CARD_OF_TINY = Card(
@@ -120,7 +120,7 @@ CARD_OF_TINY = Card(
 
 def test_a_card_and_labels_are_read_back(module: Path) -> None:
     write_card(module, CARD_OF_TINY, NAMES)
-    opened = open_module(module)
+    opened = open_saved_model(module)
     assert opened.card is not None
     assert replace(opened.card, network=None) == replace(CARD_OF_TINY, network=None)
     assert opened.labels == tuple(NAMES)
@@ -137,7 +137,7 @@ def test_keys_of_later_cards_are_passed_over(module: Path) -> None:
     read = read_card(module)
     assert read is not None
     assert read.name == "tiny"
-    assert "later" not in open_module(module).preprocessing
+    assert "later" not in open_saved_model(module).preprocessing
     assert not (module / LABELS).exists()
 
 
@@ -169,7 +169,7 @@ def test_a_wrong_card_is_refused_by_its_file(module: Path, text: str, message: s
     (module / CARD).parent.mkdir()
     (module / CARD).write_text(text)
     with pytest.raises(ModelError, match=message) as raised:
-        open_module(module)
+        open_saved_model(module)
     assert str(module / CARD) in str(raised.value)
 
 
@@ -182,16 +182,16 @@ def test_a_card_that_is_no_text_is_refused(module: Path) -> None:
     (module / CARD).parent.mkdir()
     (module / CARD).write_bytes(b"\xff")
     with pytest.raises(ModelError, match="not UTF-8"):
-        open_module(module)
+        open_saved_model(module)
 
 
 def test_as_many_labels_as_classes(module: Path) -> None:
     write_card(module, Card("tiny"), NAMES[:4])
     with pytest.raises(ModelError, match="has 4 labels for 5 classes"):
-        open_module(module)
+        open_saved_model(module)
     (module / LABELS).write_text("index\twnid\tname\n1\t\tone\n")
     with pytest.raises(NasnetError, match=r"labels\.tsv"):
-        open_module(module)
+        open_saved_model(module)
 
 
 @given(
@@ -211,13 +211,13 @@ def test_odd_names_of_labels_are_read_back(
 def test_two_image_sizes_are_refused(module: Path) -> None:
     write_card(module, Card("tiny", preprocessing={"size": [9, 9]}), None)
     with pytest.raises(ModelError, match=r"8x8 in its attachment.*9x9 in its card"):
-        open_module(module)
+        open_saved_model(module)
 
 
 def _open(
     folder: Path, nodes: list[Any], functions: tuple[Any, ...] = (), **signatures: Any
 ) -> Any:
-    return open_module(crafted.write(folder, meta_graph(nodes, functions, **signatures)))
+    return open_saved_model(crafted.write(folder, meta_graph(nodes, functions, **signatures)))
 
 
 def test_the_card_gives_a_size_that_the_module_does_not(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_card_gives_a_size_that_the_module_does_not(tmp_path: Path) -> None:
     assert "size" not in module.preprocessing
     assert module.multiply_adds is None
     write_card(tmp_path, Card("a", preprocessing={"size": [20, 30]}), None)
-    assert open_module(tmp_path).image_size == (20, 30)
+    assert open_saved_model(tmp_path).image_size == (20, 30)
 
 
 def test_a_module_for_features_classifies_nothing(tmp_path: Path) -> None:

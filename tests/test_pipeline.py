@@ -15,8 +15,8 @@ from PIL import Image
 
 from nasnet_cli import load_model, pipeline
 from nasnet_cli.errors import InputError, ModelError
-from nasnet_cli.images.listing import find_sources
-from nasnet_cli.images.source import Listing, Source
+from nasnet_cli.images.listing import list_sources
+from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.timings import Timings
 
 BOTH = ("logits", "features")
@@ -43,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def sources_of(folder: Path) -> Any:
-    return find_sources([str(folder)], listing=Listing())
+    return list_sources([str(folder)], listing=SkipCounter())
 
 
 def numbered(count: int) -> list[Source]:

@@ -13,10 +13,10 @@ from PIL import Image
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.decode import decode
-from nasnet_cli.images.listing import find_sources
+from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.load import Limits, load
 from nasnet_cli.images.preprocess import Preprocessing, needed_size, preprocess
-from nasnet_cli.images.source import Listing, Source
+from nasnet_cli.images.source import SkipCounter, Source
 
 RNG = np.random.default_rng(11)
 
@@ -235,7 +235,7 @@ def test_tf1_is_never_decoded_at_a_fraction(tmp_path: Path) -> None:
 def test_load_reads_what_the_listing_found_within_the_limits(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(noise(80, 60)))
     (tmp_path / "b.jpg").write_bytes(b"no picture")
-    good, bad = find_sources([str(tmp_path)], listing=Listing())
+    good, bad = list_sources([str(tmp_path)], listing=SkipCounter())
     p = Preprocessing((16, 16))
     assert load(good, p).shape == (16, 16, 3)
     for source, limits, kind in (

@@ -13,8 +13,8 @@ from PIL import Image
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images import remote
-from nasnet_cli.images.listing import find_sources
-from nasnet_cli.images.source import MAX_BYTES, Listing, Source
+from nasnet_cli.images.listing import list_sources
+from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
 from nasnet_cli.jobs.state import source_key
 from support.hub_server import Answer, hub_server
@@ -74,8 +74,8 @@ def web():
 
 
 def found(*urls, **options):
-    listing = Listing()
-    return list(find_sources(urls, listing=listing, **options)), listing
+    listing = SkipCounter()
+    return list(list_sources(urls, listing=listing, **options)), listing
 
 
 def failure(source, max_bytes=1 << 20):

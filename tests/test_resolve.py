@@ -20,11 +20,11 @@ import pytest
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import read_card, read_module_labels
 from nasnet_cli.models.convert import About, convert_slim
-from nasnet_cli.models.detect import Found, recognise
+from nasnet_cli.models.detect import DetectedModel, detect
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.fetch import ChecksumError
 from nasnet_cli.models.hub.published import PUBLISHED, hub_cache_name
-from nasnet_cli.models.info import open_module
+from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.models.listener import Listener
 from nasnet_cli.models.resolve import resolve
 from nasnet_cli.network.weights import weight_shapes
@@ -186,7 +186,7 @@ def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_modu
     assert len(ear.notes) == 1 and "being turned into a module" in ear.notes[0]
     for name in ("", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
         assert resolve(str(checkpoint / name)) == folder
-    opened = open_module(folder)
+    opened = open_saved_model(folder)
     assert (opened.format, opened.classes, opened.image_size) == ("tf1-hub", 7, (224, 224))
     tiny = tiny_module / "variables" / "variables.data-00000-of-00001"
     assert (folder / "variables" / tiny.name).read_bytes() == tiny.read_bytes()
@@ -202,7 +202,7 @@ def test_of_several_checkpoints_the_latest_is_taken_or_one_is_to_be_named(checkp
     with pytest.raises(ModelError, match=r"2 checkpoints: model\.ckpt-1, model\.ckpt-2"):
         resolve(str(tmp_path))
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/gone/model.ckpt-1"\n')
-    assert recognise(tmp_path) == Found("slim", tmp_path / "model.ckpt-1")
+    assert detect(tmp_path) == DetectedModel("slim", tmp_path / "model.ckpt-1")
 
 
 def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
@@ -212,7 +212,7 @@ def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tiny_nasnet("keras", tiny_spec).save_weights(saved)
-    opened = open_module(resolve(str(saved.rename(tmp_path / "some weights"))))
+    opened = open_saved_model(resolve(str(saved.rename(tmp_path / "some weights"))))
     assert (opened.classes, opened.output) == (7, "logits")
 
 
@@ -478,7 +478,7 @@ def test_the_features_of_a_checkpoint_become_a_module_without_its_classes(
 ):
     about = About(name="imagenet-x-features", classification=False)
     convert_slim(checkpoint / "model.ckpt", tmp_path / "module", about)
-    opened = open_module(tmp_path / "module")
+    opened = open_saved_model(tmp_path / "module")
     assert opened.classification is None
     assert opened.feature_depth == tiny_spec.feature_depth
     assert (opened.card.name, opened.labels) == ("imagenet-x-features", None)

@@ -11,7 +11,7 @@ import pytest
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.info import open_module
+from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
@@ -20,7 +20,7 @@ from support import golden
 
 @pytest.fixture
 def plan(tiny_module):
-    module = open_module(tiny_module)
+    module = open_saved_model(tiny_module)
     return Plan(
         tiny_module,
         module.digest,

@@ -13,7 +13,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label
 from nasnet_cli.model import load_model
 from nasnet_cli.models.card import Card, write_card
-from nasnet_cli.models.detect import recognise
+from nasnet_cli.models.detect import detect
 from nasnet_cli.models.export import export
 from nasnet_cli.models.formats.table import FORMATS
 from nasnet_cli.models.weights_source import load_network
@@ -80,7 +80,7 @@ def test_inspect_says_of_a_file_what_it_says_of_a_module(form, files, source):
 @pytest.mark.parametrize("form", FILES)
 def test_the_kind_is_found_from_the_content(form, files, tmp_path):
     other = shutil.copy(files / FILES[form], tmp_path / "some file")
-    assert recognise(tmp_path / "some file").kind == form
+    assert detect(tmp_path / "some file").kind == form
     # A copy has the digest of its original, whatever it is called.
     if form == "onnx":
         digests = {load_model(path).module.digest for path in (other, files / FILES[form])}

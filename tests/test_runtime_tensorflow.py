@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.info import open_module
+from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.runtime.base import Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
 
@@ -53,7 +53,7 @@ def convolutions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def plan(convolutions: Path) -> Plan:
-    module = open_module(convolutions)
+    module = open_saved_model(convolutions)
     assert module.classification is not None and module.features is not None
     return Plan(
         convolutions,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from nasnet_cli import load_model
-from nasnet_cli.images.listing import find_sources
-from nasnet_cli.images.source import Listing
+from nasnet_cli.images.listing import list_sources
+from nasnet_cli.images.source import SkipCounter
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import Options, run_to_files
-from nasnet_cli.jobs.spec import Work
+from nasnet_cli.jobs.spec import JobSpec
 from support.killing import contents, make_pictures
 
 
@@ -21,7 +21,7 @@ def test_files_have_the_same_bytes(labels, vectors, tiny_module, tmp_path, cache
     photos = tmp_path / "photos"
     make_pictures(photos, 90)
     model = load_model(tiny_module)
-    work = Work(("labels", "vectors"), model=str(tiny_module))
+    work = JobSpec(("labels", "vectors"), model=str(tiny_module))
 
     def written(workers, batch_size):
         out = tmp_path / f"{workers}-{batch_size}"
@@ -30,7 +30,7 @@ def test_files_have_the_same_bytes(labels, vectors, tiny_module, tmp_path, cache
             Target("labels", labels, out / f"labels.{labels}"),
             Target("vectors", vectors, out / f"vectors.{vectors}"),
         ]
-        sources = find_sources([str(photos)], listing=Listing())
+        sources = list_sources([str(photos)], listing=SkipCounter())
         options = Options(workers=workers, batch_size=batch_size)
         assert run_to_files(work, model, sources, targets, options).ok == 89
         return contents(out)

@@ -103,7 +103,7 @@ def test_reading_imports_no_tensorflow_or_numpy() -> None:
     code = (
         "import sys; from pathlib import Path; from nasnet_cli.models import info;"
         "assert 'google.protobuf' not in sys.modules;"
-        f"m = info.open_module(Path({str(TINY)!r}));"
+        f"m = info.open_saved_model(Path({str(TINY)!r}));"
         "m.digest, m.multiply_adds, m.unsafe_operations;"
         "assert not {'tensorflow', 'numpy', 'openvino'} & set(sys.modules)"
     )

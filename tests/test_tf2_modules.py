@@ -233,10 +233,10 @@ def test_the_copy_is_made_once_and_removed(
 
 
 def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_path: Path) -> None:
-    from nasnet_cli.models.info import open_module
+    from nasnet_cli.models.info import open_saved_model
     from nasnet_cli.models.savedmodel.reader import read_saved_model
 
-    module = open_module(tiny_saved_model)
+    module = open_saved_model(tiny_saved_model)
     assert needs_cut(module.model) and module.features is not None
     write_cut(module.model, [module.features.output.tensor], tmp_path)
     graph = read_saved_model(tmp_path).inference
@@ -257,9 +257,9 @@ def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_pat
 def test_a_variable_without_an_object_is_an_error_in_words(
     tiny_saved_model: Path, tmp_path: Path
 ) -> None:
-    from nasnet_cli.models.info import open_module
+    from nasnet_cli.models.info import open_saved_model
 
-    module = open_module(tiny_saved_model)
+    module = open_saved_model(tiny_saved_model)
     assert module.features is not None
     module.model.inference.proto.object_graph_def.concrete_functions.clear()
     with pytest.raises(ModelError, match="is none of the objects that were saved"):

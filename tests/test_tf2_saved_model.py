@@ -13,7 +13,7 @@ import pytest
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.saved_model import write_saved_model
-from nasnet_cli.models.info import open_module
+from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from support import golden
@@ -138,7 +138,7 @@ def test_a_feature_vector_module_is_smaller_by_its_layer(tiny_tf2, tiny_tf2_feat
     expected = whole.signatures["image_feature_vector"](images)["default"]
     np.testing.assert_allclose(module(images), expected, rtol=0, atol=1e-6)
     layer = (tiny_spec.feature_depth + 1) * tiny_spec.classes
-    opened = [open_module(folder) for folder in (tiny_tf2, tiny_tf2_features)]
+    opened = [open_saved_model(folder) for folder in (tiny_tf2, tiny_tf2_features)]
     assert opened[0].parameters - opened[1].parameters == layer
     assert opened[1].feature_depth == tiny_spec.feature_depth
     numbers = [
@@ -153,7 +153,7 @@ def test_a_feature_vector_module_is_smaller_by_its_layer(tiny_tf2, tiny_tf2_feat
 
 def test_it_has_no_operation_that_is_not_safe_and_runs_elsewhere(tiny_tf2, tmp_path):
     moved = shutil.copytree(tiny_tf2, tmp_path / "elsewhere")
-    module = open_module(moved)
+    module = open_saved_model(moved)
     assert (module.format, module.tag_sets) == ("saved-model", [["serve"]])
     assert module.unsafe_operations == []
     assert (module.image_size, module.classes, module.output) == ((32, 32), 7, "logits")
@@ -169,6 +169,6 @@ def test_weights_of_another_network_are_refused(tiny_spec, tmp_path):
 def test_a_feature_vector_module_has_no_classes(tiny_spec, tmp_path):
     shapes = weight_shapes(tiny_spec, classification=False)
     write_saved_model(tmp_path / "fv", tiny_spec, golden.weights(shapes), classification=False)
-    module = open_module(tmp_path / "fv")
+    module = open_saved_model(tmp_path / "fv")
     assert module.classes is None
     assert module.feature_depth == tiny_spec.feature_depth

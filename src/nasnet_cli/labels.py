@@ -32,7 +32,7 @@ class Label:
     name: str
 
 
-class _UnfitError(Exception):
+class _LabelFormatError(Exception):
     """Why a file's content is no list of labels; the words that follow its name."""
 
 
@@ -51,7 +51,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Label, ...]:
     text = _text_of(shown)
     try:
         labels = _parsed(text, Path(shown).suffix.lower())
-    except _UnfitError as reason:
+    except _LabelFormatError as reason:
         raise NasnetError(f"{shown} {reason}", _FORMS) from None
     if not labels:
         raise NasnetError(f"{shown} holds no labels.", _FORMS)
@@ -140,7 +140,7 @@ def _parsed(text: str, suffix: str) -> list[Label]:
         if _is_header(header, suffix):
             return _from_table(text, header, delimiter)
     if suffix in (".csv", ".tsv"):
-        raise _UnfitError("has no header line with a column 'name' or 'label'.")
+        raise _LabelFormatError("has no header line with a column 'name' or 'label'.")
     return _from_lines(lines)
 
 
@@ -152,7 +152,7 @@ def _is_header(header: list[str], suffix: str) -> bool:
 
 def _from_table(text: str, header: list[str], delimiter: str) -> list[Label]:
     if twice := {name for name in header if name and header.count(name) > 1}:
-        raise _UnfitError(f"has two columns {min(twice)!r}.")
+        raise _LabelFormatError(f"has two columns {min(twice)!r}.")
     rows = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=delimiter,
@@ -164,14 +164,14 @@ def _from_table(text: str, header: list[str], delimiter: str) -> list[Label]:
         next(rows)
         for row in filter(None, rows):
             if len(row) != len(header):
-                raise _UnfitError(
+                raise _LabelFormatError(
                     f"has {len(row)} columns in line {rows.line_num}, not {len(header)}."
                 )
             cells = dict(zip(header, map(str.strip, row), strict=True))
             label = _label(cells.get("wnid", ""), row[name_column], f"line {rows.line_num}")
             found.append((cells.get("index", str(len(found))), label))
     except csv.Error as error:
-        raise _UnfitError(f"is not a table in line {rows.line_num}: {error}.") from None
+        raise _LabelFormatError(f"is not a table in line {rows.line_num}: {error}.") from None
     return _by_index(found)
 
 
@@ -180,12 +180,12 @@ def _from_json(text: str) -> list[Label]:
         # Pairs, because json would silently take the last of two equal keys.
         data = json.loads(text, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
-        raise _UnfitError(f"is not valid JSON: {str(error).lower()}.") from None
+        raise _LabelFormatError(f"is not valid JSON: {str(error).lower()}.") from None
     if isinstance(data, _Pairs):
         return _by_index((key, _json_label(value, f"index {key}")) for key, value in data.pairs)
     if isinstance(data, list):
         return [_json_label(value, f"entry {index}") for index, value in enumerate(data)]
-    raise _UnfitError("is JSON, but neither a list nor an object.")
+    raise _LabelFormatError("is JSON, but neither a list nor an object.")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _json_label(value: object, where: str) -> Label:
             return _label("", name, where)
         case [str(wnid), str(name)]:
             return _label(wnid, name, where)
-    raise _UnfitError(f"has neither a name nor [wnid, name] at {where}.")
+    raise _LabelFormatError(f"has neither a name nor [wnid, name] at {where}.")
 
 
 def _from_lines(lines: list[str]) -> list[Label]:
@@ -210,7 +210,7 @@ def _from_lines(lines: list[str]) -> list[Label]:
         lines.pop()
     # An empty line among the others may be a class without a name or no class at all.
     if "" in lines:
-        raise _UnfitError(f"is empty in line {lines.index('') + 1}, between labels.")
+        raise _LabelFormatError(f"is empty in line {lines.index('') + 1}, between labels.")
     numbered = _matches(r"(\d{1,9})\s*[\s:,]\s*(.+)", lines)
     if numbered and {int(number) for number, _ in numbered} == set(range(len(lines))):
         return _by_index((number, Label("", name)) for number, name in numbered)
@@ -229,7 +229,7 @@ def _matches(pattern: str, lines: list[str]) -> list[tuple[str, str]]:
 
 def _label(wnid: str, name: str, where: str) -> Label:
     if not name.strip():
-        raise _UnfitError(f"has no name at {where}.")
+        raise _LabelFormatError(f"has no name at {where}.")
     return Label(wnid.strip(), name.strip())
 
 
@@ -237,11 +237,11 @@ def _by_index(found: Iterable[tuple[str, Label]]) -> list[Label]:
     labels: dict[int, Label] = {}
     for written, label in found:
         if not re.fullmatch(r"[0-9]{1,9}", written):
-            raise _UnfitError(f"has {written!r} where an index (0, 1, 2, …) belongs.")
+            raise _LabelFormatError(f"has {written!r} where an index (0, 1, 2, …) belongs.")
         if int(written) in labels:
-            raise _UnfitError(f"has index {int(written)} twice.")
+            raise _LabelFormatError(f"has index {int(written)} twice.")
         labels[int(written)] = label
     for index in range(len(labels)):
         if index not in labels:
-            raise _UnfitError(f"has no index {index}, but {len(labels)} labels.")
+            raise _LabelFormatError(f"has no index {index}, but {len(labels)} labels.")
     return [labels[index] for index in range(len(labels))]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
-from nasnet_cli.models.info import ModelOnDisk, open_module
+from nasnet_cli.models.info import OpenedModel, open_saved_model
 from nasnet_cli.models.listener import SILENT, Listener
 from nasnet_cli.models.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded
@@ -67,14 +67,14 @@ def load_model(
     )
 
 
-def _open(path: Path) -> ModelOnDisk:
+def _open(path: Path) -> OpenedModel:
     """A module's folder, or the file of a runtime's own."""
     if path.is_dir():
-        return open_module(path)
-    from nasnet_cli.models.detect import recognise
+        return open_saved_model(path)
+    from nasnet_cli.models.detect import detect
     from nasnet_cli.models.runtime_file import open_file
 
-    found = recognise(path)
+    found = detect(path)
     if found is None:  # it has just been recognised
         raise ModelError(f"{path} has changed while it was read.", "Run again.")
     return open_file(found)
@@ -97,7 +97,7 @@ class How(TypedDict, total=False):
 class Model:
     """A model with its labels and its preprocessing. load_model makes one."""
 
-    module: ModelOnDisk
+    module: OpenedModel
     named: str | None
     labels_file: StrPath | None
     changes: Mapping[str, Any]
@@ -167,9 +167,9 @@ class Model:
         With logits each prediction has the model's raw output too. A bad input gives a record with
         an error; NasnetError is raised when the model can't be run.
         """
-        from nasnet_cli.images.listing import Listing, find_sources
+        from nasnet_cli.images.listing import SkipCounter, list_sources
 
-        sources = find_sources((os.fspath(path) for path in paths), listing=Listing())
+        sources = list_sources((os.fspath(path) for path in paths), listing=SkipCounter())
         return self.classify_sources(
             sources, top=top, threshold=threshold, logits=logits, workers=workers
         )
@@ -181,9 +181,9 @@ class Model:
 
         normalize makes each vector of unit length. Errors are as in classify.
         """
-        from nasnet_cli.images.listing import Listing, find_sources
+        from nasnet_cli.images.listing import SkipCounter, list_sources
 
-        sources = find_sources((os.fspath(path) for path in paths), listing=Listing())
+        sources = list_sources((os.fspath(path) for path in paths), listing=SkipCounter())
         return self.embed_sources(sources, normalize=normalize, workers=workers)
 
     def embed_sources(
@@ -214,7 +214,7 @@ class Model:
         from functools import partial
 
         from nasnet_cli import pipeline
-        from nasnet_cli.images.isolated import Decoders
+        from nasnet_cli.images.isolated import DecoderPool
         from nasnet_cli.images.load import load
         from nasnet_cli.images.pixel_budget import PixelBudget
         from nasnet_cli.results.topk import with_best
@@ -222,7 +222,7 @@ class Model:
         from nasnet_cli.timings import Timings
 
         timings = how.get("timings") or Timings()
-        decoders = Decoders()
+        decoders = DecoderPool()
         decode = partial(
             load,
             preprocessing=self.preprocessing,
@@ -296,9 +296,9 @@ class Model:
             from nasnet_cli.runtime.select import open_runtime
 
             if not self.allow_unsafe_ops:
-                from nasnet_cli.models.safety.gate import refuse_unsafe
+                from nasnet_cli.models.safety.gate import check_safe
 
-                refuse_unsafe(self.module)
+                check_safe(self.module)
             threads = available_cores()
             if pictures is not None:
                 threads = min(threads, max(1, math.ceil(pictures / plan.request_size)))

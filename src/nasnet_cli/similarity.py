@@ -39,7 +39,7 @@ _QUERIES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectedModel:
     """A row of the index and its cosine with what was looked for."""
 
     row: int
@@ -192,7 +192,7 @@ def similar(index: Index, queries: Iterable[Embedded], top: int) -> Iterator[Mat
                 yield Matched(query.path, _matches(index, next(found)))
 
 
-def _matches(index: Index, found: list[Found]) -> tuple[Match, ...]:
+def _matches(index: Index, found: list[DetectedModel]) -> tuple[Match, ...]:
     paths = index.paths([one.row for one in found])
     return tuple(
         Match(rank, one.row, paths[one.row], one.similarity)
@@ -200,23 +200,27 @@ def _matches(index: Index, found: list[Found]) -> tuple[Match, ...]:
     )
 
 
-def nearest(index: Index, queries: Vectors, top: int) -> list[list[Found]]:
+def nearest(index: Index, queries: Vectors, top: int) -> list[list[DetectedModel]]:
     """For each of queries [n, depth] the top rows of the index, most like first, ties by row."""
     units = _units(queries)
-    best: list[list[Found]] = [[] for _ in queries]
+    best: list[list[DetectedModel]] = [[] for _ in queries]
     for start in index.starts():
         block = index.block(start)
         scores = units @ _units(block).T
         for query, likely, found in zip(queries, scores, best, strict=True):
             rows = _candidates(likely, found, top, _margin(index.depth))
             exact = _cosines(block[rows], query)
-            found += [Found(start + int(r), float(c)) for r, c in zip(rows, exact, strict=True)]
+            found += [
+                DetectedModel(start + int(r), float(c)) for r, c in zip(rows, exact, strict=True)
+            ]
             found.sort(key=lambda one: (-one.similarity, one.row))
             del found[top:]
     return best
 
 
-def _candidates(scores: Vectors, found: list[Found], top: int, margin: float) -> NDArray[np.intp]:
+def _candidates(
+    scores: Vectors, found: list[DetectedModel], top: int, margin: float
+) -> NDArray[np.intp]:
     """The rows of a block that may be among the top; scores are the block's cosines, in float32."""
     least = found[-1].similarity - margin if len(found) == top else -np.inf
     known = scores[~np.isnan(scores)]

@@ -107,10 +107,10 @@ def command(
 def _source(model: str | None, console: Console) -> Path:
     """What to export: a path as it is, and from elsewhere what resolve makes of it."""
     from nasnet_cli.cli.fetching import ConsoleListener
-    from nasnet_cli.models.detect import recognise
+    from nasnet_cli.models.detect import detect
     from nasnet_cli.models.resolve import resolve
 
-    found = recognise(Path(model)) if model is not None and "://" not in model else None
+    found = detect(Path(model)) if model is not None and "://" not in model else None
     if model is not None and found is not None and found.kind != "archive":
         return Path(model)
     with ConsoleListener(console) as listener:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.listing import Listing, Source, find_sources, read_list
+from nasnet_cli.images.listing import SkipCounter, Source, list_sources, read_list
 from nasnet_cli.images.names import is_archive, is_remote
 
 
@@ -26,7 +26,7 @@ class Inputs:
         self.list_file = list_file
         self.recursive = recursive
         self.max_bytes = max_bytes
-        self.listing = Listing()
+        self.listing = SkipCounter()
         if self.paths.count("-") + (getattr(list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
 
@@ -57,7 +57,7 @@ class Inputs:
 
     def sources(self) -> Iterator[Source]:
         """The inputs, in order."""
-        return find_sources(
+        return list_sources(
             self._names(),
             recursive=self.recursive,
             listing=self.listing,
@@ -66,7 +66,7 @@ class Inputs:
 
     def count(self) -> int:
         """How many inputs there are."""
-        found = find_sources(self.paths, recursive=self.recursive, listing=Listing())
+        found = list_sources(self.paths, recursive=self.recursive, listing=SkipCounter())
         return sum(1 for _ in found)
 
     def _names(self) -> Iterator[str]:

@@ -19,7 +19,7 @@ from nasnet_cli.cli.fetching import ConsoleListener
 from nasnet_cli.cli.inputs import Inputs
 from nasnet_cli.cli.main import EXIT_SOME_FAILED
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.jobs.spec import Kind, Work
+from nasnet_cli.jobs.spec import JobSpec, Kind
 from nasnet_cli.results.records import Failure, Summary
 from nasnet_cli.timings import Timings
 
@@ -209,11 +209,11 @@ def vector_format(out: str) -> TargetFormat:
 _VECTOR_FORMATS: dict[str, TargetFormat] = {".npy": "npy", ".npz": "npz", ".parquet": "parquet"}
 
 
-def _work(given: dict[str, Any], results: tuple[Kind, ...]) -> Work:
+def _work(given: dict[str, Any], results: tuple[Kind, ...]) -> JobSpec:
     """What the command's options ask for; the command has those of its own results."""
     names = ("resize", "crop_fraction", "resample")
-    own = [f.name for f in fields(Work) if f.name in given]
-    return Work(
+    own = [f.name for f in fields(JobSpec) if f.name in given]
+    return JobSpec(
         results,
         preprocessing={name: given[name] for name in names if given[name] is not None},
         **{name: given[name] for name in own},

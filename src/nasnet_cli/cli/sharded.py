@@ -15,9 +15,9 @@ from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.shards.manifest import (
     Cut,
     Manifest,
-    begin_anew,
-    has_manifest,
+    clear_job,
     make_manifest,
+    manifest_exists,
     open_manifest,
 )
 from nasnet_cli.jobs.shards.shard import states
@@ -91,15 +91,15 @@ class _Run:
         given, inputs = self._given, self._job.inputs
         out = Path(given["out"])
         if given["overwrite"]:
-            begin_anew(out)
-        if not has_manifest(out):
+            clear_job(out)
+        if not manifest_exists(out):
             cut = Cut(given["shards"], given["shard_size"])
             return make_manifest(out, inputs.sources(), inputs.listing, work=work, cut=cut)
-        from nasnet_cli.jobs.shards.doing import refuse_other_work
+        from nasnet_cli.jobs.shards.doing import check_same_job
         from nasnet_cli.jobs.shards.update import extend
 
         manifest = open_manifest(out)
-        refuse_other_work(manifest, work)
+        check_same_job(manifest, work)
         manifest, changes = extend(manifest, inputs.sources(), inputs.listing)
         if str(changes):
             self._job.console.note(f"Since the last run, {changes}.")
@@ -132,7 +132,7 @@ class _Run:
             return
         from nasnet_cli.jobs.engines.local import run_local
         from nasnet_cli.jobs.run import Options
-        from nasnet_cli.jobs.shards.doing import shard_doer
+        from nasnet_cli.jobs.shards.doing import shard_runner
 
         def tell(path: str, error: Failure | None) -> None:
             advance(1)
@@ -140,7 +140,7 @@ class _Run:
                 self._job.tell_failure(path, error)
 
         options = Options(given["workers"], given["batch_size"], self._job.timings, tell=tell)
-        do = shard_doer(self._manifest, model=self._job.model, options=options)
+        do = shard_runner(self._manifest, model=self._job.model, options=options)
         yield from run_local(self._manifest, waiting, do)
 
     def _count(self, counts: Any) -> None:

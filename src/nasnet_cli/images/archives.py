@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, Self, cast
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
+from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
 from nasnet_cli.images.names import COMPRESSED_TAR_SUFFIXES, ZIP_SUFFIX
-from nasnet_cli.images.source import Listing, Source, check_size, open_regular
+from nasnet_cli.images.source import SkipCounter, Source, check_size, open_regular
 
 _ZIP_ENCRYPTED = 0x1
 _ZIP_UTF8 = 0x800
@@ -34,7 +34,7 @@ _EXTENDED_HEADERS = frozenset(
 )
 
 
-def members(path: str, *, listing: Listing, max_bytes: int) -> Iterator[Source]:
+def members(path: str, *, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
     """The pictures in the archive at path, named path!/member.
 
     A zip's come sorted by the bytes of their names, a tar's in its own order. Hidden members,
@@ -110,7 +110,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return os.fsdecode(info.filename.encode("cp437"))
 
 
-def _zip_members(path: str, listing: Listing, max_bytes: int) -> Iterator[Source]:
+def _zip_members(path: str, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
     archive = _Zip(path)
     for info in archive.infos():
         name = _zip_name(info)
@@ -120,7 +120,7 @@ def _zip_members(path: str, listing: Listing, max_bytes: int) -> Iterator[Source
         if (
             kind in (0, stat.S_IFREG)
             and not _is_hidden(name)
-            and (has_picture_suffix(name) or archive.looks_like_picture(info))
+            and (has_image_suffix(name) or archive.looks_like_picture(info))
         ):
             read = functools.partial(archive.read, info)
             yield Source(_member_path(path, name), member=read)
@@ -148,7 +148,7 @@ class _StrictTarInfo(tarfile.TarInfo):
         return info
 
 
-def _tar_members(path: str, listing: Listing, max_bytes: int) -> Iterator[Source]:
+def _tar_members(path: str, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
     compressed = path.lower().endswith(COMPRESSED_TAR_SUFFIXES)
     with (
         open_regular(path) as stream,
@@ -184,7 +184,7 @@ def _tar_source(
     assert member is not None  # for a regular member
     with member:
         head = member.read(HEAD_BYTES)
-        if not has_picture_suffix(info.name) and signature(head) is None:
+        if not has_image_suffix(info.name) and signature(head) is None:
             return None
         if not compressed:
             read = functools.partial(_read_span, path, info.offset_data, info.size)

@@ -11,7 +11,7 @@ HEAD_BYTES = 64
 # Suffixes that mean a picture to nearly everyone. Pillow registers more, but .vst, .gbr, .msp,
 # .ras or .im are as often something else; a picture under such a name is known by its bytes.
 # fmt: off
-PICTURE_SUFFIXES = frozenset((
+IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib",
     ".avif", ".avifs", ".heic", ".heif", ".hif", ".tif", ".tiff",
     ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
@@ -43,10 +43,10 @@ _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 
 
-def has_picture_suffix(name: str) -> bool:
+def has_image_suffix(name: str) -> bool:
     """Whether a file's name ends like a picture's."""
     dot = name.rfind(".")
-    return dot > 0 and name[dot:].lower() in PICTURE_SUFFIXES
+    return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
 def signature(head: bytes) -> str | None:

@@ -54,12 +54,12 @@ _CODE = (
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-class Decoders:
+class DecoderPool:
     """Processes that decode pictures for the threads of this one.
 
     One is started when a picture finds none idle, and serves any thread after that: there are never
     more of them than threads that decode at once. A process also ends with the thread that started
-    it. Whoever makes a Decoders closes it.
+    it. Whoever makes a DecoderPool closes it.
     """
 
     def __init__(self) -> None:
@@ -112,12 +112,12 @@ class Decoders:
             try:
                 try:
                     return self._do(process, task)
-                except _GoneError:
+                except _ExitedError:
                     # That may be the doing of the picture before; in a new process it is not.
                     if process.is_new:
                         raise
                     return self._do(self._start(), task)
-            except _GoneError as end:
+            except _ExitedError as end:
                 raise InputError("crashed", f"Decoding it crashed ({end}).") from None
 
     def _take(self) -> _Process:
@@ -161,7 +161,7 @@ class _Task:
     spent: Callable[[float], object]
 
 
-class _GoneError(Exception):
+class _ExitedError(Exception):
     """A process is no more; the message says how it ended."""
 
 
@@ -198,7 +198,7 @@ class _Process:
             raise _not_started(self.end())
 
     def do(self, task: _Task) -> Pixels:
-        """Raises InputError, as decoding does and for too long a wait, or _GoneError."""
+        """Raises InputError, as decoding does and for too long a wait, or _ExitedError."""
         size = os.fstat(task.descriptor).st_size
         patience = _patience(size)
         try:
@@ -221,7 +221,7 @@ class _Process:
         except (OSError, EOFError, ValueError, LookupError, TypeError) as trouble:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LAST_SECONDS)
-            raise _GoneError(self.end()) from trouble
+            raise _ExitedError(self.end()) from trouble
         except BaseException:  # not its fault, but the conversation is broken off
             self.end()
             raise

@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
+from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
 from nasnet_cli.images.names import is_archive, is_remote
 from nasnet_cli.images.sorted_names import sorted_names
 from nasnet_cli.images.source import (
     MAX_BYTES,
-    Listing,
+    SkipCounter,
     Source,
     check_regular,
     explain_os_error,
     open_regular,
 )
 
-__all__ = ["MAX_BYTES", "Listing", "Source", "find_sources", "read_list"]
+__all__ = ["MAX_BYTES", "SkipCounter", "Source", "list_sources", "read_list"]
 
 _CHUNK_BYTES = 1 << 16
 
 
-def find_sources(
+def list_sources(
     paths: Iterable[str],
     *,
     recursive: bool = True,
-    listing: Listing,
+    listing: SkipCounter,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Source]:
     """The inputs that paths name, in order, found while they are asked for.
@@ -91,7 +91,7 @@ def _list_folder(path: str, status: os.stat_result) -> _Folder:
     return _Folder(path, (status.st_dev, status.st_ino), sorted_names(os.fsencode(path)))
 
 
-def _walk(top: _Folder, recursive: bool, listing: Listing) -> Iterator[Source]:
+def _walk(top: _Folder, recursive: bool, listing: SkipCounter) -> Iterator[Source]:
     # The trail is kept by hand: a deep tree must not run into Python's recursion limit.
     trail = [top]
     while trail:
@@ -108,7 +108,7 @@ def _walk(top: _Folder, recursive: bool, listing: Listing) -> Iterator[Source]:
         try:
             status = os.stat(path)
         except OSError as error:  # a link that leads nowhere, or the entry has gone
-            if has_picture_suffix(name):
+            if has_image_suffix(name):
                 yield Source(path, failure=explain_os_error(error))
             else:
                 listing.passed_over += 1
@@ -119,7 +119,7 @@ def _walk(top: _Folder, recursive: bool, listing: Listing) -> Iterator[Source]:
                     trail.append(_list_folder(path, status))
                 except OSError as error:
                     yield Source(path, failure=explain_os_error(error))
-        elif stat.S_ISREG(status.st_mode) and (has_picture_suffix(name) or _sniff(path)):
+        elif stat.S_ISREG(status.st_mode) and (has_image_suffix(name) or _sniff(path)):
             yield Source(path, file=path)
         else:
             listing.passed_over += 1

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from nasnet_cli.images.decode import MAX_PIXELS, decode
 from nasnet_cli.images.formats import HEAD_BYTES, signature
-from nasnet_cli.images.isolated import COMMON_FORMATS, Decoders
+from nasnet_cli.images.isolated import COMMON_FORMATS, DecoderPool
 from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Pixels, Preprocessing, needed_size, preprocess
 from nasnet_cli.images.source import (
@@ -37,7 +37,7 @@ def load(
     preprocessing: Preprocessing,
     limits: Limits | None = None,
     budget: PixelBudget | None = None,
-    decoders: Decoders | None = None,
+    decoders: DecoderPool | None = None,
     timings: Timings | None = None,
 ) -> Pixels:
     """Reads, decodes and preprocesses one input: the array [height, width, 3] of preprocess.
@@ -62,7 +62,7 @@ def load(
                 return pixels_of(
                     stream, preprocessing, max_pixels=limits.max_pixels, reserve=reserve
                 )
-            return (decoders or held.enter_context(Decoders())).load(
+            return (decoders or held.enter_context(DecoderPool())).load(
                 stream,
                 preprocessing,
                 max_pixels=limits.max_pixels,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasnet_cli.errors import InputError, NasnetError
-from nasnet_cli.images.formats import HEAD_BYTES, has_picture_suffix, signature
-from nasnet_cli.images.source import Listing, Source, check_size
+from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
+from nasnet_cli.images.source import SkipCounter, Source, check_size
 
 _WEB = ("http", "https")
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")
@@ -33,7 +33,7 @@ _PAGE = 1000
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "updated", "last_modified", "LastModified")
 
 
-def find_remote(url: str, *, recursive: bool, listing: Listing) -> Iterator[Source]:
+def find_remote(url: str, *, recursive: bool, listing: SkipCounter) -> Iterator[Source]:
     """The inputs that a URL stands for: an object, or all pictures below a prefix.
 
     http and https stand for one file, which is not looked at yet. In an object store, what is no
@@ -97,7 +97,7 @@ def _place(url: str) -> _Place:
     return _Place(url, files, str(kind._strip_protocol(url)).rstrip("/"))
 
 
-def _found(place: _Place, recursive: bool, listing: Listing) -> Iterator[Source]:
+def _found(place: _Place, recursive: bool, listing: SkipCounter) -> Iterator[Source]:
     if not place.url.endswith("/"):
         info = place.files.info(place.path)
         if info["type"] != "directory":
@@ -153,8 +153,8 @@ def _is_picture(place: _Place, info: Mapping[str, Any]) -> bool:
     if any(part.startswith(".") for part in tail.split("/")):
         return False
     name = tail.rpartition("/")[2]
-    if has_picture_suffix(name) or "." in name or not info["size"]:
-        return has_picture_suffix(name)
+    if has_image_suffix(name) or "." in name or not info["size"]:
+        return has_image_suffix(name)
     return signature(place.files.cat_file(info["name"], start=0, end=HEAD_BYTES)) is not None
 
 

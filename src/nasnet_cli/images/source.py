@@ -21,7 +21,7 @@ WHOLE_BYTES = 1 << 24
 
 
 @dataclass(slots=True)
-class Listing:
+class SkipCounter:
     """What a search of folders and archives left out.
 
     passed_over counts the files that are no pictures, the hidden files and folders, the archives

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from nasnet_cli.errors import OutputError
-from nasnet_cli.jobs.spec import Kind, Work
-from nasnet_cli.jobs.state import Row, refuse_other
+from nasnet_cli.jobs.spec import JobSpec, Kind
+from nasnet_cli.jobs.state import Row, check_same_settings
 from nasnet_cli.results.atomic import check_free, is_direct, open_outputs, remove_leftovers
 from nasnet_cli.results.meta import META_SUFFIX, meta_document, meta_path
 from nasnet_cli.results.records import Classified, Embedded, Summary
@@ -48,7 +48,7 @@ class Target:
         return tuple(files)
 
 
-def encode(result: Result, work: Work) -> Row:
+def encode(result: Result, work: JobSpec) -> Row:
     """A model's result as a row of a job's state.
 
     Packed labels are BEST (results/top.py) for each rank; a packed vector is its numbers in the
@@ -82,7 +82,7 @@ class Records:
 
     rows: Callable[[], Iterator[Row]]
     summary: Summary
-    work: Work
+    work: JobSpec
     model: Model
 
     def labels(self) -> Iterator[Classified]:
@@ -176,7 +176,7 @@ def finished(
                 f"{target.path} doesn't say what it was made with.",
                 "Use --overwrite to replace it, or name another file.",
             ) from error
-        refuse_other(meta, identity, str(target.path))
+        check_same_settings(meta, identity, str(target.path))
     return summary
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Records, Target, encode, finished, prepare, publish
-from nasnet_cli.jobs.spec import Work
+from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.jobs.state import Check, Row, State, open_state, source_key, state_path
 from nasnet_cli.results.records import Failure, Summary
 
@@ -52,7 +52,7 @@ class NoInputError(NasnetError):
 
 
 def run_to_files(
-    work: Work,
+    work: JobSpec,
     model: Model,
     sources: Iterable[Source],
     targets: Sequence[Target],
@@ -93,7 +93,7 @@ def run_to_files(
 
 
 def _fill(
-    state: State, work: Work, model: Model, sources: Iterable[Source], options: Options
+    state: State, work: JobSpec, model: Model, sources: Iterable[Source], options: Options
 ) -> Summary:
     """Sees to it that the state has a row for each source, and counts them."""
     summary = Summary()
@@ -147,7 +147,7 @@ def _leave(state: State, options: Options) -> None:
     try:
         if state.is_empty:
             state.remove()
-        elif state.is_there:  # its folder may have been removed
+        elif state.exists:  # its folder may have been removed
             options.note("What is finished is kept: --resume goes on with it.")
     except NasnetError:  # the error that brought us here says it already
         pass

@@ -28,7 +28,7 @@ _NAMES = {("model", "name"), ("model", "location")}
 
 
 @dataclass(frozen=True)
-class Work:
+class JobSpec:
     """A job's description, which also goes to other processes and into files.
 
     results are the kinds of rows that are made. model, labels, runtime, precision and
@@ -57,7 +57,7 @@ class Work:
         return {**asdict(self), "results": list(self.results)}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Work:
+    def from_dict(cls, data: Mapping[str, Any]) -> JobSpec:
         """The inverse of to_dict."""
         return cls(**{**data, "results": tuple(data["results"])})
 

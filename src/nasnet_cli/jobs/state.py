@@ -128,7 +128,7 @@ class State:
 
     def __exit__(self, *_: object) -> None:
         with suppress(NasnetError):
-            if self.is_there and not self.is_empty:
+            if self.exists and not self.is_empty:
                 self.commit()
         with self._lock:
             self._closed.set()
@@ -141,7 +141,7 @@ class State:
             return not self._added and _last_id(self._database) == 0
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether it still lies where the next run looks for it."""
         return self._path.exists()
 
@@ -334,10 +334,10 @@ def _compare(database: sqlite3.Connection, identity: Mapping[str, Any], shown: s
         raise broken(shown) from error
     if version != VERSION:
         raise NasnetError(f"The state of {shown} is of another version of nasnet.", ANEW)
-    refuse_other(old, identity, shown)
+    check_same_settings(old, identity, shown)
 
 
-def refuse_other(old: Mapping[str, Any], new: Mapping[str, Any], shown: str) -> None:
+def check_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], shown: str) -> None:
     """Raises NasnetError, naming the differences, unless two identities are the same."""
     found = list(differences(old, new))
     if found:

@@ -8,14 +8,14 @@ from pathlib import Path
 from nasnet_cli.cache import CacheError
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.convert import VERSION, About, convert_keras, convert_slim
-from nasnet_cli.models.detect import LOOKED_FOR, Found, not_recognised, recognise, search
+from nasnet_cli.models.detect import READABLE_MODELS, DetectedModel, detect, search, unrecognized
 from nasnet_cli.models.hub.store import Built, Kind, entry_name, keep, known_name
 from nasnet_cli.models.hub.unpack import unpack
 from nasnet_cli.models.listener import Listener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 
 
-def module_of(found: Found, given: str, listener: Listener) -> Path:
+def cached_module(found: DetectedModel, given: str, listener: Listener) -> Path:
     """The folder of an archive's, a checkpoint's or a Keras file's module, kept by its content.
 
     given is what the user called it. Raises ModelError when it holds no module, CacheError when
@@ -38,7 +38,7 @@ def module_of(found: Found, given: str, listener: Listener) -> Path:
 
 
 def build_module(
-    found: Found, work: Path, about: About, shown: str, listener: Listener
+    found: DetectedModel, work: Path, about: About, shown: str, listener: Listener
 ) -> tuple[Path, Kind]:
     """Makes the module of what was found, in the folder work; how it was made comes second.
 
@@ -57,7 +57,7 @@ def build_module(
 
 
 def _build(
-    found: Found, work: Path, about: About, shown: str, listener: Listener
+    found: DetectedModel, work: Path, about: About, shown: str, listener: Listener
 ) -> tuple[Path, Kind]:
     kind: Kind = "converted"
     if found.kind == "archive":
@@ -65,7 +65,7 @@ def _build(
         inside = search(work / "unpacked")
         if inside is None:
             raise ModelError(
-                f"The archive {shown} holds no model.", f"What was looked for: {LOOKED_FOR}."
+                f"The archive {shown} holds no model.", f"What was looked for: {READABLE_MODELS}."
             )
         found, kind = inside, "unpacked"
     if found.kind == "saved-model":
@@ -81,15 +81,15 @@ def _build(
     return work / "module", "converted"
 
 
-def recognised(path: Path, shown: str) -> Found:
+def recognised(path: Path, shown: str) -> DetectedModel:
     """What a file is. Raises ModelError, which calls it shown, when it is nothing known."""
-    found = recognise(path)
+    found = detect(path)
     if found is None:
-        raise not_recognised(path, shown)
+        raise unrecognized(path, shown)
     return found
 
 
-def content_sha256(found: Found) -> str:
+def content_sha256(found: DetectedModel) -> str:
     """The SHA-256 of a file's content; of a checkpoint's files, one after the other."""
     files = [found.path]
     if found.kind == "slim":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasnet_cli.models.info import INPUT_RANGE, ModelOnDisk
+from nasnet_cli.models.info import INPUT_RANGE, OpenedModel
 from nasnet_cli.models.savedmodel.reader import Signature, Tensor
 
 
-def description(module: ModelOnDisk) -> dict[str, Any]:
+def description(module: OpenedModel) -> dict[str, Any]:
     """What `nasnet inspect --json` prints about a module, beside what identifies it.
 
     Shapes are lists with None for an open size. parameters counts numbers, multiply_adds is for

@@ -13,7 +13,7 @@ from nasnet_cli.models.formats.onnx import is_onnx
 
 Kind = Literal["saved-model", "slim", "archive", "keras", "onnx", "tflite", "openvino"]
 
-LOOKED_FOR = (
+READABLE_MODELS = (
     "a module's folder (saved_model.pb), a .tar.gz of one, a TF-Slim checkpoint (model.ckpt.index "
     "beside its data), a Keras .h5 or .keras, an .onnx, a .tflite, an OpenVINO .xml"
 )
@@ -41,14 +41,14 @@ _CALLED = {
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedModel:
     """What was recognised. For slim path is the checkpoint's prefix, else the file or folder."""
 
     kind: Kind
     path: Path
 
 
-def recognise(path: Path) -> Found | None:
+def detect(path: Path) -> DetectedModel | None:
     """What path is, None when it is nothing that is known.
 
     path may also be a checkpoint's prefix, for which there is no file of its own. Raises
@@ -59,15 +59,15 @@ def recognise(path: Path) -> Found | None:
     if path.is_file():
         return _file(path)
     if _is_index(index := path.with_name(path.name + ".index")):
-        return Found("slim", index.with_suffix(""))
+        return DetectedModel("slim", index.with_suffix(""))
     return None
 
 
-def not_recognised(path: Path, shown: str) -> ModelError:
-    """What to say of a file or folder that recognise knows nothing of, which is called shown."""
+def unrecognized(path: Path, shown: str) -> ModelError:
+    """What to say of a file or folder that detect knows nothing of, which is called shown."""
     what = "folder" if path.is_dir() else "file"
     unknown = ModelError(
-        f"The {what} {shown} is no model that is known.", f"What was looked for: {LOOKED_FOR}."
+        f"The {what} {shown} is no model that is known.", f"What was looked for: {READABLE_MODELS}."
     )
     if not path.is_file():  # nor is a pipe opened, which would wait for somebody to write
         return unknown
@@ -88,7 +88,7 @@ def not_recognised(path: Path, shown: str) -> ModelError:
     return unknown
 
 
-def search(folder: Path) -> Found | None:
+def search(folder: Path) -> DetectedModel | None:
     """What an unpacked archive holds: in the folder itself, or in one further down.
 
     Raises ModelError when there are several.
@@ -102,9 +102,9 @@ def search(folder: Path) -> Found | None:
     return found[0] if found else None
 
 
-def _folder(folder: Path) -> Found | None:
+def _folder(folder: Path) -> DetectedModel | None:
     if any((folder / name).exists() for name in _SAVED_MODEL):
-        return Found("saved-model", folder)
+        return DetectedModel("saved-model", folder)
     prefixes = [path.with_suffix("") for path in sorted(folder.glob("*.index")) if _is_index(path)]
     if len(prefixes) > 1:
         latest = _latest(folder)
@@ -115,7 +115,7 @@ def _folder(folder: Path) -> Found | None:
             f"{folder} has {len(prefixes)} checkpoints: {names}.",
             f"Name one of them, as in {prefixes[-1]}.",
         )
-    return Found("slim", prefixes[0]) if prefixes else None
+    return DetectedModel("slim", prefixes[0]) if prefixes else None
 
 
 def _latest(folder: Path) -> str | None:
@@ -128,25 +128,25 @@ def _latest(folder: Path) -> str | None:
     return Path(said[1]).name if said else None
 
 
-def _file(path: Path) -> Found | None:
+def _file(path: Path) -> DetectedModel | None:
     with path.open("rb") as file:
         head = file.read(4096)
     if path.name in _SAVED_MODEL:
-        return Found("saved-model", path.parent)
+        return DetectedModel("saved-model", path.parent)
     if head.startswith(_GZIP) or head[257:262] == b"ustar":
-        return Found("archive", path)
+        return DetectedModel("archive", path)
     if head.startswith(_HDF5) or (head.startswith(b"PK\3\4") and _is_keras(path)):
-        return Found("keras", path)
+        return DetectedModel("keras", path)
     if head[4:8] == b"TFL3":
-        return Found("tflite", path)
+        return DetectedModel("tflite", path)
     if re.match(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<net\s", head):
-        return Found("openvino", path)
+        return DetectedModel("openvino", path)
     if _is_index(path):
-        return Found("slim", path.with_suffix(""))
+        return DetectedModel("slim", path.with_suffix(""))
     data = _DATA.fullmatch(path.name)
     if data and _is_index(path.with_name(data[1] + ".index")):
-        return Found("slim", path.with_name(data[1]))
-    return Found("onnx", path) if is_onnx(path) else None
+        return DetectedModel("slim", path.with_name(data[1]))
+    return DetectedModel("onnx", path) if is_onnx(path) else None
 
 
 def _is_index(path: Path) -> bool:

@@ -23,9 +23,9 @@ from nasnet_cli.models.formats.saved_model import write_saved_model
 from nasnet_cli.models.formats.table import AGREEMENT, TOLERANCE, Format, Kind, Precision
 from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.models.info import PUBLISHED_PREPROCESSING
-from nasnet_cli.models.probes import probe_pictures
+from nasnet_cli.models.probes import probe_images
 from nasnet_cli.models.runtime_file import CARD_SUFFIX, LABELS_SUFFIX
-from nasnet_cli.models.safety.gate import refuse_unsafe
+from nasnet_cli.models.safety.gate import check_safe
 from nasnet_cli.models.savedmodel.reader import PB
 from nasnet_cli.models.weights_source import Network
 
@@ -81,7 +81,7 @@ def export(
     if form.name == "onnx":
         onnx_export.require()
     if network.module is not None and not allow_unsafe_ops:
-        refuse_unsafe(network.module)
+        check_safe(network.module)
     names = form.files(out.name)
     _check_free(out, form, overwrite)
     shaped = _shaped(network, classification)
@@ -160,7 +160,7 @@ _RUN: dict[str, Callable[..., Outputs]] = {
 def _check(
     source: Network, written: Network, form: Format, target: Path, precision: Precision
 ) -> Check:
-    pictures = probe_pictures(written.spec.image_size)
+    pictures = probe_images(written.spec.image_size)
     expected = _expected(source, pictures)
     got = _RUN[form.name](target, pictures, classification=written.classification)
     if not _shared(expected, got):  # a module that only classifies, for its features

@@ -33,7 +33,7 @@ INPUT_RANGE = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class ModelOnDisk(ABC):
+class OpenedModel(ABC):
     """What every model is that can be run: a module's folder, or a file of a runtime's own.
 
     folder is where it is; for a file, the file. image_size is (height, width) in pixels, None
@@ -136,7 +136,7 @@ class ModelOnDisk(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class OpenedModule(ModelOnDisk):
+class OpenedSavedModel(OpenedModel):
     """A module that has been read and checked; what takes time is found out when asked for."""
 
     model: SavedModelFile
@@ -203,7 +203,7 @@ class OpenedModule(ModelOnDisk):
         return multiply_adds(graph, choice.input.tensor, choice.output.tensor, self.image_size)
 
 
-def open_module(folder: Path) -> OpenedModule:
+def open_saved_model(folder: Path) -> OpenedSavedModel:
     """Opens a TF1 Hub module or a TF2 SavedModel, in tens of milliseconds.
 
     Raises ModelError when it can't be read, when it has no signature for pictures, and when what
@@ -213,7 +213,7 @@ def open_module(folder: Path) -> OpenedModule:
     model = read_saved_model(folder)
     card = read_card(folder)
     size = _image_size(model, card)
-    module = OpenedModule(folder, card, read_module_labels(folder), size, model)
+    module = OpenedSavedModel(folder, card, read_module_labels(folder), size, model)
     if module.features is None:
         module.choose("classification")  # so that its error says what is missing
     module.check_labels(folder / LABELS)

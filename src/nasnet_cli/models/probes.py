@@ -7,7 +7,7 @@ import numpy as np
 COUNT = 16
 
 
-def probe_pictures(size: int) -> np.ndarray:
+def probe_images(size: int) -> np.ndarray:
     """float32 [COUNT, size, size, 3] in [0, 1], the same for the same size."""
     random = np.random.RandomState(20260401)
     noise = random.uniform(0, 1, (2, size, size, 3))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nasnet_cli import builtin
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.detect import RUNTIME_FILES, Found, not_recognised, recognise
+from nasnet_cli.models.detect import RUNTIME_FILES, DetectedModel, detect, unrecognized
 from nasnet_cli.models.hub.published import PUBLISHED
 from nasnet_cli.models.listener import SILENT, Listener
 
@@ -42,9 +42,9 @@ def resolve(model: str | os.PathLike[str] | None, listener: Listener = SILENT) -
     if scheme := _ADDRESS.match(given):
         return _address(given, scheme[1].lower(), listener)
     try:
-        found = recognise(Path(given))
+        found = detect(Path(given))
         if found is None and Path(given).exists():
-            raise not_recognised(Path(given), given)
+            raise unrecognized(Path(given), given)
     except OSError as error:
         raise ModelError(
             f"{given} can't be read: {error.strerror}.", "Check the permissions."
@@ -65,12 +65,12 @@ def _address(given: str, scheme: str, listener: Listener) -> Path:
     return fetch_handle(given, listener)
 
 
-def _local(found: Found, given: str, listener: Listener) -> Path:
+def _local(found: DetectedModel, given: str, listener: Listener) -> Path:
     if found.kind == "saved-model" or found.kind in RUNTIME_FILES:
         return found.path
-    from nasnet_cli.models.build import module_of
+    from nasnet_cli.models.build import cached_module
 
-    return module_of(found, given, listener)
+    return cached_module(found, given, listener)
 
 
 def _unknown(given: str) -> ModelError:

@@ -16,10 +16,10 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, read_labels
 from nasnet_cli.models import files
 from nasnet_cli.models.card import CARD, LABELS, Card, Output, read_card_file
-from nasnet_cli.models.detect import Found
+from nasnet_cli.models.detect import DetectedModel
 from nasnet_cli.models.extras import read_texts
 from nasnet_cli.models.formats import onnx
-from nasnet_cli.models.info import ModelOnDisk
+from nasnet_cli.models.info import OpenedModel
 from nasnet_cli.models.multiply_adds import MultiplyAdds
 from nasnet_cli.models.runtime_network import read_network
 from nasnet_cli.models.savedmodel.reader import Shape, Signature, Tensor
@@ -34,7 +34,7 @@ CARD_SUFFIX, LABELS_SUFFIX = ".nasnet.json", ".labels.tsv"
 
 
 @dataclass(frozen=True, eq=False)
-class RuntimeFile(ModelOnDisk):
+class RuntimeFile(OpenedModel):
     """A file that has been read: kind is its format, network an openvino.Model."""
 
     kind: str
@@ -115,7 +115,7 @@ class RuntimeFile(ModelOnDisk):
         return files.digest_of([(role, path, sizes[path.name]) for role, path in parts.items()])
 
 
-def open_file(found: Found) -> RuntimeFile:
+def open_file(found: DetectedModel) -> RuntimeFile:
     """Opens a file that was recognised as onnx, openvino or tflite.
 
     It has one input of pictures, [batch, height, width, 3] or [batch, 3, height, width] in [0, 1],

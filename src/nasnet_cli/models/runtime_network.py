@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_cli.errors import ModelError, in_words
-from nasnet_cli.models.detect import Found, recognise
+from nasnet_cli.models.detect import DetectedModel, detect
 
 _DEEPEST = 100
 _NAMES = {"onnx": "an ONNX file", "openvino": "an OpenVINO file", "tflite": "a TFLite file"}
@@ -27,7 +27,7 @@ _CONVERT = (
 )
 
 
-def read_network(found: Found) -> Any:
+def read_network(found: DetectedModel) -> Any:
     """The openvino.Model of a file that was recognised as onnx, openvino or tflite.
 
     Raises ModelError when it, or the .bin beside an .xml, is damaged, and when it has operations
@@ -45,7 +45,7 @@ def load(path: Path) -> Any:
     """The openvino.Model of a file that read_network has read before; errors are OpenVINO's."""
     from nasnet_cli.quiet_openvino import openvino
 
-    if path.suffix == ".tflite" or recognise(path) != Found("tflite", path):
+    if path.suffix == ".tflite" or detect(path) != DetectedModel("tflite", path):
         return openvino.Core().read_model(path)
     # Of TFLite alone OpenVINO goes by the file's name, and takes other names for other formats.
     with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
@@ -54,7 +54,7 @@ def load(path: Path) -> Any:
         return openvino.Core().read_model(link)
 
 
-def _unreadable(found: Found, error: Exception) -> ModelError:
+def _unreadable(found: DetectedModel, error: Exception) -> ModelError:
     if lacking := _LACKING.search(str(error)):
         names = next(name for name in lacking.groups() if name)
         return ModelError(

@@ -13,10 +13,10 @@ import numpy as np
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, labels_for
 from nasnet_cli.models.card import Card
-from nasnet_cli.models.detect import RUNTIME_FILES, recognise
+from nasnet_cli.models.detect import RUNTIME_FILES, detect
 from nasnet_cli.models.extras import network_of_card, read_keras, read_texts
 from nasnet_cli.models.formats import onnx
-from nasnet_cli.models.info import OpenedModule, open_module
+from nasnet_cli.models.info import OpenedSavedModel, open_saved_model
 from nasnet_cli.models.savedmodel.bundle import Bundle, read_bundle
 from nasnet_cli.models.savedmodel.reader import PB
 from nasnet_cli.network.spec import NASNetA
@@ -40,7 +40,7 @@ class Network:
     classification: bool
     card: Card | None = None
     labels: tuple[Label, ...] | None = None
-    module: OpenedModule | None = None
+    module: OpenedSavedModel | None = None
 
 
 def load_network(path: Path) -> Network:
@@ -51,7 +51,7 @@ def load_network(path: Path) -> Network:
     file that export wrote. Raises ModelError when it is none of these, broken, or not a NASNet-A.
     """
     try:
-        found = recognise(path)
+        found = detect(path)
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror}.", "Check the path.") from error
     if found is not None and found.kind == "saved-model":
@@ -114,7 +114,7 @@ def _from_onnx(path: Path) -> Network:
 def _from_module(folder: Path) -> Network:
     from nasnet_cli.models.formats.slim import network_of
 
-    module = open_module(folder)
+    module = open_saved_model(folder)
     bundle = read_bundle(folder / "variables" / "variables")
     keys = _without_prefix(dict(_keys(module, bundle)))
     shapes = {name: bundle.tensors[key].shape for name, key in keys.items()}
@@ -139,7 +139,7 @@ def _from_module(folder: Path) -> Network:
     return Network(folder.name, spec, weights, classification, module.card, labels, module)
 
 
-def _keys(module: OpenedModule, bundle: Bundle) -> Iterator[tuple[str, str]]:
+def _keys(module: OpenedSavedModel, bundle: Bundle) -> Iterator[tuple[str, str]]:
     """Variables' names with their keys in the checkpoint, which are the names in TensorFlow 1."""
     objects = module.model.inference.proto.object_graph_def
     if not objects.nodes:

@@ -16,7 +16,7 @@ import numpy as np
 from nasnet_cli.errors import ModelError, in_words
 from nasnet_cli.models.savedmodel.extract import signature_with
 from nasnet_cli.models.savedmodel.reader import read_saved_model
-from nasnet_cli.models.savedmodel.signatures import picture_input
+from nasnet_cli.models.savedmodel.signatures import image_input
 from nasnet_cli.quiet_tensorflow import tf
 from nasnet_cli.runtime.base import (
     Pending,
@@ -96,7 +96,7 @@ class TensorFlowRuntime(Runtime):
                 values = tf.cast(pictures, tf.float32) / 255.0
             results = []
             for signature, key in found:
-                picture = picture_input(signature)
+                picture = image_input(signature)
                 assert picture is not None  # or no plan would have named the signature
                 given = loaded.signatures[signature.name](**{picture.key: values})
                 results.append(tf.cast(given[key], tf.float32))

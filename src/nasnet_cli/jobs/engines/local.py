@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.shards.manifest import Manifest
-from nasnet_cli.jobs.shards.shard import DoShard, note_failure, run_shard
+from nasnet_cli.jobs.shards.shard import ShardRunner, record_failure, run_shard
 
 
-def run_local(manifest: Manifest, shards: Iterable[int], do: DoShard) -> Iterator[Outcome]:
+def run_local(manifest: Manifest, shards: Iterable[int], do: ShardRunner) -> Iterator[Outcome]:
     """Does the shards in their order.
 
     What keeps one from being done (a full disk, a model that can't be run) would keep the next
@@ -20,6 +20,6 @@ def run_local(manifest: Manifest, shards: Iterable[int], do: DoShard) -> Iterato
         try:
             counts = run_shard(manifest, shard, do)
         except NasnetError as error:
-            note_failure(manifest, shard, str(error))
+            record_failure(manifest, shard, str(error))
             raise
         yield Outcome(shard, counts)

@@ -26,7 +26,7 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.run import Options
 from nasnet_cli.jobs.shards.manifest import Manifest, open_manifest
-from nasnet_cli.jobs.shards.shard import DoShard, note_failure, run_shard
+from nasnet_cli.jobs.shards.shard import ShardRunner, record_failure, run_shard
 
 # The least that Ray takes. What goes through its store is a few numbers.
 _STORE_BYTES = 80 << 20
@@ -73,17 +73,17 @@ class ShardWorker:
     def __init__(self, out: str, decoders: int, batch_size: int | None) -> None:
         self._out = Path(out)
         self._options = Options(decoders, batch_size)
-        self._do: DoShard | None = None
+        self._do: ShardRunner | None = None
 
     def run(self, shard: int) -> tuple[Mapping[str, int] | None, str]:
         """Does a shard: its counts, or in words why it can't be done."""
-        from nasnet_cli.jobs.shards.doing import shard_doer
+        from nasnet_cli.jobs.shards.doing import shard_runner
 
         try:
             manifest = open_manifest(self._out)
             if self._do is None:
                 os.chdir(manifest.start)  # where relative names of models and labels begin
-                self._do = shard_doer(manifest, options=self._options, in_place=False)
+                self._do = shard_runner(manifest, options=self._options, in_place=False)
             return run_shard(manifest, shard, self._do), ""
         except (NasnetError, OSError) as error:
             return None, str(error)
@@ -129,7 +129,7 @@ class _Pool:
                 elif self._may_try_again(shard):
                     self._again.append(shard)
                 else:
-                    note_failure(self._manifest, shard, why)
+                    record_failure(self._manifest, shard, why)
                     yield Outcome(shard, None, why)
 
     def close(self) -> None:

@@ -14,8 +14,8 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target, TargetFormat
 from nasnet_cli.jobs.run import Options, run_to_files
 from nasnet_cli.jobs.shards.manifest import Manifest
-from nasnet_cli.jobs.shards.shard import DoShard
-from nasnet_cli.jobs.spec import Kind, Work, differences
+from nasnet_cli.jobs.shards.shard import ShardRunner
+from nasnet_cli.jobs.spec import JobSpec, Kind, differences
 from nasnet_cli.jobs.state import state_path
 from nasnet_cli.jobs.state_errors import BrokenStateError
 from nasnet_cli.results.atomic import open_output
@@ -30,14 +30,14 @@ _ASKED = "work"
 _OPTIONS = Options()
 
 
-def describe(work: Work, model: Model, formats: Mapping[Kind, TargetFormat]) -> dict[str, Any]:
+def describe(work: JobSpec, model: Model, formats: Mapping[Kind, TargetFormat]) -> dict[str, Any]:
     """What a manifest says of the work, as JSON has it. formats are those of the outputs."""
     said = {**work.identity(model), "formats": dict(formats), _ASKED: work.to_dict()}
     found: dict[str, Any] = json.loads(json.dumps(said))
     return found
 
 
-def refuse_other_work(manifest: Manifest, described: Mapping[str, Any]) -> None:
+def check_same_job(manifest: Manifest, described: Mapping[str, Any]) -> None:
     """Raises NasnetError, naming the differences, unless a manifest's work is this one."""
     old, new = dict(manifest.work), dict(described)
     old.pop(_ASKED, None)
@@ -50,18 +50,18 @@ def refuse_other_work(manifest: Manifest, described: Mapping[str, Any]) -> None:
         )
 
 
-def asked_work(manifest: Manifest) -> Work:
+def job_spec_of(manifest: Manifest) -> JobSpec:
     """The work that a manifest is of."""
-    return Work.from_dict(manifest.work[_ASKED])
+    return JobSpec.from_dict(manifest.work[_ASKED])
 
 
-def shard_doer(
+def shard_runner(
     manifest: Manifest,
     *,
     model: Model | None = None,
     options: Options = _OPTIONS,
     in_place: bool = True,
-) -> DoShard:
+) -> ShardRunner:
     """What does a shard of the job, with its model, which is opened here unless it is given.
 
     Of options those count that say how pictures are done, and tell. in_place keeps what is
@@ -70,10 +70,10 @@ def shard_doer(
     machines share is written to by plain writes and renames alone. Raises NasnetError when results
     wouldn't be the same here: another version, model or set of instructions.
     """
-    work = asked_work(manifest)
+    work = job_spec_of(manifest)
     formats: dict[Kind, TargetFormat] = manifest.work["formats"]
     model = model or work.open_model()
-    refuse_other_work(manifest, describe(work, model, formats))
+    check_same_job(manifest, describe(work, model, formats))
 
     def make(sources: Iterator[Source], base: Path) -> tuple[Mapping[str, int], list[Path]]:
         targets = [Target(kind, form, Path(f"{base}.{form}")) for kind, form in formats.items()]

@@ -20,7 +20,7 @@ from nasnet_cli.errors import InputError
 from nasnet_cli.images.archives import members
 from nasnet_cli.images.names import is_archive, is_remote
 from nasnet_cli.images.remote import remote_source
-from nasnet_cli.images.source import MAX_BYTES, Listing, Source
+from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 
 
 def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
@@ -126,5 +126,5 @@ class _Members:
             for source in self._found:
                 if source.failure is None:
                     return source
-            self._found = members(self.archive, listing=Listing(), max_bytes=self._max_bytes)
+            self._found = members(self.archive, listing=SkipCounter(), max_bytes=self._max_bytes)
         return next((source for source in self._found if source.failure is None), None)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.source import MAX_BYTES, Listing, Source
+from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
 from nasnet_cli.results.atomic import in_words, open_output
 
@@ -171,13 +171,13 @@ def manifest_folder(out: Path) -> Path:
     return out / "manifest"
 
 
-def has_manifest(out: Path) -> bool:
+def manifest_exists(out: Path) -> bool:
     """Whether a job has been begun in the folder out."""
     return (manifest_folder(out) / "manifest.json").exists()
 
 
 def make_manifest(
-    out: Path, sources: Iterable[Source], listing: Listing, *, work: dict[str, Any], cut: Cut
+    out: Path, sources: Iterable[Source], listing: SkipCounter, *, work: dict[str, Any], cut: Cut
 ) -> Manifest:
     """Lists all sources, cuts them and writes the manifest into out, which is made if need be.
 
@@ -195,7 +195,7 @@ def make_manifest(
     return manifest
 
 
-def begin_anew(out: Path) -> None:
+def clear_job(out: Path) -> None:
     """Removes the job in the folder out, if there is one. Raises OutputError."""
     folder = manifest_folder(out)
     # First, so that what is left by a kill is no job.

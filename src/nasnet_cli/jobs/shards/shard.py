@@ -24,7 +24,7 @@ from nasnet_cli.results.atomic import in_words, open_output
 MARKER_VERSION = 1
 State = Literal["done", "failed", "missing"]
 
-DoShard = Callable[[Iterator[Source], Path], tuple[Mapping[str, int], list[Path]]]
+ShardRunner = Callable[[Iterator[Source], Path], tuple[Mapping[str, int], list[Path]]]
 """Does pictures into files whose names begin like the path (which has no ending); gives the counts
 and the files, all of them published."""
 
@@ -51,7 +51,7 @@ def work_digest(work: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
-def run_shard(manifest: Manifest, shard: int, do: DoShard) -> Mapping[str, int]:
+def run_shard(manifest: Manifest, shard: int, do: ShardRunner) -> Mapping[str, int]:
     """Does a shard and publishes its outputs and then its marker. Gives the counts.
 
     Raises NasnetError, and leaves no marker then.
@@ -94,7 +94,7 @@ def run_shard(manifest: Manifest, shard: int, do: DoShard) -> Mapping[str, int]:
 _SHOWN = ("tool", "runtime", "model", "preprocessing", "options")
 
 
-def note_failure(manifest: Manifest, shard: int, why: str) -> None:
+def record_failure(manifest: Manifest, shard: int, why: str) -> None:
     """Leaves word of why a shard couldn't be done, for status; as far as that can be written."""
     path = _failure_path(manifest.out, shard)
     with suppress(NasnetError), open_output(path, overwrite=True) as stream:

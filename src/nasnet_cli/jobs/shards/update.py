@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.source import Listing, Source
+from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines
 from nasnet_cli.jobs.shards.manifest import (
     Manifest,
@@ -49,7 +49,7 @@ class Changes:
 
 
 def extend(
-    manifest: Manifest, sources: Iterable[Source], listing: Listing
+    manifest: Manifest, sources: Iterable[Source], listing: SkipCounter
 ) -> tuple[Manifest, Changes]:
     """The manifest brought up to date with sources, and saved if it is another one now.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nasnet_cli.models.formats.saved_model import network_function
-from nasnet_cli.models.info import OpenedModule, open_module
+from nasnet_cli.models.info import OpenedSavedModel, open_saved_model
 from nasnet_cli.models.silence import silence
 from nasnet_cli.network.layers.function import make_variables
 from nasnet_cli.network.spec import NASNetA
@@ -27,7 +27,7 @@ def run_network(
     return _arrays(function(tf.constant(pictures)))
 
 
-def run_module(module: OpenedModule, pictures: np.ndarray) -> Outputs:
+def run_module(module: OpenedSavedModel, pictures: np.ndarray) -> Outputs:
     """What a module gives by its own signatures. Its operations must be known to be safe."""
     chosen = {"logits": module.classification, "features": module.features}
     found = {name: choice for name, choice in chosen.items() if choice is not None}
@@ -43,7 +43,7 @@ def run_module(module: OpenedModule, pictures: np.ndarray) -> Outputs:
 
 def run_tf1_hub(folder: Path, pictures: np.ndarray, *, classification: bool) -> Outputs:
     """A TF1 Hub module's outputs, in a session as TensorFlow 1 runs it."""
-    return run_module(open_module(folder), pictures)
+    return run_module(open_saved_model(folder), pictures)
 
 
 def run_saved_model(folder: Path, pictures: np.ndarray, *, classification: bool) -> Outputs:

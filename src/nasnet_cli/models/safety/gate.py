@@ -7,13 +7,13 @@ from pathlib import Path
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.info import ModelOnDisk
+from nasnet_cli.models.info import OpenedModel
 
 # A hostile module may have thousands of them; a few say what it is.
 _NAMED = 5
 
 
-def refuse_unsafe(module: ModelOnDisk) -> None:
+def check_safe(module: OpenedModel) -> None:
     """Raises ModelError, with their names, when a module has unsafe operations.
 
     That it has none is remembered in the cache under its digest and this scanner, since looking
@@ -33,7 +33,7 @@ def refuse_unsafe(module: ModelOnDisk) -> None:
     cache.store(remembered, b"")
 
 
-def _remembered(module: ModelOnDisk) -> Path:
+def _remembered(module: OpenedModel) -> Path:
     key = hashlib.sha256(module.digest.encode())
     for scanner in ("scan.py", "allowed.py"):
         key.update(Path(__file__).with_name(scanner).read_bytes())

@@ -16,7 +16,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel.bundle import read_bundle
 from nasnet_cli.models.savedmodel.reader import PB, SavedModelFile, Signature
 from nasnet_cli.models.savedmodel.schema import attribute, parse
-from nasnet_cli.models.savedmodel.signatures import picture_input
+from nasnet_cli.models.savedmodel.signatures import image_input
 
 SIGNATURE = "serving_default"
 INPUT = "images"
@@ -66,7 +66,7 @@ def write_cut(model: SavedModelFile, tensors: Sequence[str], folder: Path) -> No
     pictures = set()
     for index, tensor in enumerate(tensors):
         found, key = signature_with(model, tensor)
-        picture = picture_input(found)
+        picture = image_input(found)
         if picture is None:
             raise _misfit(model, f"the signature {found.name!r} has no picture input")
         original = source.signature_def[found.name]

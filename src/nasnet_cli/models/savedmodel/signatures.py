@@ -48,7 +48,7 @@ def pick_signature(graph: MetaGraph, purpose: Purpose) -> Choice:
         raise _misfit(graph, signature, f"the outputs {_listed(signature.outputs)}")
     if output.shape is not None and len(output.shape) != 2:
         raise _misfit(graph, signature, f"an output {output.key!r} of shape {output.shape}")
-    picture = picture_input(signature)
+    picture = image_input(signature)
     if picture is None:
         raise _misfit(graph, signature, f"the inputs {_listed(signature.inputs)}")
     return Choice(signature, picture, output)
@@ -101,7 +101,7 @@ def _main_output(signature: Signature, purpose: Purpose) -> Tensor | None:
     return next((outputs[key] for key in keys if key in outputs), None)
 
 
-def picture_input(signature: Signature) -> Tensor | None:
+def image_input(signature: Signature) -> Tensor | None:
     """The input that takes pictures: the one named images, else the only one that could."""
     if "images" in signature.inputs:
         return signature.inputs["images"]
