@@ -12,7 +12,7 @@ import pytest
 from nasnet_cli.cache import CacheError
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.hub.download import DownloadError, Patience, fetch, state_file
-from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.listener import ProgressListener
 from support.hub_server import Answer, hub_server
 
 DATA = os.urandom(700_000)
@@ -20,15 +20,15 @@ QUICK = Patience(silence=0.5, window=0.3, least=10**9, tries=3, pause=0.01)
 STEADY = Patience(silence=5, tries=3, pause=0.01)
 
 
-class Ear(Listener):
+class Ear(ProgressListener):
     def __init__(self):
         self.notes, self.steps = [], []
 
     def note(self, message):
         self.notes.append(message)
 
-    def progress(self, what, done, total):
-        self.steps.append((what, done, total))
+    def progress(self, name, done, total):
+        self.steps.append((name, done, total))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.fetch import ChecksumError
 from nasnet_cli.models.hub.published import PUBLISHED, hub_cache_name
 from nasnet_cli.models.info import open_saved_model
-from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.resolve import resolve
 from nasnet_cli.network.weights import weight_shapes
 from support import crafted, golden
@@ -41,7 +41,7 @@ HUB_MOBILE = "/tfhub.dev/google/imagenet/nasnet_mobile/classification/1"
 KERAS_MOBILE = "/storage.googleapis.com/tensorflow/keras-applications/nasnet/NASNet-mobile.h5"
 
 
-class Ear(Listener):
+class Ear(ProgressListener):
     def __init__(self):
         self.notes = []
 

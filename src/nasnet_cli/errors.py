@@ -1,6 +1,6 @@
-"""What can go wrong, in words for people.
+"""The exceptions of nasnet, each with a message for the user.
 
-A NasnetError ends a command; an InputError is about one input and becomes that input's row.
+A NasnetError ends a command; an InputError concerns one input and becomes its error row.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 
 class NasnetError(Exception):
-    """The job could not be done.
+    """The command cannot do its job.
 
-    problem is a sentence that says what is wrong, with the name of the file; remedy one that
-    says what to do.
+    problem is a sentence that says what is wrong and names the file; remedy says what to do.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
@@ -39,18 +38,18 @@ class NasnetError(Exception):
 
 
 class ModelError(NasnetError):
-    """A model could not be found, read or run."""
+    """A model cannot be found, read or run."""
 
 
 class OutputError(NasnetError):
-    """A result could not be written."""
+    """A result cannot be written."""
 
 
 class InputError(Exception):
-    """One input has no result; kind is one of ERROR_KINDS, message a sentence or two."""
+    """One input has no result. kind is one of ERROR_KINDS, message a sentence or two."""
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
-        # Both, so that it can be pickled: an exception is made anew from its arguments.
+        # Both arguments, because unpickling calls the class with them.
         super().__init__(kind, message)
         self.kind: ErrorKind = kind
         self.message = message
@@ -59,15 +58,15 @@ class InputError(Exception):
         return self.message
 
 
-def in_words(error: BaseException, line: int = 0) -> str:
-    """What an error says in one line, without its full stop, for a sentence of ours.
+def describe_error(error: BaseException, line: int = 0) -> str:
+    """Return one line of an error's message, without its full stop, to quote in a message of ours.
 
-    Errors of other libraries may go on for many lines, of which the first is taken, or another as
-    a list counts them; the error's class, when it says nothing.
+    Other libraries' errors may run over many lines; line is the index of the one to take. An
+    error without a message gives the name of its class.
     """
     if isinstance(error, NasnetError):
         return error.problem.rstrip(".")
-    # A KeyError puts its text in quotes.
+    # str() of a KeyError puts its text in quotes.
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     lines = [part.strip() for part in text.splitlines() if part.strip()]
     return lines[line].rstrip(".:") if lines else type(error).__name__

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
 from nasnet_cli.models.info import OpenedModel, open_saved_model
-from nasnet_cli.models.listener import SILENT, Listener
+from nasnet_cli.models.listener import SILENT, ProgressListener
 from nasnet_cli.models.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded
 
@@ -38,7 +38,7 @@ def load_model(
     runtime: RuntimeName | None = None,
     precision: PrecisionName = "auto",
     allow_unsafe_ops: bool = False,
-    listener: Listener = SILENT,
+    listener: ProgressListener = SILENT,
 ) -> Model:
     """Opens a model: the built-in one, or what model names.
 
@@ -104,7 +104,7 @@ class Model:
     runtime_name: RuntimeName | None
     precision: Precision
     allow_unsafe_ops: bool
-    listener: Listener
+    listener: ProgressListener
     _runtimes: dict[Plan, Future[Runtime]] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 

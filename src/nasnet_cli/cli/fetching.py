@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from nasnet_cli.cli.console import Console
-from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.listener import ProgressListener
 
 
-class ConsoleListener(Listener):
+class ConsoleListener(ProgressListener):
     """Notes as they come; a bar with rate and time left on a terminal, one line when piped.
 
     A context manager: at its end the bar is taken off the terminal.
@@ -36,21 +36,21 @@ class ConsoleListener(Listener):
         self._close()
         self._console.note(message)
 
-    def progress(self, what: str, done: int, total: int | None) -> None:
+    def progress(self, name: str, done: int, total: int | None) -> None:
         if self._console.quiet:
             return
         if not sys.stderr.isatty():
-            if what not in self._said:
+            if name not in self._said:
                 size = f", {total / 1e6:,.1f} MB" if total else ""
-                self._console.note(f"{what}: being fetched{size}.")
-            self._said.add(what)
+                self._console.note(f"{name}: being fetched{size}.")
+            self._said.add(name)
             return
         if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
                 total=total,
-                desc=what,
+                desc=name,
                 unit="B",
                 unit_scale=True,
                 dynamic_ncols=True,

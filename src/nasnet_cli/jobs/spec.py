@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasnet_cli.images.source import MAX_BYTES
-from nasnet_cli.models.listener import SILENT, Listener
+from nasnet_cli.models.listener import SILENT, ProgressListener
 
 if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
@@ -73,7 +73,7 @@ class JobSpec:
 
         return Limits(self.max_pixels, self.max_bytes)
 
-    def open_model(self, listener: Listener = SILENT) -> Model:
+    def open_model(self, listener: ProgressListener = SILENT) -> Model:
         """The model that it names. Raises as load_model does."""
         from nasnet_cli.model import load_model
 

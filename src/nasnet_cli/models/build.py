@@ -11,11 +11,11 @@ from nasnet_cli.models.convert import VERSION, About, convert_keras, convert_sli
 from nasnet_cli.models.detect import READABLE_MODELS, DetectedModel, detect, search, unrecognized
 from nasnet_cli.models.hub.store import Built, Kind, entry_name, keep, known_name
 from nasnet_cli.models.hub.unpack import unpack
-from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 
 
-def cached_module(found: DetectedModel, given: str, listener: Listener) -> Path:
+def cached_module(found: DetectedModel, given: str, listener: ProgressListener) -> Path:
     """The folder of an archive's, a checkpoint's or a Keras file's module, kept by its content.
 
     given is what the user called it. Raises ModelError when it holds no module, CacheError when
@@ -38,7 +38,7 @@ def cached_module(found: DetectedModel, given: str, listener: Listener) -> Path:
 
 
 def build_module(
-    found: DetectedModel, work: Path, about: About, shown: str, listener: Listener
+    found: DetectedModel, work: Path, about: About, shown: str, listener: ProgressListener
 ) -> tuple[Path, Kind]:
     """Makes the module of what was found, in the folder work; how it was made comes second.
 
@@ -57,7 +57,7 @@ def build_module(
 
 
 def _build(
-    found: DetectedModel, work: Path, about: About, shown: str, listener: Listener
+    found: DetectedModel, work: Path, about: About, shown: str, listener: ProgressListener
 ) -> tuple[Path, Kind]:
     kind: Kind = "converted"
     if found.kind == "archive":
@@ -104,6 +104,6 @@ def content_sha256(found: DetectedModel) -> str:
     return total.hexdigest()
 
 
-def wait_for_other(what: str, listener: Listener) -> None:
+def wait_for_other(what: str, listener: ProgressListener) -> None:
     """Says that another process is at it."""
     listener.note(f"{what}: another process is getting it; waiting for that.")

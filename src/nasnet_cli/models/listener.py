@@ -1,16 +1,19 @@
-"""Who is told how it goes while a module is fetched or converted."""
+"""Reports progress while a model is fetched or converted."""
 
 from __future__ import annotations
 
 
-class Listener:
-    """Is told; this one doesn't listen. The command line has one that shows it."""
+class ProgressListener:
+    """Receives notes and progress; this base class ignores them, the command line shows them."""
 
     def note(self, message: str) -> None:
-        """Something that a person may want to know, as a sentence."""
+        """Receive a message for the user, as a sentence."""
 
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        """Of what is fetched, done bytes are there; total is None where nobody knows."""
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        """Receive the progress of the download called name, in bytes.
+
+        total is None when the server doesn't say how large the file is.
+        """
 
 
-SILENT = Listener()
+SILENT = ProgressListener()

@@ -15,12 +15,12 @@ from nasnet_cli import builtin
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.detect import RUNTIME_FILES, DetectedModel, detect, unrecognized
 from nasnet_cli.models.hub.published import PUBLISHED
-from nasnet_cli.models.listener import SILENT, Listener
+from nasnet_cli.models.listener import SILENT, ProgressListener
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-def resolve(model: str | os.PathLike[str] | None, listener: Listener = SILENT) -> Path:
+def resolve(model: str | os.PathLike[str] | None, listener: ProgressListener = SILENT) -> Path:
     """The folder of a module, or the file of a model in a runtime's own format.
 
     model is None for the built-in one; a published module's name (published.PUBLISHED); an https
@@ -54,7 +54,7 @@ def resolve(model: str | os.PathLike[str] | None, listener: Listener = SILENT) -
     return _local(found, given, listener)
 
 
-def _address(given: str, scheme: str, listener: Listener) -> Path:
+def _address(given: str, scheme: str, listener: ProgressListener) -> Path:
     if scheme not in ("https", "http"):
         raise ModelError(
             f"{given} can't be fetched: models come over https://.",
@@ -65,7 +65,7 @@ def _address(given: str, scheme: str, listener: Listener) -> Path:
     return fetch_handle(given, listener)
 
 
-def _local(found: DetectedModel, given: str, listener: Listener) -> Path:
+def _local(found: DetectedModel, given: str, listener: ProgressListener) -> Path:
     if found.kind == "saved-model" or found.kind in RUNTIME_FILES:
         return found.path
     from nasnet_cli.models.build import cached_module

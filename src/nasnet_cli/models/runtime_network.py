@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.detect import DetectedModel, detect
 
 _DEEPEST = 100
@@ -63,7 +63,7 @@ def _unreadable(found: DetectedModel, error: Exception) -> ModelError:
         )
     if "FlatBuffer verification failed" in str(error):
         return ModelError(f"{found.path} is damaged or cut off.", _GET_AGAIN)
-    said = in_words(error, -1).rstrip("!.")
+    said = describe_error(error, -1).rstrip("!.")
     problem = f"{found.path} can't be read as {_NAMES[found.kind]}: {said}."
     if found.kind == "openvino":
         name = found.path.with_suffix(".bin").name

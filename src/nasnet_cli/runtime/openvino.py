@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nasnet_cli import cache
-from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.quiet_openvino import openvino
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import (
@@ -133,7 +133,7 @@ class OpenVINORuntime(Runtime):
             if self.plan.folder.is_file():
                 remedy = "Name the model that it was made from."
             raise UnreadableError(
-                f"OpenVINO can't read the model in {self.plan.folder}: {in_words(error, -1)}.",
+                f"OpenVINO can't read the model in {self.plan.folder}: {describe_error(error, -1)}.",
                 remedy,
             ) from error
         blob = io.BytesIO()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.savedmodel.extract import signature_with
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.models.savedmodel.signatures import image_input
@@ -59,7 +59,7 @@ class TensorFlowRuntime(Runtime):
             raise
         except Exception as error:  # whatever stops TensorFlow, it is the module
             raise ModelError(
-                f"TensorFlow can't load the model in {plan.folder}: {in_words(error)}.",
+                f"TensorFlow can't load the model in {plan.folder}: {describe_error(error)}.",
                 "Get it again, or save it anew with a current TensorFlow.",
             ) from error
 
@@ -76,7 +76,7 @@ class TensorFlowRuntime(Runtime):
                 outputs = self._function(tf.constant(request))
         except tf.errors.OpError as error:
             raise ModelError(
-                f"TensorFlow can't run the model in {self.plan.folder}: {in_words(error)}.",
+                f"TensorFlow can't run the model in {self.plan.folder}: {describe_error(error)}.",
                 "Get it again, or save it anew with a current TensorFlow.",
             ) from error
         return {

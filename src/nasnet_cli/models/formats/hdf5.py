@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.errors import ModelError, describe_error
 
 _MOST_OBJECTS = 200_000
 _DEEPEST = 64
@@ -40,7 +40,7 @@ def open_hdf5(file: Path | IO[bytes], source: Path) -> Iterator[Any]:
             problem = f"{source} is cut off: it has {sizes[1]} bytes of {sizes[2]}."
             raise ModelError(problem, "Get the file again, whole.") from error
         raise ModelError(
-            f"{source} is broken or cut off: {in_words(error)}.", "Get the file again, whole."
+            f"{source} is broken or cut off: {describe_error(error)}.", "Get the file again, whole."
         ) from error
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.formats.hdf5 import open_hdf5
 from nasnet_cli.models.formats.keras_names import KerasNames
 from nasnet_cli.network.spec import NASNetA
@@ -76,7 +76,7 @@ def read_keras_file(path: Path) -> tuple[NASNetA, dict[str, np.ndarray], bool]:
         raise ModelError(f"{path} can't be read: {error.strerror}.", "Check the path.") from error
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelError(
-            f"{path} is no whole .keras file: {in_words(error)}.", "Get it again, whole."
+            f"{path} is no whole .keras file: {describe_error(error)}.", "Get it again, whole."
         ) from error
     raise ModelError(
         f"{path} is no Keras file: neither HDF5 nor a .keras archive.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.savedmodel.bundle import read_bundle
 from nasnet_cli.network.spec import SIZES, NASNetA, Stem
 from nasnet_cli.network.weights import check_weights, weight_shapes
@@ -48,7 +48,7 @@ def _values(prefix: Path, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
         return {name: reader.get_tensor(key) for name, key in keys.items()}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise ModelError(
-            f"The checkpoint {prefix} is damaged: {in_words(error)}.",
+            f"The checkpoint {prefix} is damaged: {describe_error(error)}.",
             "Get it again, all of its files.",
         ) from error
 

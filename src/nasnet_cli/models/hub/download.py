@@ -29,7 +29,7 @@ from urllib.parse import urljoin, urlsplit
 
 from nasnet_cli.cache import unusable
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.listener import ProgressListener
 
 MIRROR = "NASNET_MIRROR"
 _CHUNK = 2**16
@@ -114,7 +114,7 @@ def fetch(
     path: Path,
     *,
     what: str,
-    listener: Listener,
+    listener: ProgressListener,
     patience: Patience = PATIENT,
 ) -> Fetched:
     """Fetches url into path, going on with what is there of an earlier, interrupted fetch.
@@ -140,7 +140,7 @@ def state_file(path: Path) -> Path:
 
 class _Transfer:
     def __init__(
-        self, url: str, path: Path, what: str, listener: Listener, patience: Patience
+        self, url: str, path: Path, what: str, listener: ProgressListener, patience: Patience
     ) -> None:
         self.url = url
         self.path = path

@@ -32,8 +32,8 @@ from nasnet_cli.models.hub.download import (
     fetch,
     state_file,
 )
-from nasnet_cli.models.hub.published import IN_WORDS, Place, Published, hub_cache_name
-from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.hub.published import PLACE_NAMES, Place, Published, hub_cache_name
+from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ChecksumError(ModelError):
     """What was fetched isn't what it should be. No other place is tried after this."""
 
 
-def fetch_handle(handle: str, listener: Listener) -> Path:
+def fetch_handle(handle: str, listener: ProgressListener) -> Path:
     """The folder of the module that a handle of tensorflow-hub's protocol stands for.
 
     Raises DownloadError when it can't be fetched, ChecksumError when it isn't what it was, and
@@ -70,7 +70,7 @@ def fetch_handle(handle: str, listener: Listener) -> Path:
         raise DownloadError(handle, error.reason, ways, unreachable=True) from error
 
 
-def fetch_published(module: Published, listener: Listener) -> Path:
+def fetch_published(module: Published, listener: ProgressListener) -> Path:
     """The folder of a published module, from the first place that has it.
 
     Raises ModelError, which says how it went at each place, when none has.
@@ -90,11 +90,11 @@ def fetch_published(module: Published, listener: Listener) -> Path:
             raise
         except ModelError as error:
             reason = error.reason if isinstance(error, DownloadError) else error.problem.rstrip(".")
-            failures.setdefault(reason, []).append(IN_WORDS[place.kind])
+            failures.setdefault(reason, []).append(PLACE_NAMES[place.kind])
             continue
         if failures:
             listener.note(
-                f"{module.name} comes from {IN_WORDS[place.kind]}; not from {_why(failures)}."
+                f"{module.name} comes from {PLACE_NAMES[place.kind]}; not from {_why(failures)}."
             )
         return folder
     raise ModelError(
@@ -126,7 +126,7 @@ def _entry(module: Published, place: Place) -> str:
     return store.entry_name(module.name, f"{module.name} {place.address} {VERSION}")
 
 
-def _kept(name: str, what: str, listener: Listener) -> Path | None:
+def _kept(name: str, what: str, listener: ProgressListener) -> Path | None:
     """The module from our cache. Says what is wrong with it when it is there and broken."""
     fault = store.fault(name)
     if fault is None:
@@ -136,7 +136,7 @@ def _kept(name: str, what: str, listener: Listener) -> Path | None:
     return None
 
 
-def _in_hub_cache(handle: str, listener: Listener) -> Path | None:
+def _in_hub_cache(handle: str, listener: ProgressListener) -> Path | None:
     for root in hub_caches():
         folder = root / hub_cache_name(handle)
         if not os.path.isdir(folder):  # noqa: PTH112 - pathlib's raises where nothing can be read
@@ -152,7 +152,7 @@ def _in_hub_cache(handle: str, listener: Listener) -> Path | None:
 
 
 def _from_place(
-    module: Published, place: Place, unreachable: dict[str, str], listener: Listener
+    module: Published, place: Place, unreachable: dict[str, str], listener: ProgressListener
 ) -> Path:
     """The module from one place. unreachable has why, by the hosts that weren't reached before."""
     name = _entry(module, place)
@@ -170,7 +170,7 @@ def _from_place(
 
 
 def _keep(
-    name: str, label: str, place: Place, module: Published | None, listener: Listener
+    name: str, label: str, place: Place, module: Published | None, listener: ProgressListener
 ) -> Path:
     """Fetches, checks and unpacks or converts what is at a place, unless another process does."""
     from nasnet_cli.models.build import build_module, recognised, wait_for_other
@@ -242,7 +242,7 @@ def _compressed(handle: str) -> str:
     return urlunsplit(parts._replace(query=f"{query}tf-hub-format=compressed", fragment=""))
 
 
-def _from_kaggle(name: str, module: Published, place: Place, listener: Listener) -> Path:
+def _from_kaggle(name: str, module: Published, place: Place, listener: ProgressListener) -> Path:
     """Through kagglehub, whose own copy is copied into our cache.
 
     What comes is many files, so that it is the module's digest that is kept and compared.

@@ -10,16 +10,16 @@ import importlib
 import importlib.util
 from pathlib import Path
 
-from nasnet_cli.errors import ModelError, in_words
+from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.hub.download import DownloadError
-from nasnet_cli.models.listener import Listener
+from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.models.silence import silence
 
 _LOGIN = "Make a token in your account's settings at Kaggle, put it into KAGGLE_API_TOKEN, and run again."
 
 
-def download(handle: str, listener: Listener) -> Path:
+def download(handle: str, listener: ProgressListener) -> Path:
     """The folder, in kagglehub's own cache, of the module that a handle stands for.
 
     handle is OWNER/MODEL/FRAMEWORK/VARIATION/VERSION. Raises DownloadError when it can't be had,
@@ -65,4 +65,4 @@ def _failed(handle: str, error: Exception) -> DownloadError:
         return DownloadError(handle, reason, "Check the network.", unreachable=True)
     if "Timeout" in kinds:
         return DownloadError(handle, "Kaggle doesn't answer", "Try again later.")
-    return DownloadError(handle, f"kagglehub says: {in_words(error)}", "Check the handle.")
+    return DownloadError(handle, f"kagglehub says: {describe_error(error)}", "Check the handle.")

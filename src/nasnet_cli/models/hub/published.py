@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 PlaceKind = Literal["slim", "hub", "kaggle", "keras"]
 
-IN_WORDS: dict[PlaceKind, str] = {
+PLACE_NAMES: dict[PlaceKind, str] = {
     "slim": "TF-Slim's checkpoint",
     "hub": "the hub's module",
     "kaggle": "Kaggle's copy of the hub",
