@@ -59,9 +59,9 @@ def jpegs(photos: Path) -> list[Path]:
 
 def write_builtin(folder: Path) -> None:
     """Copies the module that comes with the package."""
-    from nasnet_cli.builtin import folder as builtin
+    from nasnet_cli.models.resolve import builtin_folder
 
-    shutil.copytree(builtin(), folder)
+    shutil.copytree(builtin_folder(), folder)
 
 
 def write_mobile(folder: Path) -> None:

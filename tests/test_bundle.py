@@ -42,7 +42,7 @@ def test_names_shapes_and_places_are_read() -> None:
 
 
 def test_every_kind_of_value_is_what_tensorflow_wrote(tmp_path: Path) -> None:
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     v1 = tf.compat.v1
     values = {

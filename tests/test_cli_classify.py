@@ -67,7 +67,7 @@ def test_results_agree_with_tensorflows_own_run_of_the_module(photos, tiny_modul
     """The whole way, by other means: Pillow's documented calls and hub.load's signature."""
     import warnings
 
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -52,7 +52,7 @@ def test_vectors_and_lines_belong_together(photos, tiny_module, tmp_path):
 def test_vectors_are_the_modules_own(photos, tiny_module, tmp_path):
     import warnings
 
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -212,7 +212,7 @@ def onnx_metadata(path):
 
 
 def rt_info(path, key):
-    from nasnet_cli.quiet_openvino import openvino
+    from nasnet_cli.quiet import openvino
 
     return openvino.Core().read_model(path).get_rt_info(["nasnet", key]).astype(str)
 
@@ -395,7 +395,7 @@ def test_a_module_whose_variables_have_a_scope_above_is_read(tmp_path, tiny_spec
     """As TF2 modules are that were made from a graph which a module was imported into."""
     from nasnet_cli.models.formats.saved_model import _reusable, _signatures
     from nasnet_cli.network.layers.function import make_variables
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     weights = golden.weights(weight_shapes(tiny_spec))
     variables = make_variables(weights)

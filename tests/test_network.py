@@ -69,7 +69,7 @@ def _run_graph(spec: NASNetA, inputs, *, training=False, auxiliary=False):
     """Endpoints and update values for the first input, endpoints for the second."""
     from nasnet_cli.network.builder import build_network
     from nasnet_cli.network.layers.graph import GraphLayers
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     v1 = tf.compat.v1
     with v1.Graph().as_default():

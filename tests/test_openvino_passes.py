@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nasnet_cli.quiet_openvino import openvino
+from nasnet_cli.quiet import openvino
 from nasnet_cli.runtime.openvino_passes import rewrite
 
 ops = openvino.opset13

@@ -68,7 +68,7 @@ def unsafe(folder: Path, *graphs: Any) -> list[str]:
 
 
 def test_every_name_on_the_list_is_an_operation() -> None:
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     names = [name for group in _GROUPS.values() for name in group.split()]
     assert len(names) == len(ALLOWED)
@@ -78,7 +78,7 @@ def test_every_name_on_the_list_is_an_operation() -> None:
 
 
 def test_what_may_stand_idle_is_never_run_on_loading() -> None:
-    from nasnet_cli.quiet_tensorflow import tf  # isort: skip
+    from nasnet_cli.quiet import tf  # isort: skip
     from tensorflow.python.framework import op_def_registry  # isort: skip
 
     assert not IDLE & ALLOWED
@@ -407,7 +407,7 @@ def test_an_asset_that_links_outside_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_tensorflow_2_saves_is_told_apart(tmp_path: Path) -> None:
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     (tmp_path / "labels.txt").write_text("a\nb\n")
 
@@ -445,7 +445,7 @@ def test_what_tensorflow_2_saves_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_what_keras_exports_is_safe(tmp_path: Path) -> None:
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     keras = tf.keras
     layers = keras.layers

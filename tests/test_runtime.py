@@ -196,7 +196,7 @@ def test_the_right_output_is_taken_in_every_process(golden_module, tmp_path):
 
 
 def test_bf16_comes_close_where_the_processor_has_it_and_is_refused_elsewhere(plan, cache_folder):
-    from nasnet_cli.quiet_openvino import openvino
+    from nasnet_cli.quiet import openvino
 
     in_bf16 = replace(plan, precision="bf16")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

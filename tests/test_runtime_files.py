@@ -155,8 +155,7 @@ def test_a_tflite_with_operations_of_others_is_refused_by_their_names(kind, tmp_
 
 def lite_with_strings(kind):
     """A TFLite model with operations that TFLite itself hasn't: kept as TensorFlow's, or custom."""
-    from nasnet_cli.models.silence import silence
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import silence, tf
 
     @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3), tf.float32)])
     def logits(images):
@@ -310,7 +309,7 @@ class TestHostileXml:
     @pytest.fixture(scope="class")
     def whole(self, tmp_path_factory):
         """The mean colours of a picture, and a weight of 36 bytes."""
-        from nasnet_cli.quiet_openvino import openvino
+        from nasnet_cli.quiet import openvino
         from openvino import opset13 as op  # isort: skip
 
         images = op.parameter([-1, 8, 8, 3], np.float32, name="images")

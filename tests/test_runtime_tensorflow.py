@@ -24,7 +24,7 @@ SIZE = 32
 @pytest.fixture(scope="session")
 def convolutions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A module whose sums are long enough to be cut up between threads."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     random = np.random.default_rng(8)
 

@@ -32,7 +32,7 @@ def write_module(
     With reads the logits are more by the length of the text that act gives, as TensorFlow leaves
     out reading what nobody wants.
     """
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     module = tf.Module()
 
@@ -53,7 +53,7 @@ def write_module(
 
 def attacks(target: Path) -> dict[str, Callable[[Any], Any]]:
     """What writes to, or reads, the file target, by the operation that does it."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     path, url, raw = str(target), f"file://{target}", tf.raw_ops
 
@@ -181,7 +181,7 @@ def swapped(tmp_path: Path) -> Path:
 
     Nothing names that other one; TensorFlow's optimizer calls it because it is for the processor.
     """
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     def of(name: str, act: Callable[[Any], Any]) -> Path:
         spec = [tf.TensorSpec((None, 8, 8, 3), tf.float32)]
@@ -224,7 +224,7 @@ def test_a_file_that_tensorflow_reads_on_loading_is_not_read(
     picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     """TensorFlow reads it to tell the shape of a tensor that nothing uses."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
     from support import crafted
 
     target = tmp_path / "target"
@@ -256,7 +256,7 @@ def test_a_module_in_text_form_is_refused(
 ) -> None:
     from google.protobuf import text_format
 
-    from nasnet_cli.quiet_tensorflow import tf  # isort: skip
+    from nasnet_cli.quiet import tf  # isort: skip
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # isort: skip
 
     target = tmp_path / "target"
@@ -285,7 +285,7 @@ def test_an_honest_module_runs(picture: Path, tmp_path: Path, cache_folder: Path
 @pytest.fixture
 def helpful(tmp_path: Path) -> Path:
     """A module that OpenVINO reads and whose attack lies beside what classifies."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     def helper() -> Any:
         tf.io.write_file(str(tmp_path / "target"), "written")

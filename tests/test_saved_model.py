@@ -61,7 +61,8 @@ def test_the_table_of_messages_is_tensorflows() -> None:
 
 def _tensorflow(name: str) -> Any:
     """TensorFlow's own messages, which its quiet import must come before."""
-    importlib.import_module("nasnet_cli.quiet_tensorflow")
+    from nasnet_cli.quiet import tf  # noqa: F401
+
     return importlib.import_module(f"tensorflow.core.protobuf.{name}")
 
 
@@ -111,7 +112,7 @@ def test_reading_imports_no_tensorflow_or_numpy() -> None:
 
 
 def test_a_tensorflow_2_model_is_described(tmp_path: Path) -> None:
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     class Model(tf.Module):
         def __init__(self) -> None:

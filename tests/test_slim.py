@@ -21,7 +21,7 @@ AVERAGE = "/ExponentialMovingAverage"
 
 def save_checkpoint(prefix, values):
     """Writes values by key as a TensorFlow checkpoint."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     v1 = tf.compat.v1
     with v1.Graph().as_default(), v1.Session() as session:

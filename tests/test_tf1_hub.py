@@ -31,7 +31,7 @@ def hub_load(folder):
 
 
 def test_hub_load_gives_the_golden_outputs(golden_module):
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     expected = golden.outputs("mobile")
     module = hub_load(golden_module)
@@ -70,7 +70,7 @@ def test_the_same_weights_give_the_same_bytes(tiny_module, tiny_spec, tmp_path):
 def test_a_feature_vector_module_does_not_hold_the_classification_layer(
     tiny_module, tiny_spec, tmp_path
 ):
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     shapes = weight_shapes(tiny_spec, classification=False)
     write_tf1_hub(tmp_path / "fv", tiny_spec, golden.weights(shapes), classification=False)

@@ -68,7 +68,7 @@ def give_weights(network: Any) -> None:
 
 @pytest.fixture(scope="session")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Modules:
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     keras = tf.keras
     folder = tmp_path_factory.mktemp("mobilenets")
@@ -283,7 +283,7 @@ def test_a_graph_of_tensorflow_1_with_serving_default_runs(
     tmp_path: Path, cache_folder: Path
 ) -> None:
     """Of it too OpenVINO sees only serving_default."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     v1 = tf.compat.v1
     with v1.Graph().as_default(), v1.Session() as session:
@@ -354,7 +354,7 @@ def test_probabilities_are_given_as_they_are(
 @pytest.fixture
 def odd_module(tmp_path: Path) -> Path:
     """A module with an operation that is harmless and that OpenVINO doesn't know."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)], autograph=False)
     def run(images: Any) -> Any:
@@ -376,7 +376,7 @@ def test_tensorflow_runs_what_openvino_cannot_read_and_it_is_said(
     assert first.endswith("TensorFlow runs it instead, which is slower to start.")
     assert last.startswith("6 pictures: 6 classified")
     recorded = json.loads((tmp_path / "out.jsonl.meta.json").read_text())["runtime"]
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     assert (recorded["name"], recorded["version"]) == ("tensorflow", tf.__version__)
     asked = classify(odd_module, "--runtime", "openvino")

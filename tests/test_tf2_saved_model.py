@@ -46,7 +46,7 @@ def tiny_tf2_features(tmp_path_factory, tiny_spec):
 
 
 def test_hub_load_gives_the_golden_outputs(tmp_path):
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     expected = golden.outputs("mobile")
     write_saved_model(tmp_path / "mobile", MOBILE, golden.weights(weight_shapes(MOBILE)))
@@ -63,7 +63,7 @@ def test_hub_load_gives_the_golden_outputs(tmp_path):
 
 
 def test_all_signatures_agree_with_the_tf1_module_of_the_same_weights(tiny_tf2, tiny_module):
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     images = tf.constant(golden.noise(3, 32))
     forms = ((tiny_tf2, None), (tiny_module, []))
@@ -77,7 +77,7 @@ def test_all_signatures_agree_with_the_tf1_module_of_the_same_weights(tiny_tf2, 
 
 
 def test_training_updates_statistics_and_drops(tiny_tf2):
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     module = tf.saved_model.load(str(tiny_tf2))
     images = tf.constant(golden.noise(3, 32))
@@ -130,7 +130,7 @@ def test_saved_model_cli_runs_what_a_server_would(tiny_tf2, tmp_path):
 
 
 def test_a_feature_vector_module_is_smaller_by_its_layer(tiny_tf2, tiny_tf2_features, tiny_spec):
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     images = tf.constant(golden.noise(2, 32))
     whole, module = (tf.saved_model.load(str(f)) for f in (tiny_tf2, tiny_tf2_features))

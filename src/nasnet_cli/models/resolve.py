@@ -11,7 +11,6 @@ import os
 import re
 from pathlib import Path
 
-from nasnet_cli import builtin
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.detect import RUNTIME_FILES, DetectedModel, detect, unrecognized
 from nasnet_cli.models.hub.published import PUBLISHED
@@ -33,7 +32,7 @@ def resolve(model: str | os.PathLike[str] | None, listener: ProgressListener = S
     and CacheError when it can't be fetched or kept.
     """
     if model is None:
-        return builtin.folder()
+        return builtin_folder()
     given = os.fspath(model)
     if given in PUBLISHED:
         from nasnet_cli.models.hub.fetch import fetch_published
@@ -52,6 +51,17 @@ def resolve(model: str | os.PathLike[str] | None, listener: ProgressListener = S
     if found is None:
         raise _unknown(given)
     return _local(found, given, listener)
+
+
+def builtin_folder() -> Path:
+    """Return the folder of the built-in model. Raises ModelError when the package lacks it."""
+    folder = Path(__file__).parents[1] / "builtin_model"
+    if not (folder / "saved_model.pb").is_file():
+        raise ModelError(
+            "The built-in model is missing from this installation.",
+            "Install nasnet-cli again, or name another model with --model.",
+        )
+    return folder
 
 
 def _address(given: str, scheme: str, listener: ProgressListener) -> Path:

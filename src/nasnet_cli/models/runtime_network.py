@@ -43,7 +43,7 @@ def read_network(found: DetectedModel) -> Any:
 
 def load(path: Path) -> Any:
     """The openvino.Model of a file that read_network has read before; errors are OpenVINO's."""
-    from nasnet_cli.quiet_openvino import openvino
+    from nasnet_cli.quiet import openvino
 
     if path.suffix == ".tflite" or detect(path) != DetectedModel("tflite", path):
         return openvino.Core().read_model(path)

@@ -17,7 +17,7 @@ import numpy as np
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError, describe_error
-from nasnet_cli.quiet_openvino import openvino
+from nasnet_cli.quiet import openvino
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import (
     Pending,

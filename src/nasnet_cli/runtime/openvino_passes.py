@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.quiet_openvino import openvino
+from nasnet_cli.quiet import openvino
 
 VERSION = 1
 """Another number wherever a network comes out otherwise: what was compiled before isn't read then."""

@@ -17,7 +17,7 @@ from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.savedmodel.extract import signature_with
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.models.savedmodel.signatures import image_input
-from nasnet_cli.quiet_tensorflow import tf
+from nasnet_cli.quiet import tf
 from nasnet_cli.runtime.base import (
     Pending,
     Plan,

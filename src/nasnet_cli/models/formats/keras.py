@@ -303,7 +303,7 @@ def _order(size: str) -> dict[str, list[str]]:
     """The names of keras.applications' layers with weights, by kind, in Keras' order."""
     if not size:
         return {}
-    from nasnet_cli.models.silence import silence
+    from nasnet_cli.quiet import silence
 
     with silence():
         import keras

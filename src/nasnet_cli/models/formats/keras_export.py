@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.models.silence import silence
 from nasnet_cli.network.builder import build_network
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights, assign_weights
+from nasnet_cli.quiet import keras, silence
 
-# In this order: Keras' own import of TensorFlow would print its log lines.
-import nasnet_cli.quiet_tensorflow  # noqa: F401  # isort: skip
-import keras  # isort: skip
+# After the quiet import: Keras' own import of TensorFlow would print its log lines.
 from nasnet_cli.network.layers.keras import KerasLayers  # isort: skip
 
 

@@ -13,7 +13,7 @@ from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.models.runtime_file import INFO
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
-from nasnet_cli.quiet_openvino import openvino
+from nasnet_cli.quiet import openvino
 
 _TENSORS = {"logits": "final_layer/FC/BiasAdd:0", "features": "final_layer/global_pool:0"}
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nasnet_cli.models.silence import silence
 from nasnet_cli.network.builder import build_network
 from nasnet_cli.network.layers.function import FunctionLayers, is_kernel, make_variables
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights, check_weights, weight_shapes
-from nasnet_cli.quiet_tensorflow import tf
+from nasnet_cli.quiet import silence, tf
 
 Function = Callable[..., Any]
 

@@ -41,7 +41,7 @@ def read_slim_checkpoint(prefix: Path) -> tuple[NASNetA, dict[str, np.ndarray]]:
 
 def _values(prefix: Path, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
     """The values of tensors by other names, given their keys; their checksums are verified."""
-    from nasnet_cli.quiet_tensorflow import tf
+    from nasnet_cli.quiet import tf
 
     try:
         reader = tf.train.load_checkpoint(str(prefix))

@@ -13,7 +13,7 @@ from nasnet_cli.network.builder import build_network
 from nasnet_cli.network.layers.graph import GraphLayers
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights, check_weights, weight_shapes
-from nasnet_cli.quiet_tensorflow import tf
+from nasnet_cli.quiet import tf
 
 # After the quiet import, since this one alone would print TensorFlow's log lines.
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef  # isort: skip

@@ -9,11 +9,10 @@ import numpy as np
 
 from nasnet_cli.models.formats.saved_model import network_function
 from nasnet_cli.models.info import OpenedSavedModel, open_saved_model
-from nasnet_cli.models.silence import silence
 from nasnet_cli.network.layers.function import make_variables
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
-from nasnet_cli.quiet_tensorflow import tf
+from nasnet_cli.quiet import silence, tf
 
 v1 = tf.compat.v1
 Outputs = dict[str, np.ndarray]

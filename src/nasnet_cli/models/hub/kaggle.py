@@ -14,7 +14,7 @@ from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.hub.download import DownloadError
 from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
-from nasnet_cli.models.silence import silence
+from nasnet_cli.quiet import silence
 
 _LOGIN = "Make a token in your account's settings at Kaggle, put it into KAGGLE_API_TOKEN, and run again."
 

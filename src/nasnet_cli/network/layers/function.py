@@ -11,7 +11,7 @@ from typing import Any
 from nasnet_cli.network.layers.graph import GraphLayers
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
-from nasnet_cli.quiet_tensorflow import tf
+from nasnet_cli.quiet import tf
 
 _STATISTICS = ("/moving_mean", "/moving_variance")
 _KERNELS = ("weights", "depthwise_weights", "pointwise_weights")

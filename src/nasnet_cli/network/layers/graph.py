@@ -13,7 +13,7 @@ import numpy as np
 
 from nasnet_cli.network.builder import Padding
 from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.quiet_tensorflow import tf
+from nasnet_cli.quiet import tf
 
 v1 = tf.compat.v1
 
