@@ -157,7 +157,7 @@ def _register(name: str) -> None:
         if name != "HEIF" or "HEIF" in Image.OPEN:
             return
         try:
-            from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
+            from pillow_heif import register_heif_opener
         except ImportError as error:
             raise InputError(
                 "unsupported", "HEIC pictures need the extra: pip install 'nasnet-cli[heif]'."
