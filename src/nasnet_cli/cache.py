@@ -1,105 +1,103 @@
-"""The tool's own cache folder, and files in it that heal when they are broken.
+"""The cache folder of nasnet, and files in it that are ignored when they are damaged.
 
-    modules/NAME-DIGEST/       a module that was fetched or converted, whole or not there
-    modules/NAME-DIGEST.json   where it is from, its files and checksums (modules/store.py)
-    partial/                   downloads that are under way, or that wait to be gone on with
-    locks/                     empty files: who holds one fetches the module of that name
-    compiled/*.blob            modules that OpenVINO has compiled for this processor
-    scanned/                   an empty file for each module that was found to do nothing but compute
+    modules/NAME-DIGEST/       a model that was fetched or converted, complete or not there
+    modules/NAME-DIGEST.json   its source, files and checksums (models/hub/store.py)
+    partial/                   unfinished downloads
+    locks/                     empty files: a process holds one while it fetches that model
+    compiled/*.blob            models that OpenVINO has compiled for this processor
+    scanned/                   an empty file for each model that passed the safety check
 
-DIGEST stands for where the module is from. Everything here can be removed at any time, but for
-what a running process uses; `nasnet cache` lists, checks and removes it.
+DIGEST identifies the source. Anything here can be removed at any time unless a running process
+uses it; `nasnet cache` lists, verifies and removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from nasnet_cli.atomic import hidden_path
 from nasnet_cli.errors import ModelError
-
-
-class CacheError(ModelError):
-    """The cache, or the disk that it is on, can't be written: trying elsewhere won't help."""
-
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
+class CacheError(ModelError):
+    """The cache cannot be written; another source for the same model would not help."""
+
+
 def cache_folder() -> Path:
-    """NASNET_CACHE_DIR, else nasnet in the user's cache folder."""
-    if named := os.environ.get("NASNET_CACHE_DIR"):
-        return Path(named)
+    """Return NASNET_CACHE_DIR if it is set, else nasnet in the user's cache folder."""
+    if folder := os.environ.get("NASNET_CACHE_DIR"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")
-    # The specification of these folders says that a relative path is to be ignored.
+    # The XDG specification says to ignore a relative path.
     root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
     return root / "nasnet"
 
 
 def modules_folder() -> Path:
-    """Where modules are kept."""
+    """Return the folder of complete models."""
     return cache_folder() / "modules"
 
 
 def partial_folder() -> Path:
-    """Where downloads lie until they are whole."""
+    """Return the folder of unfinished downloads."""
     return cache_folder() / "partial"
 
 
 def compiled_folder() -> Path:
-    """Where compiled modules are kept."""
+    """Return the folder of compiled models."""
     return cache_folder() / "compiled"
 
 
 def scanned_folder() -> Path:
-    """Where it is kept which modules were found to be safe."""
+    """Return the folder that records which models passed the safety check."""
     return cache_folder() / "scanned"
 
 
 @contextlib.contextmanager
 def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Holds the lock of that name in the cache; waiting is called if another process has it.
+    """Hold the lock of that name in the cache; waiting is called if another process holds it.
 
-    The system frees it when its holder ends, however that happens. Its file stays: two processes
-    could each hold a lock of one name if one of them removed it. Raises ModelError when the cache
-    can't be written or its disk has no locks.
+    The system releases it when its holder ends, even by a kill. Raises CacheError when the cache
+    cannot be written or its disk has no locks.
     """
+    # Importing it takes 50 ms, and only what has to be fetched or converted needs a lock.
+    from filelock import FileLock, Timeout
+
     path = cache_folder() / "locks" / f"{name}.lock"
+    file_lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise unusable(error) from error
-    try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            file_lock.acquire(timeout=0)
+        except Timeout:
             waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            raise unusable(error) from error
+            file_lock.acquire()
+    except OSError as error:
+        raise cannot_write(error) from error
+    try:
         yield
     finally:
-        os.close(descriptor)
+        file_lock.release()
 
 
-def unusable(error: OSError) -> CacheError:
-    """The error to raise when something can't be written into the cache."""
+def cannot_write(error: OSError) -> CacheError:
+    """Return the error to raise when a file cannot be written to the cache."""
     return CacheError(
-        f"The cache {cache_folder()} can't be written: {error.strerror or error}.",
-        "Free some space, or name another folder with the environment variable NASNET_CACHE_DIR.",
+        f"Cannot write to the cache {cache_folder()}: {error.strerror or error}.",
+        "Free some space, or set NASNET_CACHE_DIR to another folder.",
     )
 
 
 def load(path: Path) -> memoryview | None:
-    """What was stored at path, or None where it is missing or broken.
+    """Return what was stored at path, or None if it is missing or damaged.
 
-    The memory is the caller's own and can be written: OpenVINO shares no other.
+    The memory belongs to the caller and is writable: OpenVINO shares no other.
     """
     try:
         with path.open("rb") as file:
@@ -112,19 +110,17 @@ def load(path: Path) -> memoryview | None:
 
 
 def store(path: Path, data: bytes) -> None:
-    """Stores data at path, whole or not at all.
+    """Store data at path, all of it or nothing.
 
-    A cache that can't be written (a read-only home, a full disk) costs time and nothing else, so
-    that no error comes of it.
+    Ignores errors: a cache that cannot be written (a read-only home, a full disk) only costs time.
     """
+    partial = hidden_path(path)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
         try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(hashlib.sha256(data).digest())
-                out.write(data)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            with partial.open("xb") as file:
+                file.write(hashlib.sha256(data).digest())
+                file.write(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -10,28 +10,18 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, cast
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
 from nasnet_cli.images.names import COMPRESSED_TAR_SUFFIXES, ZIP_SUFFIX
 from nasnet_cli.images.source import SkipCounter, Source, check_size, open_regular
+from nasnet_cli.strict_tar import DamagedTarError, StrictTarInfo
 
 _ZIP_ENCRYPTED = 0x1
 _ZIP_UTF8 = 0x800
 
-# A long name or an extended header is read whole into memory; no honest one is near this.
-_MAX_TAR_HEADER_BYTES = 1 << 20
 _MAX_TAR_PADDING_BYTES = 1 << 17
-_EXTENDED_HEADERS = frozenset(
-    (
-        tarfile.GNUTYPE_LONGNAME,
-        tarfile.GNUTYPE_LONGLINK,
-        tarfile.XHDTYPE,
-        tarfile.XGLTYPE,
-        tarfile.SOLARIS_XHDTYPE,
-    )
-)
 
 
 def members(path: str, *, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
@@ -46,6 +36,8 @@ def members(path: str, *, listing: SkipCounter, max_bytes: int) -> Iterator[Sour
         yield from find(path, listing, max_bytes)
     except InputError as failure:
         yield Source(path, failure=failure)
+    except DamagedTarError as error:
+        yield Source(path, failure=InputError("archive", f"The archive is damaged: {error}."))
     # The boundary to zipfile, tarfile and the decompressors: on damaged bytes they raise their
     # own errors, EOFError, zlib.error, struct.error, ValueError, NotImplementedError and more.
     except Exception:
@@ -128,32 +120,12 @@ def _zip_members(path: str, listing: SkipCounter, max_bytes: int) -> Iterator[So
             listing.passed_over += 1
 
 
-class _StrictTarInfo(tarfile.TarInfo):
-    """Headers that say so when they are bad.
-
-    tarfile takes a bad header after the first for the archive's end, and would lose the rest
-    without a word.
-    """
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            info = super().frombuf(buf, encoding, errors)
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise InputError("archive", "The archive is damaged or cut short.") from error
-        if info.type in _EXTENDED_HEADERS and info.size > _MAX_TAR_HEADER_BYTES:
-            raise InputError("archive", "The archive has a header of an absurd size.")
-        return info
-
-
 def _tar_members(path: str, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
     compressed = path.lower().endswith(COMPRESSED_TAR_SUFFIXES)
     with (
         open_regular(path) as stream,
         _decompressed(stream, compressed) as blocks,
-        tarfile.TarFile(fileobj=blocks, tarinfo=_StrictTarInfo) as archive,
+        tarfile.TarFile(fileobj=blocks, tarinfo=StrictTarInfo) as archive,
     ):
         while (info := archive.next()) is not None:
             # Else the headers of a million pictures stay in memory.

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from nasnet_cli.atomic import hidden_path, leftovers
 from nasnet_cli.errors import OutputError
 from nasnet_cli.results.meta import META_SUFFIX
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 StrPath = str | os.PathLike[str]
-
-_SHOWN_IN_HIDDEN = 40  # characters of a file's name that are in that of its hidden one
 
 
 @contextmanager
@@ -83,14 +82,9 @@ def remove_leftovers(path: Path) -> None:
 
     For those who know that no one else is writing path now.
     """
-    target = path.resolve()
-    if len(target.name) > _SHOWN_IN_HIDDEN:  # other files' hidden ones may begin like that
-        return
-    hidden = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{12}}\.partial")
-    with suppress(OSError):
-        for found in target.parent.iterdir():
-            if hidden.fullmatch(found.name):
-                found.unlink(missing_ok=True)
+    for hidden in leftovers(path.resolve()):
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
 
 
 def is_direct(path: StrPath) -> bool:
@@ -172,10 +166,7 @@ class _Replacement:
     def __init__(self, name: str) -> None:
         self._name = name
         self._target = Path(name).resolve()
-        # A part of the name says what the file was to be, and leaves room in 255 bytes.
-        shown = self._target.name[:_SHOWN_IN_HIDDEN]
-        unique = f".{shown}.{os.urandom(6).hex()}.partial"
-        self._hidden = self._target.with_name(unique)
+        self._hidden = hidden_path(self._target)
         self._published = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from nasnet_cli.cache import unusable
+from nasnet_cli.cache import cannot_write
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.listener import ProgressListener
 
@@ -130,7 +130,7 @@ def fetch(
         transfer.run()
         return _measured(path)
     except OSError as error:
-        raise unusable(error) from error
+        raise cannot_write(error) from error
 
 
 def state_file(path: Path) -> Path:

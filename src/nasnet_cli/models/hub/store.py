@@ -149,7 +149,7 @@ def keep(name: str, build: Callable[[Path], Built], waiting: Callable[[], None])
             work.mkdir(parents=True)
             return _publish(name, build(work))
         except OSError as error:
-            raise cache.unusable(error) from error
+            raise cache.cannot_write(error) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -164,7 +164,7 @@ def remove(name: str) -> None:
             for path in cache.partial_folder().glob(f"{name}.part*"):
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise cache.unusable(error) from error
+            raise cache.cannot_write(error) from error
 
 
 def names() -> list[str]:

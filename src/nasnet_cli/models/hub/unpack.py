@@ -1,8 +1,8 @@
-"""Unpacks a .tar or .tar.gz that may come from anywhere, whole or not at all.
+"""Unpacks a .tar or .tar.gz from anywhere, completely or not at all.
 
-Nothing is written outside of the folder: the archive's files and folders alone are made, under
-names that are checked, in a new folder. What no module's archive has (links, devices, absolute
-names, "..") is refused by name and not passed over, since such an archive was not packed honestly.
+Only plain files and folders are created, under checked names, in a new folder. What no model's
+archive has (links, devices, absolute names, "..") is refused by name, not skipped: such an archive
+was not made in good faith.
 """
 
 from __future__ import annotations
@@ -10,42 +10,40 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Self, cast
+from typing import BinaryIO, cast
 
-from nasnet_cli.cache import unusable
+from nasnet_cli.atomic import hidden_folder
+from nasnet_cli.cache import cannot_write
 from nasnet_cli.errors import ModelError
 from nasnet_cli.results.text import printable
+from nasnet_cli.strict_tar import DamagedTarError, StrictTarInfo
 
-_GZIP = b"\x1f\x8b"
+_GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 2**20
-# Names and attributes in front of a member. Honest ones are a few kilobytes.
-_HEADER_TYPES = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-_HEADER_LIMIT = 2**20
-_EMPTY_HEADER = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
-_END_MARK = tarfile.EOFHeaderError  # type: ignore[attr-defined]
-_HEADER_ERROR = tarfile.HeaderError
-_REMEDY = "Get the archive from a place that you trust; nothing of it was kept."
+_MAX_PART_BYTES = 255  # of a name, in all common file systems
+# tarfile raises ValueError for malformed numbers and text in headers.
+_DAMAGE = (DamagedTarError, tarfile.TarError, ValueError, EOFError, zlib.error, gzip.BadGzipFile)
+_MEMBER_KINDS = {
+    tarfile.SYMTYPE: "symbolic link",
+    tarfile.LNKTYPE: "hard link",
+    tarfile.FIFOTYPE: "pipe",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an archive may hold.
+    """Bounds on the content of an archive.
 
-    expansion is by how much it may be compressed; below grace bytes it doesn't count, since a
-    few zeros are compressed a thousand times.
+    expansion is the largest ratio of unpacked to packed size; it does not count below grace
+    bytes, since a few zeros compress a thousandfold.
     """
 
     files: int = 10_000
@@ -55,72 +53,30 @@ class Limits:
     expansion: int = 100
     grace: int = 256 * 2**20
 
-    def bytes_from(self, size: int) -> int:
-        """How many bytes an archive of that size may unpack to."""
-        return min(self.total_bytes, max(self.grace, self.expansion * size))
+    def unpacked_bytes(self, packed: int) -> int:
+        """Return how many bytes an archive of packed bytes may unpack to."""
+        return min(self.total_bytes, max(self.grace, self.expansion * packed))
 
 
 def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
-    """Unpacks a .tar or .tar.gz into folder, which must not be there yet.
+    """Unpack a .tar or .tar.gz into folder, which must not exist yet.
 
-    folder appears when all is written; a process that is killed leaves a folder
-    .NAME.random.partial beside it. Modes, owners and times of the archive are not taken over.
-    Raises ModelError, with the member's name, for what is refused, and for an archive that is cut
-    off, damaged or over the limits; CacheError when it can't be written.
+    The folder appears when everything is written. The archive's modes, owners and times are
+    ignored. Raises ModelError, with the member's name, for what is refused, and for an archive
+    that is cut off, damaged or over the limits; CacheError when the folder cannot be written.
     """
-    partial = folder.with_name(f".{folder.name}.{os.urandom(6).hex()}.partial")
     try:
-        partial.mkdir(parents=True)
-        _Unpacking(archive, partial, limits).run()
-        partial.rename(folder)
+        with hidden_folder(folder) as partial:
+            _Unpacking(archive, partial, limits).run()
+            partial.rename(folder)
     except OSError as error:
-        raise unusable(error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise cannot_write(error) from error
 
 
-class _StrictTarInfo(tarfile.TarInfo):
-    """Headers that say so when they are bad.
-
-    tarfile takes a bad header after the first for the archive's end, and would lose the rest
-    without a word.
-    """
-
-    needs_end_mark = False
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tarfile)
-        except _EMPTY_HEADER:
-            if cls.needs_end_mark:
-                raise _DamagedError("its end is missing") from None
-            raise
-        except _END_MARK:
-            raise
-        except _HEADER_ERROR as error:
-            raise _DamagedError("a header in it is damaged") from error
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        info = super().frombuf(buf, encoding, errors)
-        if info.type in _HEADER_TYPES and info.size > _HEADER_LIMIT:
-            raise _DamagedError("it has a header of an absurd size")
-        return info
-
-
-class _PlainTarInfo(_StrictTarInfo):
-    """For an archive without compression, where nothing else tells that the rest is missing."""
+class _CompleteTarInfo(StrictTarInfo):
+    """For an uncompressed archive, where only the end mark shows that nothing is missing."""
 
     needs_end_mark = True
-
-
-class _DamagedError(Exception):
-    """The archive can't be read; the words that say why."""
-
-
-# tarfile gives ValueError for numbers and text in headers that are neither.
-_DAMAGE = (_DamagedError, tarfile.TarError, ValueError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class _Unpacking:
@@ -129,22 +85,24 @@ class _Unpacking:
         self.folder = folder
         self.limits = limits
         self.files: set[str] = set()
-        self.folders: set[str] = set()
+        self.folders = {""}  # the folder itself
 
     def run(self) -> None:
         try:
-            with self._stream() as (stream, headers):
-                # Its own errors for a name that is not UTF-8 would not say which.
+            with self._open() as (stream, tarinfo):
+                # surrogateescape, because tarfile's error for other names would not show them.
                 with tarfile.open(
                     fileobj=stream,
                     mode="r|",
-                    tarinfo=headers,
+                    tarinfo=tarinfo,
                     encoding="utf-8",
                     errors="surrogateescape",
                 ) as tar:
+                    # A second check of each member, where Python has it (3.11.4 and later).
+                    tar.extraction_filter = getattr(tarfile, "data_filter", lambda info, _: info)
                     for info in tar:
-                        self._member(tar, info)
-                # gzip checks its sum where it ends, which is behind a tar's padding.
+                        self._extract(tar, info)
+                # gzip verifies its checksum at its end, which comes after the tar's padding.
                 while stream.read(_CHUNK):
                     pass
         except _DAMAGE as error:
@@ -154,70 +112,64 @@ class _Unpacking:
             ) from error
 
     @contextmanager
-    def _stream(self) -> Iterator[tuple[BinaryIO, type[_StrictTarInfo]]]:
+    def _open(self) -> Iterator[tuple[BinaryIO, type[StrictTarInfo]]]:
         with self.archive.open("rb") as file:
-            is_gzip = file.read(2) == _GZIP
+            is_gzip = file.read(2) == _GZIP_MAGIC
             file.seek(0)
-            limit = self.limits.bytes_from(os.fstat(file.fileno()).st_size)
-            too_large = self._refused(f"unpacks to over {limit:,} bytes, which no module would")
+            limit = self.limits.unpacked_bytes(os.fstat(file.fileno()).st_size)
+            too_large = self._refused(f"unpacks to over {limit:,} bytes, more than any model has")
             source = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
-            counted = cast(BinaryIO, _Counted(source, limit, too_large))
-            yield counted, _StrictTarInfo if is_gzip else _PlainTarInfo
+            limited = cast(BinaryIO, _LimitedReader(source, limit, too_large))
+            yield limited, StrictTarInfo if is_gzip else _CompleteTarInfo
 
-    def _member(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:
-        parts = self._parts(info.name)
-        kind = _kind(info)
-        if kind not in ("file", "folder"):
-            raise self._refused(f"holds a {kind}, {_shown(info.name)}, which no module has")
-        if len(self.files) + len(self.folders) >= self.limits.files:
-            raise self._refused(f"holds over {self.limits.files:,} files")
-        name = "/".join(parts)
-        if kind == "folder":
-            self._make_folders(parts, info.name)
-            return
-        if not parts or name in self.files or name in self.folders:
-            raise self._refused(f"holds {_shown(info.name)} twice")
-        self._make_folders(parts[:-1], info.name)
-        self.files.add(name)
-        source = tar.extractfile(info)
-        assert source is not None  # for a regular file
-        with source, (self.folder / name).open("xb") as file:
-            _copy(source, file, info.size)
+    def _extract(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:
+        name, *folders = self._checked_names(info)
+        shown = _shown(info.name)
+        if name in self.files or (name in self.folders and not info.isdir()):
+            raise self._refused(f"has {shown} twice")
+        if not self.files.isdisjoint(folders):
+            raise self._refused(f"has {shown} inside a file of that name")
+        self.folders.update(folders)
+        if info.isdir():
+            self.folders.add(name)
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        else:
+            self.files.add(name)
+            tar.extract(info, self.folder, set_attrs=False)
+        if len(self.files | self.folders) > self.limits.files + 1:
+            raise self._refused(f"has over {self.limits.files:,} files")
 
-    def _make_folders(self, parts: list[str], member: str) -> None:
-        for depth in range(1, len(parts) + 1):
-            name = "/".join(parts[:depth])
-            if name in self.files:
-                raise self._refused(f"holds {_shown(member)} below a file of that name")
-            if name not in self.folders:
-                self.folders.add(name)
-                (self.folder / name).mkdir()
-
-    def _parts(self, name: str) -> list[str]:
-        """A member's name cut at its slashes, without "." and empty ones."""
-        shown = _shown(name)
-        if name.startswith("/"):
-            raise self._refused(f"holds an absolute name, {shown}")
+    def _checked_names(self, info: tarfile.TarInfo) -> list[str]:
+        """Return a member's normal name and those of the folders above it, or refuse it."""
+        name, shown = info.name, _shown(info.name)
+        if info.issparse() or not (info.isreg() or info.isdir()):
+            kind = (
+                "sparse file" if info.issparse() else _MEMBER_KINDS.get(info.type, "special file")
+            )
+            raise self._refused(f"has a {kind}, {shown}, which no model has")
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if ".." in parts:
-            raise self._refused(f"holds a name that leads out of its folder, {shown}")
+        if name.startswith("/") or ".." in parts:
+            raise self._refused(f"has a name that leads out of its folder, {shown}")
         try:
-            encoded = name.encode()
+            sizes = [len(part.encode()) for part in (name, *parts)]
         except UnicodeEncodeError:
-            raise self._refused(f"holds a name that is not UTF-8, {shown}") from None
-        if len(encoded) > self.limits.name_bytes or any(len(p.encode()) > 255 for p in parts):
-            raise self._refused(f"holds a name that is too long, {shown[:80]}…")
+            raise self._refused(f"has a name that is not UTF-8, {shown}") from None
+        if sizes[0] > self.limits.name_bytes or max(sizes[1:], default=0) > _MAX_PART_BYTES:
+            raise self._refused(f"has a name that is too long, {shown[:80]}…")
         if len(parts) > self.limits.depth:
-            raise self._refused(f"holds folders nested over {self.limits.depth} deep, {shown}")
+            raise self._refused(f"has folders nested over {self.limits.depth} deep, {shown}")
         if any(character < " " or character in "\\\x7f" for character in name):
-            raise self._refused(f"holds a name with characters that no module has, {shown}")
-        return parts
+            raise self._refused(f"has a name with characters that no model uses, {shown}")
+        return ["/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
 
-    def _refused(self, what: str) -> ModelError:
-        return ModelError(f"The archive {self.archive} {what}.", _REMEDY)
+    def _refused(self, reason: str) -> ModelError:
+        return ModelError(
+            f"The archive {self.archive} {reason}.",
+            "Get the archive from a source that you trust; nothing of it was kept.",
+        )
 
 
-class _Counted(io.RawIOBase):
+class _LimitedReader(io.RawIOBase):
     """A stream that raises too_large when more than limit bytes are read."""
 
     def __init__(self, source: BinaryIO, limit: int, too_large: ModelError) -> None:
@@ -231,31 +183,6 @@ class _Counted(io.RawIOBase):
         if self._left < 0:
             raise self._too_large
         return data
-
-
-def _copy(source: IO[bytes], file: BinaryIO, size: int) -> None:
-    while chunk := source.read(min(_CHUNK, size)):
-        file.write(chunk)
-        size -= len(chunk)
-    if size:
-        raise _DamagedError("it ends within a file")
-
-
-def _kind(info: tarfile.TarInfo) -> str:
-    if info.issparse():
-        return "sparse file"
-    if info.isreg():
-        return "file"
-    if info.isdir():
-        return "folder"
-    kinds = {
-        tarfile.SYMTYPE: "symbolic link",
-        tarfile.LNKTYPE: "hard link",
-        tarfile.FIFOTYPE: "pipe",
-        tarfile.CHRTYPE: "device",
-        tarfile.BLKTYPE: "device",
-    }
-    return kinds.get(info.type, "thing of an unknown kind")
 
 
 def _shown(name: str) -> str:
