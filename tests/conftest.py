@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
 from nasnet_cli.network.weights import weight_shapes
-from support import golden
+from support import cli, golden
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -42,6 +42,18 @@ def write_tiny_module(folder: Path) -> Path:
 
     write_tf1_hub(folder, TINY, golden.weights(weight_shapes(TINY)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def nasnet() -> Callable[..., cli.Result]:
+    """Run a command in the tests' process: fast, and right for most tests."""
+    return cli.run_in_process
+
+
+@pytest.fixture(scope="session")
+def nasnet_process() -> Callable[..., cli.Result]:
+    """Run a command as a process, where the process itself is tested."""
+    return cli.run_process
 
 
 @pytest.fixture(scope="session")

@@ -17,19 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-NASNET = [sys.executable, "-m", "nasnet_cli"]
-
-
-def nasnet(*arguments, cwd=None, stdin=None, **variables):
-    """Runs the command line as a process of its own."""
-    return subprocess.run(
-        [*NASNET, *map(str, arguments)],
-        capture_output=True,
-        cwd=cwd,
-        input=stdin,
-        env={**os.environ, **variables},
-        check=False,
-    )
+from support.cli import NASNET
 
 
 @pytest.fixture(scope="session")
@@ -45,25 +33,21 @@ def photos(tmp_path_factory):
     return folder
 
 
-def rows(done):
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def test_piped_results_are_json_lines_in_the_order_of_the_inputs(photos, tiny_module):
+def test_piped_results_are_json_lines_in_the_order_of_the_inputs(nasnet, photos, tiny_module):
     done = nasnet("classify", photos, "-m", tiny_module, "--top", 2)
-    assert done.returncode == 0
-    names = [Path(row["path"]).relative_to(photos).as_posix() for row in rows(done)]
+    assert done.exit_code == 0
+    names = [Path(row["path"]).relative_to(photos).as_posix() for row in done.rows]
     assert names == ["a.jpg", "b.png", "below/c.jpg", "d.webp", "e.bmp"]
-    for row in rows(done):
+    for row in done.rows:
         assert row["status"] == "ok"
         assert [found["rank"] for found in row["predictions"]] == [1, 2]
         first, second = row["predictions"]
         assert 1 >= first["probability"] >= second["probability"] >= 0
         assert first["label"] == f"class {first['index']}"
-    assert b"5 pictures: 5 classified, 1 other file passed over" in done.stderr
+    assert "5 pictures: 5 classified, 1 other file passed over" in done.stderr
 
 
-def test_results_agree_with_tensorflows_own_run_of_the_module(photos, tiny_module):
+def test_results_agree_with_tensorflows_own_run_of_the_module(nasnet, photos, tiny_module):
     """The whole way, by other means: Pillow's documented calls and hub.load's signature."""
     import warnings
 
@@ -74,7 +58,7 @@ def test_results_agree_with_tensorflows_own_run_of_the_module(photos, tiny_modul
         import tensorflow_hub as hub
     done = nasnet("classify", photos, "-m", tiny_module, "--logits", "--top", 7)
     module = hub.load(str(tiny_module))
-    for row in rows(done):
+    for row in done.rows:
         image = Image.open(row["path"]).convert("RGB")
         w, h = image.size
         box = (w * 0.0625, h * 0.0625, w * 0.9375, h * 0.9375)
@@ -87,49 +71,51 @@ def test_results_agree_with_tensorflows_own_run_of_the_module(photos, tiny_modul
             assert found["probability"] == pytest.approx(probabilities[found["index"]], abs=1e-5)
 
 
-def test_the_bytes_are_the_same_for_any_number_of_workers(photos, tiny_module, tmp_path):
+def test_the_bytes_are_the_same_for_any_number_of_workers(nasnet, photos, tiny_module, tmp_path):
     contents = set()
     for workers in (1, 2, 8):
         out = tmp_path / f"{workers}.json"
         done = nasnet("classify", photos, "-m", tiny_module, "-o", out, "--workers", workers)
-        assert done.returncode == 0
+        assert done.exit_code == 0
         contents.add((out.read_bytes(), Path(f"{out}.meta.json").read_bytes()))
     assert len(contents) == 1
 
 
-def test_inputs_that_fail_have_rows_and_the_rest_have_results(photos, tiny_module, tmp_path):
+def test_inputs_that_fail_have_rows_and_the_rest_have_results(
+    nasnet, photos, tiny_module, tmp_path
+):
     (tmp_path / "text.jpg").write_text("no picture")
     whole = (photos / "a.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
     inputs = [tmp_path / "text.jpg", photos / "a.jpg", tmp_path / "cut.jpg", tmp_path / "gone.jpg"]
     done = nasnet("classify", *inputs, photos / "b.png", "-m", tiny_module)
-    assert done.returncode == 3
-    found = rows(done)
+    assert done.exit_code == 3
+    found = done.rows
     assert [Path(row["path"]) for row in found] == [*inputs, photos / "b.png"]
     kinds = [row["error"]["kind"] if row["status"] == "error" else "ok" for row in found]
     assert kinds == ["not_an_image", "ok", "truncated", "not_found", "ok"]
     assert all(row["error"]["message"] for row in found if row["status"] == "error")
-    assert b"Traceback" not in done.stderr
-    assert b"3 with errors" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "3 with errors" in done.stderr
 
 
-def test_only_inputs_that_fail_still_have_rows(tiny_module, tmp_path):
+def test_only_inputs_that_fail_still_have_rows(nasnet, tiny_module, tmp_path):
     done = nasnet("classify", tmp_path / "gone.jpg", "-m", tiny_module)
-    assert (done.returncode, len(rows(done))) == (3, 1)
+    assert (done.exit_code, len(done.rows)) == (3, 1)
 
 
-def test_a_folder_without_pictures_is_an_error(tiny_module, tmp_path):
+def test_a_folder_without_pictures_is_an_error(nasnet, tiny_module, tmp_path):
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out.jsonl"
     done = nasnet("classify", tmp_path / "empty", "-m", tiny_module, "-o", out)
-    assert done.returncode == 1
-    assert f"There is no picture in {tmp_path / 'empty'}." in done.stderr.decode()
-    assert done.stderr.count(b"\n") == 1
+    assert done.exit_code == 1
+    assert f"There is no picture in {tmp_path / 'empty'}." in done.stderr
+    assert done.stderr.count("\n") == 1
     assert list(tmp_path.glob("*out*")) == [] and list(tmp_path.glob(".*")) == []
 
 
 @pytest.mark.parametrize("kind", ["absent", "empty folder", "text file", "broken", "train only"])
-def test_a_model_that_is_none_is_an_error_in_a_line(kind, photos, tiny_module, tmp_path):
+def test_a_model_that_is_none_is_an_error_in_a_line(nasnet, kind, photos, tiny_module, tmp_path):
     folder = tmp_path / "model"
     if kind == "empty folder":
         folder.mkdir()
@@ -150,16 +136,16 @@ def test_a_model_that_is_none_is_an_error_in_a_line(kind, photos, tiny_module, t
         model.meta_graphs.extend(kept)
         (folder / "saved_model.pb").write_bytes(model.SerializeToString())
     done = nasnet("classify", photos, "-m", folder)
-    assert done.returncode == 1
-    assert done.stdout == b""
-    (line,) = done.stderr.decode().splitlines()
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
     assert line.startswith("Error: ") and str(folder) in line
 
 
-def test_the_formats_hold_the_same(photos, tiny_module, tmp_path):
+def test_the_formats_hold_the_same(nasnet, photos, tiny_module, tmp_path):
     outs = {name: tmp_path / f"out.{name}" for name in ("jsonl", "json", "csv")}
     for out in outs.values():
-        assert nasnet("classify", photos, "-m", tiny_module, "-o", out, "-q").returncode == 0
+        assert nasnet("classify", photos, "-m", tiny_module, "-o", out, "-q").exit_code == 0
     lines = [json.loads(line) for line in outs["jsonl"].read_text().splitlines()]
     document = json.loads(outs["json"].read_text())
     assert document["results"] == lines
@@ -175,75 +161,75 @@ def test_the_formats_hold_the_same(photos, tiny_module, tmp_path):
     assert meta["preprocessing"]["digest"] == document["preprocessing"]["digest"]
 
 
-def test_an_existing_output_is_kept_unless_told_otherwise(photos, tiny_module, tmp_path):
+def test_an_existing_output_is_kept_unless_told_otherwise(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "out.csv"
     out.write_text("mine")
     done = nasnet("classify", photos, "-m", tiny_module, "-o", out)
-    assert (done.returncode, out.read_text()) == (1, "mine")
-    assert b"--overwrite" in done.stderr
-    assert nasnet("classify", photos, "-m", tiny_module, "-o", out, "--overwrite").returncode == 0
+    assert (done.exit_code, out.read_text()) == (1, "mine")
+    assert "--overwrite" in done.stderr
+    assert nasnet("classify", photos, "-m", tiny_module, "-o", out, "--overwrite").exit_code == 0
     assert out.read_text().startswith("path,status,")
 
 
 @pytest.mark.parametrize("option", [("--normalize",), ("--dtype", "float16")])
-def test_an_option_about_vectors_needs_embed(option, photos):
+def test_an_option_about_vectors_needs_embed(nasnet, option, photos):
     done = nasnet("classify", photos, *option)
-    assert done.returncode == 2 and b"they need --embed" in done.stderr
+    assert done.exit_code == 2 and "they need --embed" in done.stderr
 
 
-def test_an_ending_that_names_no_format_is_a_usage_error(photos, tiny_module, tmp_path):
+def test_an_ending_that_names_no_format_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):
     done = nasnet("classify", photos, "-m", tiny_module, "-o", tmp_path / "out.xyz")
-    assert done.returncode == 2
-    assert b"--format" in done.stderr
+    assert done.exit_code == 2
+    assert "--format" in done.stderr
 
 
-def test_labels_of_a_file_are_used_and_must_fit(photos, tiny_module, tmp_path):
+def test_labels_of_a_file_are_used_and_must_fit(nasnet, photos, tiny_module, tmp_path):
     names = tmp_path / "labels.txt"
     names.write_text("".join(f"thing {i}\n" for i in range(7)))
     done = nasnet("classify", photos, "-m", tiny_module, "--labels", names)
     assert all(
         found["label"] == f"thing {found['index']}"
-        for row in rows(done)
+        for row in done.rows
         for found in row["predictions"]
     )
     names.write_text("one\ntwo\n")
     done = nasnet("classify", photos, "-m", tiny_module, "--labels", names)
-    assert done.returncode == 1
-    assert b"has 2 labels, but the model has 7 classes" in done.stderr
+    assert done.exit_code == 1
+    assert "has 2 labels, but the model has 7 classes" in done.stderr
 
 
-def test_paths_come_from_standard_input_and_from_a_file(photos, tiny_module, tmp_path):
+def test_paths_come_from_standard_input_and_from_a_file(nasnet, photos, tiny_module, tmp_path):
     listed = tmp_path / "list.txt"
     listed.write_text(f"{photos / 'b.png'}\n{photos / 'below'}\n")
     from_file = nasnet("classify", "--from", listed, "-m", tiny_module)
     from_input = nasnet("classify", "-", "-m", tiny_module, stdin=listed.read_bytes())
-    assert [Path(row["path"]).name for row in rows(from_file)] == ["b.png", "c.jpg"]
+    assert [Path(row["path"]).name for row in from_file.rows] == ["b.png", "c.jpg"]
     assert from_file.stdout == from_input.stdout
 
 
-def test_without_paths_it_is_the_current_folder(photos, tiny_module):
+def test_without_paths_it_is_the_current_folder(nasnet, photos, tiny_module):
     done = nasnet("classify", "-m", tiny_module, "--no-recursive", cwd=photos)
-    assert [row["path"] for row in rows(done)] == ["./a.jpg", "./b.png", "./d.webp", "./e.bmp"]
+    assert [row["path"] for row in done.rows] == ["./a.jpg", "./b.png", "./d.webp", "./e.bmp"]
 
 
-def test_archives_are_read_in_place(photos, tiny_module, tmp_path):
+def test_archives_are_read_in_place(nasnet, photos, tiny_module, tmp_path):
     archive = tmp_path / "photos.zip"
     with zipfile.ZipFile(archive, "w") as opened:
         opened.write(photos / "a.jpg", "x/a.jpg")
     done = nasnet("classify", archive, "-m", tiny_module)
-    (row,) = rows(done)
-    (plain,) = rows(nasnet("classify", photos / "a.jpg", "-m", tiny_module))
+    (row,) = done.rows
+    (plain,) = nasnet("classify", photos / "a.jpg", "-m", tiny_module).rows
     assert row["path"] == f"{archive}!/x/a.jpg"
     assert row["predictions"] == plain["predictions"]
 
 
-def test_quiet_says_nothing_but_errors(photos, tiny_module):
-    assert nasnet("classify", photos, "-m", tiny_module, "-q").stderr == b""
+def test_quiet_says_nothing_but_errors(nasnet, photos, tiny_module):
+    assert nasnet("classify", photos, "-m", tiny_module, "-q").stderr == ""
 
 
-def test_options_come_from_the_environment_too(photos, tiny_module):
+def test_options_come_from_the_environment_too(nasnet, photos, tiny_module):
     done = nasnet("classify", photos, "-m", tiny_module, NASNET_CLASSIFY_TOP="1")
-    assert all(len(row["predictions"]) == 1 for row in rows(done))
+    assert all(len(row["predictions"]) == 1 for row in done.rows)
 
 
 def test_a_reader_that_leaves_early_is_no_error(photos, tiny_module):
@@ -326,7 +312,7 @@ def test_openvino_sends_no_usage_event_and_writes_nothing_home(photos, tiny_modu
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_of_any_bytes_have_their_rows(photos, tiny_module, tmp_path):
+def test_names_of_any_bytes_have_their_rows(nasnet, photos, tiny_module, tmp_path):
     import base64
 
     folder = tmp_path / "names"
@@ -335,12 +321,12 @@ def test_names_of_any_bytes_have_their_rows(photos, tiny_module, tmp_path):
     for name in names:
         (folder / os.fsdecode(name)).write_bytes((photos / "b.png").read_bytes())
     done = nasnet("classify", folder, "-m", tiny_module)
-    assert done.returncode == 0
+    assert done.exit_code == 0
     found = [
         base64.b64decode(row["path_bytes"]) if "path_bytes" in row else row["path"].encode()
-        for row in rows(done)
+        for row in done.rows
     ]
     assert found == [os.fsencode(folder / os.fsdecode(name)) for name in sorted(names)]
     shown = nasnet("classify", folder, "-m", tiny_module, "--format", "table")
-    assert shown.returncode == 0
-    assert b"\x1b" not in shown.stdout
+    assert shown.exit_code == 0
+    assert b"\x1b" not in shown.stdout_bytes

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-
-NASNET = [sys.executable, "-m", "nasnet_cli"]
-
-
-def nasnet(*arguments, cwd=None):
-    command = [*NASNET, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 @pytest.fixture
@@ -30,10 +21,10 @@ def photos(tmp_path, cache_folder):
     return folder
 
 
-def test_vectors_and_lines_belong_together(photos, tiny_module, tmp_path):
+def test_vectors_and_lines_belong_together(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "vectors.npy"
     done = nasnet("embed", photos, "-m", tiny_module, "-o", out)
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert "5 embedded, 1 with errors" in done.stderr
     vectors = np.load(out, mmap_mode="r")
     assert (vectors.shape, vectors.dtype) == ((5, 192), np.float32)
@@ -49,7 +40,7 @@ def test_vectors_and_lines_belong_together(photos, tiny_module, tmp_path):
     assert meta["summary"]["ok"] == 5 and meta["options"]["dtype"] == "float32"
 
 
-def test_vectors_are_the_modules_own(photos, tiny_module, tmp_path):
+def test_vectors_are_the_modules_own(nasnet, photos, tiny_module, tmp_path):
     import warnings
 
     from nasnet_cli.quiet import tf
@@ -67,7 +58,7 @@ def test_vectors_are_the_modules_own(photos, tiny_module, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, rtol=0, atol=1e-5)
 
 
-def test_normalized_half_precision(photos, tiny_module, tmp_path):
+def test_normalized_half_precision(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "vectors.npy"
     nasnet("embed", photos, "-m", tiny_module, "-o", out, "--normalize", "--dtype", "float16")
     vectors = np.load(out)
@@ -76,26 +67,26 @@ def test_normalized_half_precision(photos, tiny_module, tmp_path):
     np.testing.assert_allclose(lengths, 1, atol=2e-3)
 
 
-def test_only_failures_give_an_empty_array(photos, tiny_module, tmp_path):
+def test_only_failures_give_an_empty_array(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "vectors.npy"
-    assert nasnet("embed", photos / "3.png", "-m", tiny_module, "-o", out).returncode == 3
+    assert nasnet("embed", photos / "3.png", "-m", tiny_module, "-o", out).exit_code == 3
     assert np.load(out).shape == (0, 192)
 
 
-def test_the_current_folder_is_the_default(photos, tiny_module, tmp_path):
+def test_the_current_folder_is_the_default(nasnet, photos, tiny_module, tmp_path):
     done = nasnet("embed", "-m", tiny_module, "--out", tmp_path / "v.npy", cwd=photos)
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert np.load(tmp_path / "v.npy").shape == (5, 192)
 
 
-def test_an_existing_file_or_sidecar_is_kept(photos, tiny_module, tmp_path):
+def test_an_existing_file_or_sidecar_is_kept(nasnet, photos, tiny_module, tmp_path):
     for name in ("vectors.npy", "vectors.jsonl"):
         (tmp_path / name).write_text("mine")
         done = nasnet("embed", photos, "-m", tiny_module, "-o", tmp_path / "vectors.npy")
-        assert (done.returncode, (tmp_path / name).read_text()) == (1, "mine")
+        assert (done.exit_code, (tmp_path / name).read_text()) == (1, "mine")
         (tmp_path / name).unlink()
 
 
-def test_another_ending_is_a_usage_error(photos, tiny_module, tmp_path):
+def test_another_ending_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):
     done = nasnet("embed", photos, "-m", tiny_module, "-o", tmp_path / "vectors.txt")
-    assert done.returncode == 2 and "end it in .npy" in done.stderr
+    assert done.exit_code == 2 and "end it in .npy" in done.stderr

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 
 from nasnet_cli.network.weights import weight_shapes
 
-NASNET = [sys.executable, "-m", "nasnet_cli"]
 
-
-def nasnet(*arguments):
-    command = [*NASNET, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_json_has_it_all(tiny_module, tiny_spec):
+def test_json_has_it_all(nasnet, tiny_module, tiny_spec):
     done = nasnet("inspect", tiny_module, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert found["tag_sets"] == [[], ["train"]]
     assert found["parameters"] == sum(int(np.prod(s)) for s in weight_shapes(tiny_spec).values())
@@ -37,9 +28,9 @@ def test_json_has_it_all(tiny_module, tiny_spec):
     assert set(found["file_sizes"]) >= {"saved_model.pb", "variables/variables.index"}
 
 
-def test_text_names_the_same(tiny_module):
+def test_text_names_the_same(nasnet, tiny_module):
     done = nasnet("inspect", tiny_module)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     for said in (
         "format            tf1-hub",
         "tag sets          {}  {train}",
@@ -58,22 +49,22 @@ def test_outputs_are_in_the_order_of_their_numbers():
     assert sorted(names, key=_place) == [names[i] for i in (3, 2, 0, 4, 1)]
 
 
-def test_the_mobile_networks_figures_are_the_published_ones(golden_module):
+def test_the_mobile_networks_figures_are_the_published_ones(nasnet, golden_module):
     found = json.loads(nasnet("inspect", golden_module, "--json").stdout)
     assert found["parameters"] == 5_327_773
     assert round(found["multiply_adds"] / 1e6, 1) == 563.6
     assert round(found["multiply_adds_depthwise"] / 1e6, 1) == 69.7
 
 
-def test_the_built_in_model_says_how_good_it_is():
+def test_the_built_in_model_says_how_good_it_is(nasnet):
     found = json.loads(nasnet("inspect", "--json").stdout)
     assert found["accuracy"]["pictures"] == 10_000
     assert found["accuracy"]["top1"] >= 0.30
     assert found["labels"] == found["classes"] == 200
 
 
-def test_a_folder_that_is_no_module_is_an_error_in_a_line(tmp_path):
+def test_a_folder_that_is_no_module_is_an_error_in_a_line(nasnet, tmp_path):
     done = nasnet("inspect", tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert str(tmp_path) in line

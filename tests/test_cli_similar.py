@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,12 +12,6 @@ from PIL import Image
 
 # The tiny module's weights are random, so that all pictures are much alike to it.
 NEAR = ("--threshold", 0.999)
-NASNET = [sys.executable, "-m", "nasnet_cli"]
-
-
-def nasnet(*arguments, cwd=None, text=True):
-    command = [*NASNET, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=text, check=False, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +32,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def index(folder, tiny_module):
+def index(nasnet, folder, tiny_module):
     done = nasnet("embed", "photos", "-m", tiny_module, "-o", "v.npy", cwd=folder)
-    assert done.returncode == 3
+    assert done.exit_code == 3
     return folder / "v.npy"
 
 
-def test_a_picture_finds_itself_and_its_copy(folder, index, tiny_module):
+def test_a_picture_finds_itself_and_its_copy(nasnet, folder, index, tiny_module):
     done = nasnet("similar", "photos/6.jpg", "--index", index, "-m", tiny_module, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     (found,) = map(json.loads, done.stdout.splitlines())
     assert (found["path"], found["status"]) == ("photos/6.jpg", "ok")
     assert [match["rank"] for match in found["matches"]] == list(range(1, 8))
@@ -58,7 +50,7 @@ def test_a_picture_finds_itself_and_its_copy(folder, index, tiny_module):
     assert 0.97 < second["similarity"] < 1
 
 
-def test_the_index_says_how_queries_are_preprocessed(folder, index, tiny_module):
+def test_the_index_says_how_queries_are_preprocessed(nasnet, folder, index, tiny_module):
     nasnet("embed", "photos", "-m", tiny_module, "-o", "pad.npy", "--resize", "pad", cwd=folder)
     for name in ("v.npy", "pad.npy"):
         done = nasnet("similar", "photos/0.png", "--index", name, "-m", tiny_module, cwd=folder)
@@ -66,7 +58,9 @@ def test_the_index_says_how_queries_are_preprocessed(folder, index, tiny_module)
 
 
 @pytest.mark.parametrize("options", [("--normalize",), ("--dtype", "float16")])
-def test_normalized_and_half_precision_indexes(folder, index, tiny_module, tmp_path, options):
+def test_normalized_and_half_precision_indexes(
+    nasnet, folder, index, tiny_module, tmp_path, options
+):
     out = tmp_path / "other.npy"
     nasnet("embed", "photos", "-m", tiny_module, "-o", out, *options, cwd=folder)
     arguments = ("similar", "photos/7.png", "-m", tiny_module, "--top", 3, "--index")
@@ -78,20 +72,20 @@ def test_normalized_and_half_precision_indexes(folder, index, tiny_module, tmp_p
         assert one["similarity"] == pytest.approx(other["similarity"], abs=1e-3)
 
 
-def test_a_failing_query_has_its_row(folder, index, tiny_module):
+def test_a_failing_query_has_its_row(nasnet, folder, index, tiny_module):
     done = nasnet(
         *("similar", "photos", "nope.jpg", "--index", index, "-m", tiny_module, "--top", 1),
         cwd=folder,
     )
-    assert done.returncode == 3
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 3
+    rows = done.rows
     assert [row["path"] for row in rows[:3]] == ["photos/0.png", "photos/1.png", "photos/2.png"]
     assert [row["status"] for row in rows].count("error") == 2
     assert rows[3]["error"]["kind"] == "not_an_image" and rows[8]["error"]["kind"] == "not_found"
     assert "9 pictures: 7 looked up, 2 with errors" in done.stderr
 
 
-def test_similar_in_every_format(folder, index, tiny_module, tmp_path):
+def test_similar_in_every_format(nasnet, folder, index, tiny_module, tmp_path):
     arguments = ("similar", "photos/6.jpg", "nope.jpg", "--index", "v.npy", "-m", tiny_module)
     for name in ("o.json", "o.jsonl", "o.csv"):
         nasnet(*arguments, "--top", 2, "-o", tmp_path / name, cwd=folder)
@@ -114,13 +108,13 @@ def test_similar_in_every_format(folder, index, tiny_module, tmp_path):
     assert table[3:] == ["nope.jpg", "      not_found: There is no such file."]
 
 
-def test_another_model_is_refused(folder, index):
+def test_another_model_is_refused(nasnet, folder, index):
     done = nasnet("similar", "photos/0.png", "--index", index, cwd=folder)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "v.npy was made with another model: " in done.stderr and "--model" in done.stderr
 
 
-def test_another_preprocessing_is_refused(folder, index, tiny_module, tmp_path):
+def test_another_preprocessing_is_refused(nasnet, folder, index, tiny_module, tmp_path):
     meta = json.loads((folder / "v.npy.meta.json").read_text())
     for name in ("v.npy", "v.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
@@ -133,25 +127,25 @@ def test_another_preprocessing_is_refused(folder, index, tiny_module, tmp_path):
             *("similar", folder / "photos/0.png", "--index", tmp_path / "v.npy"),
             *("-m", tiny_module),
         )
-        assert done.returncode == 1 and "preprocessing" in done.stderr
+        assert done.exit_code == 1 and "preprocessing" in done.stderr
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"model": 3, "preprocessing": {}}'])
-def test_an_index_without_its_meta_is_refused(folder, index, tmp_path, content):
+def test_an_index_without_its_meta_is_refused(nasnet, folder, index, tmp_path, content):
     for name in ("v.npy", "v.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     if content is not None:
         (tmp_path / "v.npy.meta.json").write_text(content)
     done = nasnet("similar", folder / "photos/0.png", "--index", tmp_path / "v.npy")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "v.npy.meta.json" in done.stderr and "what model" in done.stderr
     # Groups need no model.
-    assert nasnet("duplicates", tmp_path / "v.npy").returncode == 0
+    assert nasnet("duplicates", tmp_path / "v.npy").exit_code == 0
 
 
-def test_near_duplicates_are_found(index):
+def test_near_duplicates_are_found(nasnet, index):
     done = nasnet("duplicates", index, *NEAR)
-    groups = [json.loads(line) for line in done.stdout.splitlines()]
+    groups = done.rows
     found = [[member["path"] for member in group["members"]] for group in groups]
     assert ["photos/1.png", "photos/6.jpg"] in found
     assert ["photos/2.png", "photos/7.png"] in found
@@ -159,10 +153,10 @@ def test_near_duplicates_are_found(index):
     assert "7 vectors: 2 groups with 4 pictures" in done.stderr
 
 
-def test_duplicates_in_every_format(index, tmp_path):
+def test_duplicates_in_every_format(nasnet, index, tmp_path):
     for name in ("o.json", "o.jsonl", "o.csv"):
         done = nasnet("duplicates", index, *NEAR, "-o", tmp_path / name)
-        assert (done.returncode, done.stdout) == (0, "")
+        assert (done.exit_code, done.stdout) == (0, "")
     document = json.loads((tmp_path / "o.json").read_text())
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert document["groups"] == lines
@@ -178,18 +172,18 @@ def test_duplicates_in_every_format(index, tmp_path):
     assert meta["options"] == {"threshold": 0.999} and meta["tool"]["name"] == "nasnet"
     table = nasnet("duplicates", index, *NEAR, "--format", "table").stdout.splitlines()
     assert table[:2] == ["Group 1, 2 pictures", "   1.0000  photos/1.png"]
-    assert nasnet("duplicates", index, "-o", tmp_path / "o.csv").returncode == 1
-    assert nasnet("duplicates", index, "-o", tmp_path / "o.txt").returncode == 2
+    assert nasnet("duplicates", index, "-o", tmp_path / "o.csv").exit_code == 1
+    assert nasnet("duplicates", index, "-o", tmp_path / "o.txt").exit_code == 2
 
 
-def test_names_can_do_no_harm(folder, index, tmp_path):
+def test_names_can_do_no_harm(nasnet, folder, index, tmp_path):
     (tmp_path / "v.npy").write_bytes(index.read_bytes())
     names = ["=cmd().png", "\x1b[31m.png", "a\nb.png", "café.png", "b\\xff.png", "x,y.png", "z.png"]
     lines = [{"path": name, "status": "ok", "row": row} for row, name in enumerate(names)]
     lines[4]["path_bytes"] = "Yv8ucG5n"
     (tmp_path / "v.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     arguments = ("duplicates", tmp_path / "v.npy", "--threshold", 0.01)
-    table = nasnet(*arguments, "--format", "table", text=False).stdout
+    table = nasnet(*arguments, "--format", "table").stdout_bytes
     assert b"\x1b" not in table and b"\\x1b[31m.png" in table and b"a\\x0ab.png" in table
     rows = list(csv.reader(io.StringIO(nasnet(*arguments, "--format", "csv").stdout)))
     assert rows[1][2] == "./=cmd().png"
@@ -198,5 +192,5 @@ def test_names_can_do_no_harm(folder, index, tmp_path):
 
 
 @pytest.mark.parametrize("value", ["0", "1.1", "-1", "x"])
-def test_a_threshold_out_of_range_is_a_usage_error(index, value):
-    assert nasnet("duplicates", index, "--threshold", value).returncode == 2
+def test_a_threshold_out_of_range_is_a_usage_error(nasnet, index, value):
+    assert nasnet("duplicates", index, "--threshold", value).exit_code == 2
