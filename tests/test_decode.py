@@ -1,4 +1,4 @@
-"""From a file's bytes to the RGB picture that a viewer would show."""
+"""Decoding: from a file's bytes to the RGB image that a viewer would show."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def refused(data: bytes, **options: int) -> InputError:
+def decode_error(data: bytes, **options: int) -> InputError:
     with pytest.raises(InputError) as caught:
         decode(data, **options)
     assert caught.value.message.count("\n") == 0
@@ -48,7 +48,7 @@ def refused(data: bytes, **options: int) -> InputError:
 
 
 def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int = 2) -> bytes:
-    """A PNG whose header says what is wanted, whatever follows."""
+    """Return a PNG with this header, whatever follows."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
@@ -60,7 +60,7 @@ def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int 
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-# What becomes of colours
+# Colours
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "TGA", "PCX", "SGI", "QOI"])
@@ -78,7 +78,7 @@ def test_lossy_formats_come_close(format: str) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA"])
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_grey_palette_and_1_bit_pictures_become_rgb(mode: str, format: str) -> None:
+def test_grey_palette_and_1_bit_images_become_rgb(mode: str, format: str) -> None:
     image = NOISE.convert(mode)
     assert np.array_equal(pixels(saved(image, format)), np.asarray(image.convert("RGB")))
 
@@ -97,18 +97,18 @@ def test_other_colour_spaces_become_rgb(mode: str, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
-def test_alpha_lies_on_white(format: str) -> None:
+def test_alpha_is_composited_on_white(format: str) -> None:
     image = Image.new("RGBA", (3, 1), (100, 0, 200, 255))
     image.putpixel((1, 0), (100, 0, 200, 128))
     image.putpixel((2, 0), (100, 0, 200, 0))
     options = {"lossless": True} if format == "WEBP" else {}
-    shown = pixels(saved(image, format, **options))
-    assert shown[0, 0].tolist() == [100, 0, 200]
-    assert abs(shown[0, 1].astype(int) - (177, 127, 227)).max() <= 1
-    assert shown[0, 2].tolist() == [255, 255, 255]
+    result = pixels(saved(image, format, **options))
+    assert result[0, 0].tolist() == [100, 0, 200]
+    assert abs(result[0, 1].astype(int) - (177, 127, 227)).max() <= 1
+    assert result[0, 2].tolist() == [255, 255, 255]
 
 
-def test_transparent_palette_entries_and_colours_lie_on_white() -> None:
+def test_transparent_palette_entries_and_colours_become_white() -> None:
     palette = Image.new("P", (2, 1), 0)
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((1, 0), 1)
@@ -129,13 +129,13 @@ def test_transparent_palette_entries_and_colours_lie_on_white() -> None:
 @pytest.mark.parametrize(
     ("format", "order"), [("PNG", "<u2"), ("PPM", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2")]
 )
-def test_16_bit_grey_is_shown_by_its_high_byte(format: str, order: str) -> None:
+def test_16_bit_grey_keeps_its_high_byte(format: str, order: str) -> None:
     values = np.array([[0, 255, 256, 0x1234, 0xFFFF]], dtype=order)
-    shown = pixels(saved(Image.fromarray(values), format))
-    assert shown[0, :, 0].tolist() == [0, 0, 1, 0x12, 255]
+    result = pixels(saved(Image.fromarray(values), format))
+    assert result[0, :, 0].tolist() == [0, 0, 1, 0x12, 255]
 
 
-def test_a_transparent_16_bit_grey_lies_on_white() -> None:
+def test_transparent_16_bit_grey_becomes_white() -> None:
     data = png(2, 1, b"\0\x12\x34\x56\x78", depth=16, colour=0)
     body = b"tRNS\x12\x34"
     chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
@@ -143,13 +143,13 @@ def test_a_transparent_16_bit_grey_lies_on_white() -> None:
     assert pixels(data[:at] + chunk + data[at:])[0, :, 0].tolist() == [255, 0x56]
 
 
-def test_16_bit_grey_where_white_is_zero_is_turned_round() -> None:
+def test_16_bit_grey_where_white_is_zero_is_inverted() -> None:
     values = Image.fromarray(np.array([[0, 0xFFFF]], dtype=np.uint16))
     assert pixels(saved(values, "TIFF", tiffinfo={262: 0}))[0, :, 0].tolist() == [255, 0]
 
 
 @pytest.mark.parametrize(
-    ("values", "shown"),
+    ("values", "expected"),
     [
         (np.array([[0, 10, 255]], np.int32), [0, 10, 255]),
         (np.array([[-100, 0, 300]], np.int32), [0, 64, 255]),
@@ -164,17 +164,17 @@ def test_16_bit_grey_where_white_is_zero_is_turned_round() -> None:
         (np.full((1, 3), 5000, np.float32), [0, 0, 0]),
     ],
 )
-def test_integers_and_floats_are_shown_by_their_own_range(
-    values: NDArray[np.int32 | np.float32], shown: list[int]
+def test_integers_and_floats_are_scaled_from_their_own_range(
+    values: NDArray[np.int32 | np.float32], expected: list[int]
 ) -> None:
-    assert pixels(saved(Image.fromarray(values), "TIFF"))[0, :, 0].tolist() == shown
+    assert pixels(saved(Image.fromarray(values), "TIFF"))[0, :, 0].tolist() == expected
 
 
-# What becomes of frames and orientation
+# Frames and orientation
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_the_first_frame_of_an_animation_is_taken(format: str) -> None:
+def test_first_frame_of_an_animation_is_decoded(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     data = saved(frames[0], format, save_all=True, append_images=frames[1:])
     assert abs(pixels(data).astype(int) - (255, 0, 0)).max() <= 5
@@ -202,7 +202,7 @@ def corners(image: Image.Image) -> list[int]:
 )
 def test_exif_orientation_is_applied(format: str, orientation: int, expected: list[int]) -> None:
     if format == "AVIF" and (orientation == 9 or not features.check("avif")):
-        pytest.skip("AVIF turns pictures its own way, and needs a Pillow with it")
+        pytest.skip("AVIF has no orientation 9, and needs a Pillow with AVIF")
     quarters = np.array([[32, 96], [160, 224]], np.uint8).repeat(16, 0).repeat(24, 1)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -211,7 +211,7 @@ def test_exif_orientation_is_applied(format: str, orientation: int, expected: li
     assert corners(image) == expected
 
 
-def test_bad_exif_does_not_stop_a_picture() -> None:
+def test_damaged_exif_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     whole = exif.tobytes()
@@ -221,7 +221,7 @@ def test_bad_exif_does_not_stop_a_picture() -> None:
             assert sorted(decode(saved(SMOOTH, format, exif=broken)).size) == [24, 32]
 
 
-# Scaled decoding
+# Draft decoding
 
 
 def photo(width: int, height: int, orientation: int = 1) -> bytes:
@@ -243,35 +243,35 @@ def photo(width: int, height: int, orientation: int = 1) -> bytes:
         ((5000, 5000), (800, 600)),
     ],
 )
-def test_a_jpeg_is_shrunk_while_decoding_but_stays_twice_what_is_needed(
+def test_draft_decoding_keeps_twice_the_needed_size(
     needed: tuple[int, int], size: tuple[int, int]
 ) -> None:
     assert decode(photo(800, 600), needed_size=lambda _: needed).size == size
 
 
-def test_scaled_decoding_minds_the_orientation() -> None:
-    seen: list[tuple[int, int]] = []
+def test_draft_decoding_respects_the_orientation() -> None:
+    sizes: list[tuple[int, int]] = []
 
     def needed(size: tuple[int, int]) -> tuple[int, int]:
-        seen.append(size)
+        sizes.append(size)
         return 200, 10
 
     assert decode(photo(800, 400, orientation=6), needed_size=needed).size == (400, 800)
     assert decode(photo(400, 800, orientation=6), needed_size=needed).size == (400, 200)
-    assert seen == [(400, 800), (800, 400)]
+    assert sizes == [(400, 800), (800, 400)]
 
 
-def test_other_formats_are_decoded_whole() -> None:
+def test_other_formats_are_decoded_at_full_size() -> None:
     assert decode(saved(SMOOTH, "PNG"), needed_size=lambda _: (1, 1)).size == SMOOTH.size
 
 
-# What can't be decoded
+# Errors
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"hello, this is a text and not a picture at all\n" * 20,
+        b"hello, this is a text and not an image at all\n" * 20,
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
         b"%PDF-1.7\n" + bytes(100),
         b"\x89HDF\r\n\x1a\n" + bytes(100),
@@ -279,67 +279,67 @@ def test_other_formats_are_decoded_whole() -> None:
         bytes(1000),
     ],
 )
-def test_what_is_no_picture_is_not_an_image(data: bytes) -> None:
-    assert refused(data).kind == "not_an_image"
+def test_other_files_are_not_an_image(data: bytes) -> None:
+    assert decode_error(data).kind == "not_an_image"
 
 
-def test_an_empty_file_says_so() -> None:
-    error = refused(b"")
+def test_empty_file_is_not_an_image() -> None:
+    error = decode_error(b"")
     assert (error.kind, error.message) == ("not_an_image", "The file is empty.")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "PPM"])
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
-def test_a_file_cut_short_is_truncated(format: str, fraction: float) -> None:
+def test_incomplete_file_is_truncated(format: str, fraction: float) -> None:
     data = saved(NOISE, format)
-    assert refused(data[: int(len(data) * fraction)]).kind == "truncated"
+    assert decode_error(data[: int(len(data) * fraction)]).kind == "truncated"
 
 
-def test_damaged_bytes_are_decode_failed() -> None:
+def test_damaged_file_is_decode_failed() -> None:
     data = bytearray(saved(NOISE, "PNG"))
     data[len(data) // 2] ^= 0xFF
-    error = refused(bytes(data))
-    assert (error.kind, error.message) == ("decode_failed", "The PNG picture is damaged.")
+    error = decode_error(bytes(data))
+    assert (error.kind, error.message) == ("decode_failed", "The PNG image is damaged.")
 
 
-def test_heic_without_its_plugin_says_how_to_get_it() -> None:
+def test_heic_error_names_the_extra() -> None:
     code = "import sys; sys.modules['pillow_heif'] = None\n"
     code += "from nasnet_cli.images.decode import decode\n"
     code += r"decode(b'\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf' + bytes(100))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "HEIC pictures need the extra: pip install 'nasnet-cli[heif]'." in answer.stderr
+    assert "HEIC images need the extra: pip install 'nasnet-cli[heif]'." in answer.stderr
 
 
-def test_a_format_without_a_decoder_is_unsupported() -> None:
-    assert refused(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100)).kind == "unsupported"
+def test_format_without_a_decoder_is_unsupported() -> None:
+    assert decode_error(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100)).kind == "unsupported"
 
 
 @pytest.mark.parametrize("size", [(100_000, 100_000), (15_000, 15_000), (2**31 - 1, 2**31 - 1)])
-def test_too_many_pixels_are_refused_before_decoding(size: tuple[int, int]) -> None:
-    assert refused(png(*size)).kind == "too_large"
+def test_too_many_pixels_are_too_large(size: tuple[int, int]) -> None:
+    assert decode_error(png(*size)).kind == "too_large"
 
 
-def test_the_limit_on_pixels_is_the_callers() -> None:
+def test_max_pixels_is_respected() -> None:
     data = saved(SMOOTH, "PNG")
     assert decode(data, max_pixels=32 * 24).size == (32, 24)
-    error = refused(data, max_pixels=32 * 24 - 1)
+    error = decode_error(data, max_pixels=32 * 24 - 1)
     assert (error.kind, error.message) == (
         "too_large",
         "It has 32 x 24 pixels, more than 767 in all.",
     )
 
 
-def test_a_side_of_absurd_length_is_too_large() -> None:
-    assert refused(png(2_000_000, 1)).kind == "too_large"
+def test_extremely_long_side_is_too_large() -> None:
+    assert decode_error(png(2_000_000, 1)).kind == "too_large"
 
 
-def test_a_huge_picture_within_an_icon_is_too_large() -> None:
+def test_huge_image_within_an_icon_is_too_large() -> None:
     inner = png(50_000, 50_000, colour=6)
     entry = struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 32, len(inner), 22)
-    assert refused(b"\0\0\1\0\1\0" + entry + inner).kind == "too_large"
+    assert decode_error(b"\0\0\1\0\1\0" + entry + inner).kind == "too_large"
 
 
-def test_a_stream_that_fails_is_unreadable() -> None:
+def test_failing_stream_is_unreadable() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell() > 40_000:
@@ -351,10 +351,10 @@ def test_a_stream_that_fails_is_unreadable() -> None:
     assert caught.value.kind == "unreadable"
 
 
-# What the rest of the program relies on
+# Side effects, threads and damaged files
 
 
-def test_neither_warnings_nor_libraries_reach_the_user() -> None:
+def test_decoding_prints_nothing() -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\xff\xff\xff\xff\0\0\0\0"
     code = f"""
 import io, sys, warnings
@@ -384,7 +384,7 @@ for data in (damaged, b"II*\\0\\x08\\0\\0\\0\\x01\\0" + b"\\x15\\x01\\x03\\0\\x0
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, b"", b"")
 
 
-def test_warnings_stay_away_however_the_caller_sets_them() -> None:
+def test_pillow_warnings_are_silenced_whatever_the_filters() -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\xff\xff\xff\xff\0\0\0\0"
     data = saved(SMOOTH, "JPEG", exif=exif)
     with warnings.catch_warnings():
@@ -394,21 +394,21 @@ def test_warnings_stay_away_however_the_caller_sets_them() -> None:
         decode(data)
 
 
-def test_a_stream_that_was_handed_in_stays_open() -> None:
+def test_passed_stream_stays_open() -> None:
     stream = io.BytesIO(saved(SMOOTH, "JPEG"))
     assert decode(stream).size == SMOOTH.size
     assert not stream.closed
 
 
-def test_decoding_in_threads_gives_what_one_thread_gives() -> None:
+def test_threads_decode_the_same_pixels() -> None:
     files = [saved(NOISE, f) for f in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")] * 10
-    files.append(b"no picture")
+    files.append(b"no image")
     expected = [pixels(data) for data in files[:-1]]
     barrier = threading.Barrier(4)
 
     def work(_: int) -> bool:
         barrier.wait()
-        assert refused(files[-1]).kind == "not_an_image"
+        assert decode_error(files[-1]).kind == "not_an_image"
         return all(
             np.array_equal(pixels(data), want)
             for data, want in zip(files[:-1], expected, strict=True)
@@ -444,7 +444,7 @@ SEEDS = [
     changes=st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=8),
     length=st.floats(0, 1),
 )
-def test_no_bytes_raise_anything_but_an_input_error(
+def test_damaged_images_raise_only_input_errors(
     seed: bytes, changes: list[tuple[int, int]], length: float
 ) -> None:
     data = bytearray(seed)
@@ -461,7 +461,7 @@ def test_no_bytes_raise_anything_but_an_input_error(
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
-def test_random_bytes_raise_nothing_but_an_input_error(data: bytes) -> None:
+def test_random_bytes_raise_only_input_errors(data: bytes) -> None:
     try:
         decode(data, max_pixels=10_000_000)
     except InputError:

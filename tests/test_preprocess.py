@@ -1,4 +1,4 @@
-"""From a picture to the array of pixels that a model takes."""
+"""Preprocessing: crop and resize an RGB image to the array that a model takes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def columns(width: int, height: int) -> Image.Image:
-    """A picture whose red is the column and whose green is the row."""
+    """Return an image whose red is the column and whose green is the row."""
     y, x = np.mgrid[:height, :width].astype(np.uint8)
     return Image.fromarray(np.stack([x, y, np.zeros_like(x)], axis=2))
 
 
-# The description
+# Settings
 
 
 @pytest.mark.parametrize(
@@ -49,17 +49,17 @@ def columns(width: int, height: int) -> Image.Image:
         {},
     ],
 )
-def test_a_preprocessing_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+def test_invalid_settings_raise_value_error(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Preprocessing.from_dict(wrong)
 
 
-def test_a_preprocessing_survives_json() -> None:
+def test_settings_survive_json() -> None:
     whole = Preprocessing((331, 300), "pad", 0.9, "lanczos")
     assert Preprocessing.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
 
 
-def test_the_digest_is_the_same_for_the_same_and_differs_otherwise() -> None:
+def test_digest_depends_on_the_settings_alone() -> None:
     base = Preprocessing((224, 224), crop_fraction=1.0)
     assert (
         base.digest() == Preprocessing.from_dict({"size": [224, 224], "crop_fraction": 1}).digest()
@@ -71,7 +71,7 @@ def test_the_digest_is_the_same_for_the_same_and_differs_otherwise() -> None:
         Preprocessing((224, 224), crop_fraction=1.0, resample="tf1"),
     )
     assert len({base.digest(), *(other.digest() for other in others)}) == 5
-    # Files of earlier runs hold it: it must not change between versions.
+    # Files of earlier runs hold the digest: it must not change between versions.
     assert Preprocessing((224, 224)).digest() == (
         "e16cf1a1fec2aac8d514317f15d93e50a16c1c76a29bcab430c021c99b9e772e"
     )
@@ -84,7 +84,7 @@ def test_the_digest_is_the_same_for_the_same_and_differs_otherwise() -> None:
     "resample", ["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest"]
 )
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
-def test_pillows_filters_give_bytes_of_the_size_asked_for(resample: str, resize: str) -> None:
+def test_pillow_filters_return_bytes_of_the_given_size(resample: str, resize: str) -> None:
     p = Preprocessing.from_dict({"size": (20, 30), "resize": resize, "resample": resample})
     array = preprocess(noise(97, 41), p)
     assert (array.shape, array.dtype) == ((20, 30, 3), np.uint8)
@@ -93,7 +93,7 @@ def test_pillows_filters_give_bytes_of_the_size_asked_for(resample: str, resize:
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("resample", ["bilinear", "tf1"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (2, 3)])
-def test_pictures_of_any_shape_have_a_result(
+def test_images_of_any_shape_are_preprocessed(
     resize: str, resample: str, size: tuple[int, int]
 ) -> None:
     p = Preprocessing.from_dict({"size": (8, 8), "resize": resize, "resample": resample})
@@ -102,19 +102,19 @@ def test_pictures_of_any_shape_have_a_result(
 
 def test_stretch_keeps_the_central_part_of_each_side() -> None:
     array = preprocess(columns(160, 80), Preprocessing((70, 140)))
-    # 160 x 80 less a sixteenth at each end is 140 x 70: no resampling is left.
+    # 160 x 80 without a sixteenth at each end is 140 x 70: nothing is resampled.
     assert array[0, 0].tolist() == [10, 5, 0]
     assert array[-1, -1].tolist() == [149, 74, 0]
 
 
-def test_crop_keeps_the_largest_central_part_of_the_models_shape() -> None:
+def test_crop_keeps_the_largest_central_part_of_the_aspect_ratio() -> None:
     array = preprocess(columns(160, 80), Preprocessing((40, 40), "crop", 0.5))
     assert array[0, 0].tolist() == [60, 20, 0]
     assert array[-1, -1].tolist() == [99, 59, 0]
 
 
 @pytest.mark.parametrize(("resample", "grey"), [("bilinear", 128), ("tf1", 0.5)])
-def test_pad_keeps_the_shape_and_fills_with_mid_grey(resample: str, grey: float) -> None:
+def test_pad_keeps_the_aspect_ratio_and_fills_with_mid_grey(resample: str, grey: float) -> None:
     white = Image.new("RGB", (160, 80), "white")
     p = Preprocessing.from_dict(
         {"size": (40, 40), "resize": "pad", "crop_fraction": 1.0, "resample": resample}
@@ -125,7 +125,7 @@ def test_pad_keeps_the_shape_and_fills_with_mid_grey(resample: str, grey: float)
     assert (array[10:30] == (255 if resample == "bilinear" else 1)).all()
 
 
-def test_pillows_bilinear_averages_when_it_shrinks_and_tf1_does_not() -> None:
+def test_pillow_bilinear_averages_and_tf1_does_not() -> None:
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32))).convert("RGB")
     averaged = preprocess(stripes, Preprocessing((8, 8), crop_fraction=1.0))
     picked = preprocess(stripes, Preprocessing((8, 8), crop_fraction=1.0, resample="tf1"))
@@ -137,7 +137,7 @@ def test_pillows_bilinear_averages_when_it_shrinks_and_tf1_does_not() -> None:
 
 
 def tf1_reference(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
-    """The central 87.5 % and the resize, pixel by pixel, as TensorFlow's documentation has it."""
+    """Crop 87.5 % and resize, pixel by pixel, as TensorFlow's documentation describes it."""
     h, w = image.shape[:2]
     top, left = int((h - h * 0.875) / 2), int((w - w * 0.875) / 2)
     crop = image[top : h - top, left : w - left] / 255.0
@@ -157,14 +157,14 @@ def tf1_reference(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
 
 @pytest.mark.parametrize("size", [(50, 37), (9, 7), (16, 16), (101, 13)])
 @pytest.mark.parametrize("target", [(7, 11), (24, 24)])
-def test_tf1_is_what_its_formula_says(size: tuple[int, int], target: tuple[int, int]) -> None:
+def test_tf1_equals_the_formula(size: tuple[int, int], target: tuple[int, int]) -> None:
     image = noise(*size)
     array = preprocess(image, Preprocessing(target, resample="tf1"))
     assert (array.dtype, array.shape) == (np.float32, (*target, 3))
     assert np.allclose(array, tf1_reference(np.asarray(image), *target), atol=2e-5)
 
 
-def test_tf1_aligns_first_pixels_not_centres() -> None:
+def test_tf1_aligns_corners_of_pixels_not_centres() -> None:
     ramp = Image.fromarray(np.array([[0, 51, 102, 153]], np.uint8).repeat(4, 0)).convert("RGB")
     shrunk = preprocess(ramp, Preprocessing((2, 2), crop_fraction=1.0, resample="tf1"))
     assert np.allclose(shrunk[0, :, 0], [0, 0.4])
@@ -174,8 +174,8 @@ def test_tf1_aligns_first_pixels_not_centres() -> None:
 
 @pytest.mark.parametrize("size", [(500, 375), (333, 500), (64, 64), (31, 257)])
 @pytest.mark.parametrize("target", [(224, 224), (32, 48)])
-def test_tf1_is_tensorflows_own(size: tuple[int, int], target: tuple[int, int]) -> None:
-    """Slow for its import: TensorFlow itself is the peer that the mode claims to equal."""
+def test_tf1_equals_tensorflow(size: tuple[int, int], target: tuple[int, int]) -> None:
+    """Slow, as it imports TensorFlow, which the mode claims to equal."""
     tf = pytest.importorskip("tensorflow")
     image = noise(*size)
     unit = tf.image.convert_image_dtype(np.asarray(image), tf.float32)
@@ -200,9 +200,7 @@ def test_tf1_is_tensorflows_own(size: tuple[int, int], target: tuple[int, int]) 
         ("stretch", "nearest", (2000, 500)),
     ],
 )
-def test_how_far_a_picture_may_be_shrunk_beforehand(
-    resize: str, resample: str, expected: tuple[int, int]
-) -> None:
+def test_needed_size(resize: str, resample: str, expected: tuple[int, int]) -> None:
     p = Preprocessing.from_dict({"size": (112, 224), "resize": resize, "resample": resample})
     assert needed_size((2000, 500), p) == expected
 
@@ -214,17 +212,17 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
-def test_scaled_decoding_hardly_changes_what_the_model_gets(tmp_path: Path, resize: str) -> None:
+def test_draft_decoding_hardly_changes_the_model_input(tmp_path: Path, resize: str) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(jpeg(noise(40, 30).resize((1600, 1200), Image.Resampling.BICUBIC)))
     p = Preprocessing.from_dict({"size": (64, 64), "resize": resize})
-    quick = load(Source(str(file), file=str(file)), p)
-    whole = preprocess(decode(file.read_bytes()), p)
-    assert np.abs(quick.astype(int) - whole).max() <= 12
-    assert np.abs(quick.astype(int) - whole).mean() <= 1
+    draft = load(Source(str(file), file=str(file)), p)
+    full = preprocess(decode(file.read_bytes()), p)
+    assert np.abs(draft.astype(int) - full).max() <= 12
+    assert np.abs(draft.astype(int) - full).mean() <= 1
 
 
-def test_tf1_is_never_decoded_at_a_fraction(tmp_path: Path) -> None:
+def test_tf1_disables_draft_decoding(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(jpeg(noise(800, 600)))
     p = Preprocessing((32, 32), resample="tf1")
@@ -232,9 +230,9 @@ def test_tf1_is_never_decoded_at_a_fraction(tmp_path: Path) -> None:
     assert np.array_equal(loaded, preprocess(decode(file.read_bytes()), p))
 
 
-def test_load_reads_what_the_listing_found_within_the_limits(tmp_path: Path) -> None:
+def test_load_respects_the_limits(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(noise(80, 60)))
-    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    (tmp_path / "b.jpg").write_bytes(b"no image")
     good, bad = list_sources([str(tmp_path)], listing=SkipCounter())
     p = Preprocessing((16, 16))
     assert load(good, p).shape == (16, 16, 3)

@@ -1,4 +1,4 @@
-"""From a file's bytes to the RGB picture that a viewer would show."""
+"""Decoding: from a file's bytes to the RGB image that a viewer would show."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from nasnet_cli.errors import InputError
 from nasnet_cli.images.formats import HEAD_BYTES, signature
 
 MAX_PIXELS = 200_000_000
-"""Pictures with more pixels are too_large, unless told otherwise."""
+"""Default limit: images with more pixels are too_large."""
 
 DRAFT_MARGIN = 2
-"""A JPEG is decoded at 1/2, 1/4 or 1/8 of its size only where that leaves each side at least this
-many times as long as the caller needs, so that the resampling which follows still averages over
-several pixels and the result doesn't change visibly."""
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 of its size only where each side stays at least this many
+times as long as the caller needs. The resampling that follows then still averages over several
+pixels, and the result doesn't change visibly."""
 
-# A side far beyond any picture's, where the tables of a resampling take gigabytes.
+# The tables of a resampling take gigabytes beyond this length, which no real image has.
 _MAX_SIDE = 1_000_000
 
-# Pillow also reads what isn't a picture or runs a program (EPS, WMF, HDF5, GRIB, MPEG, FITS),
-# and formats that hardly anybody has and random bytes may look like. Those are never tried.
+# Never tried: formats of Pillow's that run a program or aren't images (EPS, WMF, HDF5, GRIB, MPEG,
+# FITS), and rare ones that random bytes may look like.
 _FORMATS_WITHOUT_SIGNATURE = ("PPM", "ICO", "CUR", "PCX", "SGI", "XPM", "XBM", "DIB", "TGA")
 _CODECS = {"AVIF": "avif", "WEBP": "webp", "JPEG2000": "jpg_2000"}
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
@@ -48,30 +48,30 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDES_SWAP = frozenset((5, 6, 7, 8))
+_SIDEWAYS = frozenset((5, 6, 7, 8))
 
-# As warnings.filterwarnings("ignore", module=...) files it.
-_QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+# The entry that warnings.filterwarnings("ignore", module=...) adds.
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
-# mallopt's name for it. Pillow takes blocks of 16 MB for pictures that are larger.
+# mallopt's parameter. Pillow allocates images in blocks of up to 16 MB.
 _M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
 
-_registering = threading.Lock()
+_register_lock = threading.Lock()
 
 
-def _give_memory_back() -> None:
-    """Makes glibc return large blocks to the system as soon as they are freed.
+def _return_freed_memory() -> None:
+    """Make glibc return large blocks to the system as soon as they are freed.
 
-    By itself it learns from the first large picture to keep such blocks, for each thread its own,
-    until eight threads hold a gigabyte of nothing.
+    Otherwise the first large image raises its threshold, and each thread keeps its freed blocks:
+    a gigabyte for eight threads.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
-_give_memory_back()
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # or it goes to the terminal
-Image.preinit()  # the common formats now, not in whichever thread comes first
+_return_freed_memory()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # keeps errors off the terminal
+Image.preinit()  # register the common formats before threads start
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -84,29 +84,29 @@ def decode(
     needed_size: Callable[[Size], Size] | None = None,
     reserve: Callable[[int], object] = lambda pixels: None,
 ) -> Image.Image:
-    """The picture in a file's bytes, in mode RGB, upright, as a viewer would show it.
+    """Decode an image to an upright Image in mode RGB, as a viewer would show it.
 
-    data is the file's content or a seekable stream of it, which stays open. The first frame of an
-    animation is taken and EXIF orientation applied. Palettes, grey, CMYK, YCbCr, LAB and 1-bit
-    pictures become RGB; alpha lies on white; 16-bit grey is shown by its high byte. 32-bit
-    integer and float pictures are scaled from their own range when it goes beyond 0..255, floats
-    within 0..1 from that range, and the rest is taken as it is.
+    data is a file's content or a seekable stream of it, which stays open. Decodes the first frame
+    of an animation and applies the EXIF orientation. Palette, grey, CMYK, YCbCr, LAB and 1-bit
+    images become RGB; alpha is composited on white; 16-bit grey keeps its high byte. 32-bit
+    integer and float images are scaled from their own range when it goes beyond 0..255, floats
+    within 0..1 from that range, and values within 0..255 are kept.
 
-    needed_size maps the upright picture's (width, height) to the size that it may be shrunk to
-    while it still serves; with it, a large JPEG is decoded at a fraction of its size (see
-    DRAFT_MARGIN), several times faster. The result is then smaller than the picture in the file.
+    needed_size maps the upright image's (width, height) to the smallest size that serves the
+    caller. With it, a large JPEG is decoded at a fraction of its size (see DRAFT_MARGIN), several
+    times faster, and the returned image is smaller than the one in the file.
 
-    reserve is called with the number of pixels that decoding will have in memory, before it begins,
-    and may wait until there is room.
+    reserve is called before decoding with the number of pixels that decoding holds in memory, and
+    may wait until there is room.
 
-    Safe from any thread. Pillow's own pixel limit, which is one for the process, is set to
-    max_pixels: it guards what the first header doesn't tell, such as pictures within icons.
+    Thread-safe. Sets Pillow's pixel limit, a global of the process, to max_pixels: it guards
+    images within images, such as those in icons.
 
-    Raises InputError: not_an_image, truncated, too_large (max_pixels is compared with the header,
-    before anything is decoded), unsupported, decode_failed, or unreadable when the stream fails.
+    Raises InputError: not_an_image, truncated, too_large (the header's size is over max_pixels;
+    nothing is decoded), unsupported, decode_failed, or unreadable when the stream fails.
     """
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
-    _quieten_pillow()
+    _silence_pillow_warnings()
     Image.MAX_IMAGE_PIXELS = max_pixels
     name = None
     try:
@@ -114,45 +114,44 @@ def decode(
         if not head:
             raise InputError("not_an_image", "The file is empty.")
         name = signature(head)
-        with Image.open(stream, formats=_formats(name)) as image:
+        with Image.open(stream, formats=_pillow_formats(name)) as image:
             return _upright_rgb(image, max_pixels, needed_size, reserve)
     except InputError:
         raise
-    # The boundary to the decoders. What they raise on damaged bytes is no closed list: OSError,
-    # SyntaxError, ValueError, struct.error, zlib.error, OverflowError, IndexError and more; and
-    # one bad file must not stop a job.
+    # Decoders raise many types on damaged bytes: OSError, SyntaxError, ValueError, struct.error,
+    # zlib.error, OverflowError, IndexError and more. One bad file must not stop a job.
     except Exception as error:
-        raise _explain(error, name, stream, max_pixels) from error
+        raise _describe_failure(error, name, stream, max_pixels) from error
 
 
-def _quieten_pillow() -> None:
-    """Keeps Pillow's remarks on odd metadata from the user.
+def _silence_pillow_warnings() -> None:
+    """Keep Pillow's warnings about odd metadata from the user.
 
-    The filter is a global of the process. It is looked for on each call, since others add filters
-    before it or take it away; warnings.catch_warnings would not be safe in threads.
+    The filters are a global of the process that others change too, so each call checks for ours;
+    warnings.catch_warnings is not thread-safe.
     """
-    if not warnings.filters or warnings.filters[0] != _QUIET:
-        warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
+    if not warnings.filters or warnings.filters[0] != _PILLOW_FILTER:
+        warnings.filterwarnings("ignore", module=_PILLOW_FILTER[3].pattern)
 
 
-def _formats(name: str | None) -> tuple[str, ...]:
-    """The Pillow formats to try for a file of this signature."""
+def _pillow_formats(name: str | None) -> tuple[str, ...]:
+    """Return the Pillow formats to try for a file with this signature."""
     if name is None:
         _register("PCX")
         return _FORMATS_WITHOUT_SIGNATURE
     _register(name)
     if name not in Image.OPEN:
-        raise InputError("unsupported", f"{name} pictures can't be read here.")
+        raise InputError("unsupported", f"{name} images are not supported.")
     if name in _CODECS and not features.check(_CODECS[name]):
         raise InputError("unsupported", f"This Pillow was built without {name}.")
     return (name,)
 
 
 def _register(name: str) -> None:
-    """Makes Pillow know a format that isn't among the common ones, which takes a while."""
+    """Register the uncommon formats with Pillow, which takes a while, when one is needed."""
     if name in Image.OPEN:
         return
-    with _registering:
+    with _register_lock:
         Image.init()
         if name != "HEIF" or "HEIF" in Image.OPEN:
             return
@@ -160,7 +159,7 @@ def _register(name: str) -> None:
             from pillow_heif import register_heif_opener
         except ImportError as error:
             raise InputError(
-                "unsupported", "HEIC pictures need the extra: pip install 'nasnet-cli[heif]'."
+                "unsupported", "HEIC images need the extra: pip install 'nasnet-cli[heif]'."
             ) from error
         register_heif_opener()
 
@@ -179,38 +178,40 @@ def _upright_rgb(
     if max(width, height) > _MAX_SIDE:
         raise InputError("too_large", f"One side has more than {_MAX_SIDE:,} pixels.")
     if needed_size is not None and image.format in ("JPEG", "MPO"):
-        swap = _orientation(image) in _SIDES_SWAP
-        needed = needed_size((height, width) if swap else (width, height))
+        is_sideways = _orientation(image) in _SIDEWAYS
+        needed = needed_size((height, width) if is_sideways else (width, height))
         draft_width, draft_height = (math.ceil(side * DRAFT_MARGIN) for side in needed)
-        image.draft(None, (draft_height, draft_width) if swap else (draft_width, draft_height))
-    # A progressive JPEG is held whole, at whatever size it is decoded.
-    is_whole = "progressive" in image.info
-    reserve(width * height if is_whole else image.width * image.height)
+        image.draft(
+            None, (draft_height, draft_width) if is_sideways else (draft_width, draft_height)
+        )
+    # A progressive JPEG is in memory at its full size, at whatever size it is decoded.
+    is_progressive = "progressive" in image.info
+    reserve(width * height if is_progressive else image.width * image.height)
     image.load()
-    # Read after loading: TIFF and HEIC have turned the pixels by then and say so here, and a
-    # PNG's EXIF may stand behind its pixels.
+    # Read after loading: TIFF and HEIC apply the orientation themselves and remove it, and a
+    # PNG's EXIF may follow its pixels.
     transpose = _TRANSPOSES.get(_orientation(image))
-    rgb = _rgb(image)
+    rgb = _to_rgb(image)
     return rgb if transpose is None else rgb.transpose(transpose)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 (upright) to 8, or 1 when there is none to be read."""
+    """Return the EXIF orientation, 1 (upright) to 8; 1 where there is none or it is damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # metadata can be damaged in as many ways as pixels, and matters less
+    except Exception:  # as with pixels, damage raises many types; the pixels are still good
         return 1
     return value if isinstance(value, int) else 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _from_16_bit(image)
+        return _16_bit_to_rgb(image)
     if image.mode == "I" and image.format == "PPM":
         # Pillow scales every PGM of more than 8 bits to 0..65535.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        return _from_own_range(image)
+        return _range_to_rgb(image)
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -219,7 +220,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
+def _16_bit_to_rgb(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})  # a TIFF's
     bits = tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0]
@@ -232,23 +233,23 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _from_own_range(image: Image.Image) -> Image.Image:
-    """Shows 32-bit integers and floats; what is not a number is shown as the darkest."""
+def _range_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale 32-bit integers or floats to grey levels. NaN becomes the darkest."""
     values = np.asarray(image)
-    low, high = _range(values)
+    low, high = _finite_range(values)
     if low >= 0 and high <= 255:
         low, high = 0.0, 1.0 if image.mode == "F" and high <= 1 else 255.0
     grey = np.empty(values.shape, np.uint8)
-    # In doubles, which hold every 32-bit integer and any float's range; a row at a time, since
-    # the whole picture would be gigabytes.
-    for row, shown in zip(values, grey, strict=True):
+    # In doubles, which hold every 32-bit integer and any float's range; row by row, since a whole
+    # image in doubles can be gigabytes.
+    for row, grey_row in zip(values, grey, strict=True):
         exact = np.nan_to_num(row.astype(np.float64), nan=low, posinf=high, neginf=low)
-        shown[:] = np.rint((exact - low) * (255 / ((high - low) or 1)))
+        grey_row[:] = np.rint((exact - low) * (255 / ((high - low) or 1)))
     return Image.fromarray(grey).convert("RGB")
 
 
-def _range(values: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, float]:
-    """The least and the greatest finite value; 0 and 0 when there is none."""
+def _finite_range(values: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, float]:
+    """Return the lowest and the highest finite value; (0, 0) when there is none."""
     if values.dtype.kind == "i":
         return float(values.min()), float(values.max())
     finite = np.isfinite(values)
@@ -258,28 +259,31 @@ def _range(values: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, floa
     return float(low), float(values.max(where=finite, initial=-np.inf))
 
 
-def _explain(error: Exception, name: str | None, stream: BinaryIO, max_pixels: int) -> InputError:
-    said = str(error).lower()
-    what = f"The {name} picture" if name else "The picture"
-    if isinstance(error, (MemoryError, Image.DecompressionBombError)):
-        if isinstance(error, MemoryError):
-            return InputError("too_large", "There is not enough memory to decode it.")
+def _describe_failure(
+    error: Exception, name: str | None, stream: BinaryIO, max_pixels: int
+) -> InputError:
+    """Return the row's error for what a decoder raised."""
+    message = str(error).lower()
+    subject = f"The {name} image" if name else "The image"
+    if isinstance(error, MemoryError):
+        return InputError("too_large", "There is not enough memory to decode it.")
+    if isinstance(error, Image.DecompressionBombError):
         return InputError("too_large", f"It has more than {max_pixels:,} pixels.")
     if isinstance(error, UnidentifiedImageError) and name is None:
-        return InputError("not_an_image", "This is not a picture of a format that can be read.")
+        return InputError("not_an_image", "This is not an image in a format that nasnet can read.")
     if isinstance(error, OSError) and error.errno is not None:
         return InputError("unreadable", f"It cannot be read: {error.strerror}.")
-    if "truncated" in said or "end of file" in said or _is_cut_short(name, stream):
-        return InputError("truncated", f"{what} ends too early.")
+    if "truncated" in message or "end of file" in message or _is_cut_short(name, stream):
+        return InputError("truncated", f"{subject} ends too early.")
     if isinstance(error, NotImplementedError) or any(
-        word in said for word in ("unsupported", "not supported", "not available")
+        words in message for words in ("unsupported", "not supported", "not available")
     ):
-        return InputError("unsupported", f"{what} is of a kind that can't be read here.")
-    return InputError("decode_failed", f"{what} is damaged.")
+        return InputError("unsupported", f"{subject} is of a kind that is not supported.")
+    return InputError("decode_failed", f"{subject} is damaged.")
 
 
 def _is_cut_short(name: str | None, stream: BinaryIO) -> bool:
-    """Whether a file that couldn't be decoded lacks its format's end."""
+    """Return whether a file that failed to decode lacks its format's end."""
     try:
         size = stream.seek(0, io.SEEK_END)
         if name == "WEBP":
@@ -287,5 +291,5 @@ def _is_cut_short(name: str | None, stream: BinaryIO) -> bool:
             return int.from_bytes(stream.read(4), "little") + 8 > size
         stream.seek(max(0, size - HEAD_BYTES))
         return name in _LAST_BYTES and _LAST_BYTES[name] not in stream.read()
-    except (OSError, ValueError):  # a stream that failed for good, or was closed by a decoder
+    except (OSError, ValueError):  # the stream failed for good, or a decoder closed it
         return False

@@ -1,15 +1,15 @@
-"""What a picture file looks like from outside: its suffix and its first bytes.
+"""Image file suffixes and signatures.
 
-Nothing here needs Pillow, so that listing a folder stays light.
+Does without Pillow, so that listing a folder stays light.
 """
 
 from __future__ import annotations
 
 HEAD_BYTES = 64
-"""How many first bytes of a file `signature` looks at."""
+"""The number of leading bytes that `signature` needs."""
 
-# Suffixes that mean a picture to nearly everyone. Pillow registers more, but .vst, .gbr, .msp,
-# .ras or .im are as often something else; a picture under such a name is known by its bytes.
+# Suffixes that nearly always mean an image. Pillow registers more, but .vst, .gbr, .msp, .ras and
+# .im are as often something else; an image with such a suffix is recognised by its signature.
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib",
@@ -37,22 +37,23 @@ _STARTS = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
 )
-# "BM" alone begins many a text; a BMP's header also has one of these sizes.
+# "BM" alone begins many a text file; a BMP also has one of these header sizes.
 _BMP_HEADER_SIZES = frozenset((12, 40, 52, 56, 64, 108, 124))
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a file's name ends like a picture's."""
+    """Return whether a file name has an image suffix."""
     dot = name.rfind(".")
     return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
 def signature(head: bytes) -> str | None:
-    """The format that a file's first HEAD_BYTES bytes show: Pillow's name for it, HEIF, JPEG XL.
+    """Return the format of a file that begins with head: Pillow's name for it, HEIF or JPEG XL.
 
-    None when they show none of the formats that have a reliable beginning.
+    head is the file's first HEAD_BYTES bytes. None when no known signature matches; some formats
+    (TGA, ICO, PPM and others) have none that is reliable.
     """
     for start, name in _STARTS:
         if head.startswith(start):
@@ -62,12 +63,12 @@ def signature(head: bytes) -> str | None:
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
         return "BMP"
     if head[4:8] == b"ftyp":
-        return _iso_media(head)
+        return _iso_media_format(head)
     return None
 
 
-def _iso_media(head: bytes) -> str | None:
-    """HEIF or AVIF, by the major brand and then the compatible ones (mif1 serves both)."""
+def _iso_media_format(head: bytes) -> str | None:
+    """Return HEIF or AVIF, by the major brand and then the compatible ones (mif1 is in both)."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
     for brand in (head[8:12], *(head[at : at + 4] for at in range(16, end, 4))):
         if brand in _HEIF_BRANDS:

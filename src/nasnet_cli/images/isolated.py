@@ -1,12 +1,13 @@
-"""Pictures of uncommon formats are decoded in processes apart, which may crash or hang.
+"""Decoding in separate processes, for uncommon formats whose decoders may crash or hang.
 
-The decoders of the common formats are tried on hostile bytes every day, by every browser; those of
-TIFF, JPEG 2000, AVIF and the like less, and a crash in one is out of Python's hands. A process of
-its own can be ended, and its end is one picture's error.
+Every browser exercises the decoders of the common formats on hostile bytes. Those of TIFF, JPEG
+2000, AVIF and the like see less of that, and Python cannot catch a crash in one. A separate process
+can be ended, and its end is one image's error.
 
-The two talk over a socket: a request, which is a line of JSON and the file's descriptor; from the
-other side the pixels that decoding will have in memory; when there is room for them, an empty line;
-then the answer, a line of JSON and the bytes of the array. decoding_process is the other side.
+The two sides talk over a socket. The parent sends a line of JSON with the file's descriptor. The
+worker answers with the number of pixels that decoding holds in memory, and waits for an empty line,
+which means that there is room. It then sends a line of JSON and the bytes of the array.
+isolated_worker is the other side.
 """
 
 from __future__ import annotations
@@ -32,40 +33,40 @@ from nasnet_cli.images.preprocess import Pixels, Preprocessing
 from nasnet_cli.images.source import explain_os_error
 
 COMMON_FORMATS = frozenset(("JPEG", "PNG", "WEBP", "GIF", "BMP"))
-"""Pictures that are decoded in this process, by formats.signature's names."""
+"""Formats, as formats.signature names them, that are decoded in this process."""
 
 READY = b"ready\n"
-"""What a process says first."""
+"""What a worker sends first."""
 
-PATIENCE = 60.0
-"""Seconds that a picture may take, beside one for each million of its pixels and of its file's
-bytes: several times what the slowest decoder needs on a busy machine."""
+TIMEOUT = 60.0
+"""Seconds allowed for an image, plus one for each million of its pixels and of its file's bytes:
+several times what the slowest decoder needs on a busy machine."""
 
-# Until a process has imported what it needs, from however slow a disk.
-_START_SECONDS = 300.0
-# From the socket's end to the process's own.
-_LAST_SECONDS = 1.0
+# For the imports of a new worker, from however slow a disk.
+_START_TIMEOUT = 300.0
+# Between the end of a worker's socket and that of its process.
+_EXIT_TIMEOUT = 1.0
 _CODE = (
     "import sys; sys.path[:] = sys.argv[1:]\n"
     "from nasnet_cli.images.isolated_worker import serve\n"
     "serve()"
 )
-# It multiplies no matrices: threads for that would only take time and memory.
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# Workers multiply no matrices: threads for that would only take time and memory.
+_SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 class DecoderPool:
-    """Processes that decode pictures for the threads of this one.
+    """Worker processes that decode images for the threads of this process.
 
-    One is started when a picture finds none idle, and serves any thread after that: there are never
-    more of them than threads that decode at once. A process also ends with the thread that started
-    it. Whoever makes a DecoderPool closes it.
+    A worker starts when an image finds none idle, and then serves any thread: there are never more
+    workers than threads that decode at once. A worker also ends with the thread that started it.
+    The pool's owner closes it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[_Process] = []
-        self._busy: set[_Process] = set()
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -75,14 +76,14 @@ class DecoderPool:
         self.close()
 
     def close(self) -> None:
-        """Ends all processes at once, those too that a thread waits for; nothing is decoded then."""
+        """End all workers at once, busy ones too. Nothing is decoded afterwards."""
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
-            for process in self._busy:
-                process.kill()  # its thread does the rest
-        for process in idle:
-            process.end()
+            for worker in self._busy:
+                worker.kill()  # the thread that waits for it cleans up
+        for worker in idle:
+            worker.end()
 
     def load(
         self,
@@ -91,168 +92,168 @@ class DecoderPool:
         *,
         max_pixels: int,
         reserve: Callable[[int], object],
-        spent: Callable[[float], object],
+        add_seconds: Callable[[float], object],
     ) -> Pixels:
-        """What load.pixels_of gives, with the same errors and two more: timeout and crashed.
+        """Decode and preprocess like load.decode_and_preprocess, in a worker.
 
-        spent is told the seconds of processor time that it took. Raises NasnetError when no process
-        can be started.
+        add_seconds is called with the processor time that the worker took. Raises InputError, with
+        two more kinds: timeout and crashed; NasnetError when no worker starts.
         """
-        reserved = False
+        has_reserved = False
 
         def reserve_once(pixels: int) -> None:
-            nonlocal reserved
-            if not reserved:
+            nonlocal has_reserved
+            if not has_reserved:
                 reserve(pixels)
-                reserved = True
+                has_reserved = True
 
-        with _descriptor(stream) as descriptor:
-            task = _Task(descriptor, preprocessing, max_pixels, reserve_once, spent)
-            process = self._take()
+        with _file_descriptor(stream) as descriptor:
+            task = _Task(descriptor, preprocessing, max_pixels, reserve_once, add_seconds)
+            worker = self._take()
             try:
                 try:
-                    return self._do(process, task)
+                    return self._run(worker, task)
                 except _ExitedError:
-                    # That may be the doing of the picture before; in a new process it is not.
-                    if process.is_new:
+                    # The image before may have caused that; in a new worker it cannot have.
+                    if worker.is_new:
                         raise
-                    return self._do(self._start(), task)
-            except _ExitedError as end:
-                raise InputError("crashed", f"Decoding it crashed ({end}).") from None
+                    return self._run(self._start(), task)
+            except _ExitedError as exit_error:
+                raise InputError("crashed", f"Decoding it crashed ({exit_error}).") from None
 
-    def _take(self) -> _Process:
+    def _take(self) -> _Worker:
         with self._lock:
             if self._idle:
-                process = self._idle.pop()
-                self._busy.add(process)
-                return process
+                worker = self._idle.pop()
+                self._busy.add(worker)
+                return worker
         return self._start()
 
-    def _start(self) -> _Process:
-        process = _Process()
+    def _start(self) -> _Worker:
+        worker = _Worker()
         with self._lock:
             if not self._is_closed:
-                self._busy.add(process)
-                return process
-        process.end()
-        raise RuntimeError("these decoders are closed")
+                self._busy.add(worker)
+                return worker
+        worker.end()
+        raise RuntimeError("the decoder pool is closed")
 
-    def _do(self, process: _Process, task: _Task) -> Pixels:
+    def _run(self, worker: _Worker, task: _Task) -> Pixels:
         try:
-            return process.do(task)
+            return worker.run(task)
         finally:
             with self._lock:
-                self._busy.discard(process)
+                self._busy.discard(worker)
                 if self._is_closed:
-                    process.end()
-                elif not process.has_ended:
-                    process.is_new = False
-                    self._idle.append(process)
+                    worker.end()
+                elif not worker.has_ended:
+                    worker.is_new = False
+                    self._idle.append(worker)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One picture: its open file, what is wanted of it, and who is to be told."""
+    """One image to decode: its open file, its settings and its callbacks."""
 
     descriptor: int
     preprocessing: Preprocessing
     max_pixels: int
     reserve: Callable[[int], object]
-    spent: Callable[[float], object]
+    add_seconds: Callable[[float], object]
 
 
 class _ExitedError(Exception):
-    """A process is no more; the message says how it ended."""
+    """A worker has exited; the message says how."""
 
 
-class _Process:
-    """One process, with one task at a time. After any trouble it has_ended."""
+class _Worker:
+    """One worker process, which runs one task at a time. It has_ended after any failure."""
 
     def __init__(self) -> None:
         self.is_new = True
         self.has_ended = False
-        self._socket, theirs = socket.socketpair()
+        self._socket, worker_socket = socket.socketpair()
         command = [sys.executable, "-P", "-c", _CODE, *map(os.path.abspath, sys.path)]
-        with theirs:
+        with worker_socket:
             try:
-                # A session of its own, so that Ctrl-C is not its business. What the decoders'
-                # libraries write to descriptor 2 is nobody's.
+                # In a session of its own, so that Ctrl-C doesn't reach it. Nobody needs what the
+                # decoders' libraries write to descriptor 2.
                 self._process = subprocess.Popen(
                     command,
-                    stdin=theirs.fileno(),
+                    stdin=worker_socket.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={**os.environ, **_ONE_THREAD},
+                    env={**os.environ, **_SINGLE_THREADED},
                     start_new_session=True,
                 )
             except OSError as error:
                 self._socket.close()
-                raise _not_started(error.strerror or str(error)) from error
+                raise _start_error(error.strerror or str(error)) from error
         self._answers = self._socket.makefile("rb")
         try:
-            self._socket.settimeout(_START_SECONDS)
+            self._socket.settimeout(_START_TIMEOUT)
             is_ready = self._answers.readline() == READY
         except OSError:
             is_ready = False
         if not is_ready:
-            raise _not_started(self.end())
+            raise _start_error(self.end())
 
-    def do(self, task: _Task) -> Pixels:
-        """Raises InputError, as decoding does and for too long a wait, or _ExitedError."""
-        size = os.fstat(task.descriptor).st_size
-        patience = _patience(size)
+    def run(self, task: _Task) -> Pixels:
+        """Decode an image. Raises InputError from decoding or for a timeout, or _ExitedError."""
+        file_size = os.fstat(task.descriptor).st_size
+        timeout = _timeout(file_size)
         try:
-            answer = self._ask(task, patience)
+            answer = self._send(task, timeout)
             if "pixels" in answer:
                 task.reserve(answer["pixels"])
-                patience = _patience(size + answer["pixels"])
-                self._socket.settimeout(patience)
+                timeout = _timeout(file_size + answer["pixels"])
+                self._socket.settimeout(timeout)
                 self._socket.sendall(b"\n")
-                answer = self._answer()
-            task.spent(answer["seconds"])
+                answer = self._receive()
+            task.add_seconds(answer["seconds"])
             if "error" not in answer:
-                return self._array(task.preprocessing)
-            error = InputError(*answer["error"])
+                return self._receive_array(task.preprocessing)
+            input_error = InputError(*answer["error"])
         except TimeoutError:
             self.end()
-            message = f"Decoding it took more than {patience:.0f} seconds."
+            message = f"Decoding it took more than {timeout:.0f} seconds."
             raise InputError("timeout", message) from None
-        # It is gone, or what it says makes no sense.
-        except (OSError, EOFError, ValueError, LookupError, TypeError) as trouble:
+        # The worker has exited, or its answers make no sense.
+        except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_LAST_SECONDS)
-            raise _ExitedError(self.end()) from trouble
-        except BaseException:  # not its fault, but the conversation is broken off
+                self._process.wait(_EXIT_TIMEOUT)
+            raise _ExitedError(self.end()) from error
+        except BaseException:  # an interruption: the worker may be in the middle of an answer
             self.end()
             raise
-        raise error
+        raise input_error
 
-    def _ask(self, task: _Task, patience: float) -> dict[str, Any]:
+    def _send(self, task: _Task, timeout: float) -> dict[str, Any]:
         request = {"preprocessing": task.preprocessing.to_dict(), "max_pixels": task.max_pixels}
-        self._socket.settimeout(patience)
+        self._socket.settimeout(timeout)
         line = json.dumps(request).encode() + b"\n"
         socket.send_fds(self._socket, [line], [task.descriptor])
-        return self._answer()
+        return self._receive()
 
-    def _answer(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line:
             raise EOFError
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _array(self, preprocessing: Preprocessing) -> Pixels:
+    def _receive_array(self, preprocessing: Preprocessing) -> Pixels:
         shape = (*preprocessing.size, 3)
         size = math.prod(shape) * np.dtype(preprocessing.dtype).itemsize
         array = np.frombuffer(self._answers.read(size), preprocessing.dtype).reshape(shape)
         return cast(Pixels, array)
 
     def kill(self) -> None:
-        """Ends the process from another thread than the one that waits for it."""
+        """Kill the process, from another thread than the one that waits for it."""
         self._process.kill()
 
     def end(self) -> str:
-        """Ends the process, unless it has ended by itself, and says how it did."""
+        """Kill the process unless it has exited, and return how it ended."""
         self.has_ended = True
         self._process.kill()
         self._answers.close()
@@ -261,25 +262,25 @@ class _Process:
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
-def _patience(size: int) -> float:
-    return PATIENCE + size / 1e6
+def _timeout(size: int) -> float:
+    return TIMEOUT + size / 1e6
 
 
-def _not_started(reason: str) -> NasnetError:
+def _start_error(reason: str) -> NasnetError:
     return NasnetError(
         f"The process that decodes uncommon formats doesn't start ({reason}).",
-        "See whether this machine allows another process, and whether the installation is whole.",
+        "Check whether this machine allows another process, and reinstall nasnet-cli.",
     )
 
 
 @contextmanager
-def _descriptor(stream: BinaryIO) -> Iterator[int]:
-    """A descriptor of the stream's file, or of its bytes when they are in memory."""
+def _file_descriptor(stream: BinaryIO) -> Iterator[int]:
+    """Yield the descriptor of the stream's file, or of a copy of its bytes in memory."""
     if not isinstance(stream, io.BytesIO):
         yield stream.fileno()
         return
     try:
-        file = os.fdopen(os.memfd_create("picture"), "wb")
+        file = os.fdopen(os.memfd_create("image"), "wb")
         file.write(stream.getbuffer())
         file.flush()
     except OSError as error:

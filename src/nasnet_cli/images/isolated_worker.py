@@ -1,4 +1,4 @@
-"""What runs in a process apart: it decodes what the other side of its socket asks for (see apart)."""
+"""The worker process that decodes uncommon formats (see isolated)."""
 
 from __future__ import annotations
 
@@ -13,71 +13,71 @@ from pathlib import Path
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.isolated import READY
-from nasnet_cli.images.load import in_memory, pixels_of
+from nasnet_cli.images.load import decode_and_preprocess, read_into_memory
 from nasnet_cli.images.preprocess import Preprocessing
 
 _REQUEST_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 
-# What a picture may take in memory: far more than any honest one does, so that what fails is the
-# picture which asks for all there is, before others do.
+# The memory allowed for an image: far more than a valid one needs, so that an image which asks for
+# all there is fails before other processes do.
 _MEMORY_BYTES, _MEMORY_BYTES_PER_PIXEL = 4 << 30, 64
 
 
 def serve() -> None:
-    """Answers the requests from standard input, which is a socket, until nobody can ask any more."""
+    """Answer requests on standard input, a socket, until the other side closes it."""
     _restrain()
-    with socket.socket(fileno=0) as asker:
-        asker.sendall(READY)
+    with socket.socket(fileno=0) as connection:
+        connection.sendall(READY)
         while True:
-            request, descriptors, *_ = socket.recv_fds(asker, _REQUEST_BYTES, 1)
+            request, descriptors, *_ = socket.recv_fds(connection, _REQUEST_BYTES, 1)
             if not request:
                 return
-            _answer(asker, request, descriptors[0])
+            _answer(connection, request, descriptors[0])
 
 
 def _restrain() -> None:
-    """Makes this process end with its parent, and be the one that ends when memory does."""
-    # A decoder that hangs would not notice that nobody waits for it any more.
+    """End this process with its parent, and first when the system runs out of memory."""
+    # A decoder that hangs doesn't notice that its parent has gone.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _allow_memory(pixels: int) -> None:
-    """Limits what a decoder takes: to data, since address space alone costs nothing."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = _MEMORY_BYTES + _MEMORY_BYTES_PER_PIXEL * pixels
-    if hard == resource.RLIM_INFINITY or wanted <= hard:
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+def _limit_memory(pixels: int) -> None:
+    """Limit the data that decoding may allocate. Address space alone costs nothing."""
+    hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = _MEMORY_BYTES + _MEMORY_BYTES_PER_PIXEL * pixels
+    if hard_limit == resource.RLIM_INFINITY or limit <= hard_limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard_limit))
 
 
-def _answer(asker: socket.socket, request: bytes, descriptor: int) -> None:
+def _answer(connection: socket.socket, request: bytes, descriptor: int) -> None:
     def reserve(pixels: int) -> None:
-        asker.sendall(json.dumps({"pixels": pixels}).encode() + b"\n")
-        if not asker.recv(1):
+        connection.sendall(json.dumps({"pixels": pixels}).encode() + b"\n")
+        if not connection.recv(1):
             raise SystemExit
-        _allow_memory(pixels)
+        _limit_memory(pixels)
 
-    asked = json.loads(request)
+    settings = json.loads(request)
     head: dict[str, object] = {}
     body = b""
     begin = time.process_time()
-    _allow_memory(0)
+    _limit_memory(0)
     try:
         with open(descriptor, "rb") as file:
-            file.seek(0)  # where the other side is in it, this one is too
-            pixels = pixels_of(
-                in_memory(file),
-                Preprocessing.from_dict(asked["preprocessing"]),
-                max_pixels=asked["max_pixels"],
+            file.seek(0)  # both sides share the descriptor's position
+            array = decode_and_preprocess(
+                read_into_memory(file),
+                Preprocessing.from_dict(settings["preprocessing"]),
+                max_pixels=settings["max_pixels"],
                 reserve=reserve,
             )
-        body = pixels.tobytes()
+        body = array.tobytes()
     except InputError as error:
         head["error"] = error.kind, error.message
     except MemoryError:
         head["error"] = "too_large", "There is not enough memory to decode it."
     head["seconds"] = time.process_time() - begin
-    asker.sendall(json.dumps(head).encode() + b"\n" + body)
+    connection.sendall(json.dumps(head).encode() + b"\n" + body)

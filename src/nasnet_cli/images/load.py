@@ -1,4 +1,4 @@
-"""A source's way to an array of pixels: what the pipeline's decoding threads call."""
+"""Loading: read, decode and preprocess one source, in a decoding thread of the pipeline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nasnet_cli.timings import Timings
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Inputs above these are too_large: pixels of the picture, bytes of its file or member."""
+    """Limits above which an input is too_large: pixels, and bytes of the file or member."""
 
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
@@ -40,46 +40,45 @@ def load(
     decoders: DecoderPool | None = None,
     timings: Timings | None = None,
 ) -> Pixels:
-    """Reads, decodes and preprocesses one input: the array [height, width, 3] of preprocess.
+    """Read, decode and preprocess one source to the array [height, width, 3] of preprocess.
 
-    Safe from any thread. Waits while pictures that share the budget have used it up. A picture of
-    an uncommon format is decoded by decoders, or else by a process for it alone. Raises InputError
-    of any kind.
+    Thread-safe. Waits while other images use up the budget. An image in an uncommon format is
+    decoded by decoders, or without them by a process of its own. Raises InputError of any kind.
     """
     limits = limits or Limits()
     budget = budget or PixelBudget()
     timings = timings or Timings()
-    with ExitStack() as held:
+    with ExitStack() as stack:
 
         def reserve(pixels: int) -> None:
-            held.enter_context(budget.hold(pixels))
+            stack.enter_context(budget.hold(pixels))
 
         with timings.spent("read"):
-            stream = held.enter_context(source.open(limits.max_bytes))
+            stream = stack.enter_context(source.open(limits.max_bytes))
             is_common = _is_common(stream)
         with timings.spent("decode"):
             if is_common:
-                return pixels_of(
+                return decode_and_preprocess(
                     stream, preprocessing, max_pixels=limits.max_pixels, reserve=reserve
                 )
-            return (decoders or held.enter_context(DecoderPool())).load(
+            return (decoders or stack.enter_context(DecoderPool())).load(
                 stream,
                 preprocessing,
                 max_pixels=limits.max_pixels,
                 reserve=reserve,
-                spent=functools.partial(timings.add, "decode"),
+                add_seconds=functools.partial(timings.add, "decode"),
             )
 
 
-def pixels_of(
+def decode_and_preprocess(
     stream: BinaryIO,
     preprocessing: Preprocessing,
     *,
     max_pixels: int,
     reserve: Callable[[int], object],
 ) -> Pixels:
-    """Decodes and preprocesses the picture in a stream, with the errors of decode."""
-    # The picture has no name here: it must be gone before its pixels are free to others.
+    """Decode and preprocess the image in a stream. Raises InputError like decode."""
+    # No variable keeps the decoded image: it must be freed before its budget is.
     return preprocess(
         decode(
             stream,
@@ -91,8 +90,11 @@ def pixels_of(
     )
 
 
-def in_memory(stream: BinaryIO) -> BinaryIO:
-    """The same stream, from memory unless it is large. Raises InputError: unreadable."""
+def read_into_memory(stream: BinaryIO) -> BinaryIO:
+    """Return the stream's content in memory, or the stream itself when it is large.
+
+    Raises InputError: unreadable.
+    """
     if isinstance(stream, io.BytesIO):
         return stream
     try:
@@ -106,7 +108,7 @@ def in_memory(stream: BinaryIO) -> BinaryIO:
 
 
 def _is_common(stream: BinaryIO) -> bool:
-    """Whether a stream's picture is for this process: of a common format, or nothing at all."""
+    """Return whether this process decodes the stream: its format is common, or it is empty."""
     try:
         head = stream.read(HEAD_BYTES)
         stream.seek(0)

@@ -1,4 +1,4 @@
-"""A bound on the pixels that are decoded at once, whatever the number of threads."""
+"""A limit on the pixels that all threads together have in memory while decoding."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 DEFAULT_BUDGET = 100_000_000
-"""Pixels: Pillow takes four bytes for each, and up to three times that for the odd modes."""
+"""Pixels. Pillow takes four bytes for each, and up to three times that for unusual modes."""
 
 
 class PixelBudget:
-    """Makes threads wait until there is room for their pictures, in the order in which they came.
+    """Pixels that threads share. They wait for room in the order in which they ask.
 
-    A picture alone may have more than the budget.
+    An image with more pixels than the budget waits until it is alone.
     """
 
     def __init__(self, pixels: int = DEFAULT_BUDGET) -> None:
-        self._free = self._all = pixels
+        self._free = self._total = pixels
         self._turn = threading.Lock()
         self._changed = threading.Condition()
 
     @contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
-        """Waits for room for that many pixels and has it until the block's end."""
-        # Whoever waits keeps the turn, or a large picture might wait for ever behind small ones.
+        """Reserve pixels for the block, and wait until they are free."""
+        # A waiting thread keeps its turn, so that small images don't overtake a large one for ever.
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._free >= pixels or self._free == self._all)
+            self._changed.wait_for(lambda: self._free >= pixels or self._free == self._total)
             self._free -= pixels
         try:
             yield

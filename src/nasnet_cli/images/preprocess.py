@@ -1,4 +1,4 @@
-"""From a picture to the array of pixels that a model takes: crop, resize, and nothing more."""
+"""Preprocessing: crop and resize an RGB image to the array that a model takes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Resample = Literal["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest"
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
-# The middle of the range, which the network takes for 0: what its own convolutions pad with.
+# Mid grey, which the network sees as 0, as in the padding of its own convolutions.
 _PADDING = 128
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes a model's input.
+    """The settings that turn an image into a model's input.
 
-    size is (height, width) in pixels. resize says what becomes of the picture's shape: `stretch`
-    takes the central crop_fraction of each side and stretches it to size; `crop` takes the
-    largest central part of size's shape, then its central crop_fraction; `pad` takes the central
-    crop_fraction of each side, fits it into size and fills the rest with mid grey. crop_fraction
-    is in (0, 1]. resample is one of Pillow's filters, which average when they shrink, or `tf1`,
-    TensorFlow 1's bilinear, which doesn't.
+    size is (height, width) in pixels. resize handles the aspect ratio: `stretch` takes the central
+    crop_fraction of each side and stretches it to size; `crop` takes the largest central part with
+    size's aspect ratio, then its central crop_fraction; `pad` takes the central crop_fraction of
+    each side, fits it into size and fills the rest with mid grey. crop_fraction is in (0, 1].
+    resample is one of Pillow's filters, which average when they shrink, or `tf1`, TensorFlow 1's
+    bilinear, which doesn't.
 
-    Raises ValueError for a value that is none of these.
+    Raises ValueError for any other value.
     """
 
     size: tuple[int, int]
@@ -53,12 +53,12 @@ class Preprocessing:
             raise ValueError(f"resample must be one of {get_args(Resample)}, not {self.resample!r}")
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must be in (0, 1], not {self.crop_fraction!r}")
-        # 1 and 1.0, or a list and a tuple, must not give two digests.
+        # 1 and 1.0, or a list and a tuple, must give the same digest.
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "crop_fraction", float(self.crop_fraction))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; from_dict reads it back."""
+        """Return the settings as JSON types; from_dict reads them back."""
         return {
             "size": list(self.size),
             "resize": self.resize,
@@ -68,28 +68,28 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Reads what to_dict wrote. Raises ValueError for a missing, unknown or wrong value."""
+        """Read what to_dict wrote. Raises ValueError for a missing, unknown or wrong value."""
         try:
             return cls(**values)
         except TypeError as error:
-            raise ValueError(f"this doesn't describe a preprocessing: {dict(values)!r}") from error
+            raise ValueError(f"not a valid preprocessing: {dict(values)!r}") from error
 
     @property
     def dtype(self) -> Literal["uint8", "float32"]:
-        """The type of the numbers that preprocess gives."""
+        """The dtype of the arrays that preprocess returns."""
         return "float32" if self.resample == "tf1" else "uint8"
 
     def digest(self) -> str:
-        """The SHA-256, in hexadecimal digits, of to_dict as canonical JSON."""
+        """Return the SHA-256 of to_dict as canonical JSON, in hexadecimal digits."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
-    """The model's input from an RGB picture: an array [height, width, 3].
+    """Crop and resize an RGB image to an array [height, width, 3].
 
-    uint8 in 0..255 with Pillow's filters; with `tf1`, float32 in [0, 1], since rounding to bytes
-    would not be what TensorFlow computes.
+    The array is uint8 in 0..255 with Pillow's filters. With `tf1` it is float32 in [0, 1], as
+    TensorFlow doesn't round to bytes here.
     """
     height, width = preprocessing.size
     box = _crop_box(image.size, preprocessing)
@@ -107,20 +107,20 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
 
 
 def needed_size(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """How far a picture of image_size may be shrunk before preprocess would have to enlarge.
+    """Return the smallest size from which preprocess doesn't have to enlarge.
 
-    Both sizes are (width, height) in pixels; at the returned one, the part that the crop keeps
-    has just the pixels of the model's input. `tf1` and `nearest` pick single pixels, so that any
-    shrinking beforehand changes what they pick: for them it is image_size itself. `box` averages
-    whole pixels, where the others weigh parts of them, and needs more of them for the same result.
+    Both sizes are (width, height) in pixels. At the returned size, the part that the crop keeps
+    has exactly the pixels of the model's input. `tf1` and `nearest` pick single pixels, which any
+    shrinking beforehand would change: for them the result is image_size. `box` averages whole
+    pixels, where the others weight parts of them, and needs more pixels for the same result.
     """
     width, height = image_size
     if preprocessing.resample in ("tf1", "nearest"):
         return image_size
     target_height, target_width = preprocessing.size
-    finer = 1.5 if preprocessing.resample == "box" else 1.0
-    horizontal = target_width / preprocessing.crop_fraction * finer
-    vertical = target_height / preprocessing.crop_fraction * finer
+    factor = 1.5 if preprocessing.resample == "box" else 1.0
+    horizontal = target_width / preprocessing.crop_fraction * factor
+    vertical = target_height / preprocessing.crop_fraction * factor
     if preprocessing.resize == "stretch":
         return math.ceil(horizontal), math.ceil(vertical)
     choose = max if preprocessing.resize == "crop" else min
@@ -129,7 +129,7 @@ def needed_size(image_size: tuple[int, int], preprocessing: Preprocessing) -> tu
 
 
 def _crop_box(image_size: tuple[int, int], preprocessing: Preprocessing) -> Box:
-    """The part of the picture that is kept: left, top, right, bottom in pixels and fractions."""
+    """Return the part that the crop keeps: left, top, right and bottom in fractional pixels."""
     width, height = image_size
     kept_width, kept_height = float(width), float(height)
     if preprocessing.resize == "crop":
@@ -139,7 +139,7 @@ def _crop_box(image_size: tuple[int, int], preprocessing: Preprocessing) -> Box:
     left = max(0.0, (width - kept_width * preprocessing.crop_fraction) / 2)
     top = max(0.0, (height - kept_height * preprocessing.crop_fraction) / 2)
     if preprocessing.resample == "tf1":
-        # tf.image.central_crop cuts whole pixels, the same number on both sides.
+        # tf.image.central_crop removes whole pixels, the same number on both sides.
         left, top = float(int(left)), float(int(top))
     return left, top, width - left, height - top
 
@@ -154,9 +154,9 @@ def _resample(image: Image.Image, box: Box, size: tuple[int, int], resample: Res
 
 
 def _tf1_bilinear(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-    """tf.image.resize_bilinear(tf.image.convert_image_dtype(pixels, tf.float32), size), exactly.
+    """Compute tf.image.resize_bilinear(tf.image.convert_image_dtype(pixels, tf.float32), size).
 
-    TensorFlow 1's: no antialiasing, and the first pixels' corners, not centres, are aligned.
+    TensorFlow 1's version: no antialiasing, and corners of pixels are aligned, not their centres.
     pixels is [height, width, 3] in 0..255, size the new (width, height); the result is in [0, 1].
     """
     left, right, x = _tf1_neighbours(pixels.shape[1], size[0])
@@ -164,8 +164,7 @@ def _tf1_bilinear(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
     x, y = x[None, :, None], y[:, None, None]
 
     def row(rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        picked = pixels[rows]
-        start, end = (_unit(picked[:, columns]) for columns in (left, right))
+        start, end = (_to_unit(pixels[rows][:, columns]) for columns in (left, right))
         return start + (end - start) * x
 
     top = row(above)
@@ -175,13 +174,13 @@ def _tf1_bilinear(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
 def _tf1_neighbours(
     length: int, new_length: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each new pixel along a side: the two old ones beside it, and how near the second is."""
+    """Return, for each new pixel along a side, the old pixels around it and the second's weight."""
     scale = np.float32(length) / np.float32(new_length)
-    place = np.arange(new_length, dtype=np.float32) * scale
-    before = np.floor(place).astype(np.intp)
-    return before, np.minimum(before + 1, length - 1), place - np.floor(place)
+    position = np.arange(new_length, dtype=np.float32) * scale
+    before = np.floor(position).astype(np.intp)
+    return before, np.minimum(before + 1, length - 1), position - np.floor(position)
 
 
-def _unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    # A product, not a quotient: that is how convert_image_dtype rounds.
+def _to_unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    # convert_image_dtype multiplies, which rounds differently from a division.
     return pixels.astype(np.float32) * np.float32(1 / 255)
