@@ -31,7 +31,7 @@ LIST = (
     "import sys\n"
     "from nasnet_cli.images.source import SkipCounter\n"
     "from nasnet_cli.images.listing import list_sources\n"
-    "print(sum(1 for _ in list_sources([sys.argv[1]], listing=SkipCounter())))\n"
+    "print(sum(1 for _ in list_sources([sys.argv[1]], skips=SkipCounter())))\n"
 )
 
 

@@ -27,9 +27,9 @@ def in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sources(
-    path: Path, listing: SkipCounter | None = None, max_bytes: int = MAX_BYTES
+    path: Path, skips: SkipCounter | None = None, max_bytes: int = MAX_BYTES
 ) -> list[Source]:
-    return list(list_sources([path.name], listing=listing or SkipCounter(), max_bytes=max_bytes))
+    return list(list_sources([path.name], skips=skips or SkipCounter(), max_bytes=max_bytes))
 
 
 def contents(found: Iterable[Source]) -> list[tuple[str, bytes | str]]:
@@ -72,29 +72,29 @@ MEMBERS = {
 
 
 def test_a_zip_gives_its_pictures_by_the_bytes_of_their_names(tmp_path: Path) -> None:
-    listing = SkipCounter()
-    found = sources(write_zip(tmp_path / "p.zip", MEMBERS), listing)
+    skips = SkipCounter()
+    found = sources(write_zip(tmp_path / "p.zip", MEMBERS), skips)
     assert contents(found) == [
         ("p.zip!/../up.jpg", b"up"),
         ("p.zip!//etc/abs.jpg", b"abs"),
         ("p.zip!/a/one", PNG_START),
         ("p.zip!/b/two.jpg", b"two"),
     ]
-    assert listing.passed_over == 3
+    assert skips.count == 3
 
 
 @pytest.mark.parametrize("name", ["p.tar", "p.tar.gz", "p.TGZ"])
 def test_a_tar_gives_its_pictures_in_its_own_order(tmp_path: Path, name: str) -> None:
     path = write_tar(tmp_path / name.lower(), MEMBERS)
     path = path.rename(tmp_path / name)
-    listing = SkipCounter()
-    assert contents(sources(path, listing)) == [
+    skips = SkipCounter()
+    assert contents(sources(path, skips)) == [
         (f"{name}!/b/two.jpg", b"two"),
         (f"{name}!/a/one", PNG_START),
         (f"{name}!/../up.jpg", b"up"),
         (f"{name}!//etc/abs.jpg", b"abs"),
     ]
-    assert listing.passed_over == 3
+    assert skips.count == 3
     assert not (tmp_path.parent / "up.jpg").exists()
 
 
@@ -124,9 +124,9 @@ def test_links_and_devices_in_archives_are_passed_over(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
         archive.mkdir("folder.jpg")
     for name, count in (("p.tar", 4), ("p.zip", 1)):
-        listing = SkipCounter()
-        assert sources(tmp_path / name, listing) == []
-        assert listing.passed_over == count
+        skips = SkipCounter()
+        assert sources(tmp_path / name, skips) == []
+        assert skips.count == count
 
 
 def test_zip_names_that_are_utf8_without_saying_so_are_read_as_such(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_tar_of_many_members_is_listed_in_flat_memory(tmp_path: Path) -> None:
 
     path = write_tar(tmp_path / "p.tar.gz", {f"{n}.jpg": bytes(10_000) for n in range(1000)})
     tracemalloc.start()
-    count = sum(len(s.read()) > 0 for s in list_sources([str(path)], listing=SkipCounter()))
+    count = sum(len(s.read()) > 0 for s in list_sources([str(path)], skips=SkipCounter()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 1000

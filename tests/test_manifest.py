@@ -33,8 +33,8 @@ def photos(tmp_path, monkeypatch):
 
 
 def listed(*paths):
-    listing = SkipCounter()
-    return list_sources(map(str, paths), listing=listing), listing
+    skips = SkipCounter()
+    return list_sources(map(str, paths), skips=skips), skips
 
 
 def made(tmp_path, *paths, **cut):

@@ -43,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def sources_of(folder: Path) -> Any:
-    return list_sources([str(folder)], listing=SkipCounter())
+    return list_sources([str(folder)], skips=SkipCounter())
 
 
 def numbered(count: int) -> list[Source]:

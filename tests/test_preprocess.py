@@ -233,7 +233,7 @@ def test_tf1_disables_draft_decoding(tmp_path: Path) -> None:
 def test_load_respects_the_limits(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(noise(80, 60)))
     (tmp_path / "b.jpg").write_bytes(b"no image")
-    good, bad = list_sources([str(tmp_path)], listing=SkipCounter())
+    good, bad = list_sources([str(tmp_path)], skips=SkipCounter())
     p = Preprocessing((16, 16))
     assert load(good, p).shape == (16, 16, 3)
     for source, limits, kind in (

@@ -74,8 +74,8 @@ def web():
 
 
 def found(*urls, **options):
-    listing = SkipCounter()
-    return list(list_sources(urls, listing=listing, **options)), listing
+    skips = SkipCounter()
+    return list(list_sources(urls, skips=skips, **options)), skips
 
 
 def failure(source, max_bytes=1 << 20):
@@ -85,11 +85,11 @@ def failure(source, max_bytes=1 << 20):
 
 
 def test_a_prefix_gives_its_pictures_in_the_order_of_their_keys(s3):
-    sources, listing = found("s3://bucket/photos")
+    sources, skips = found("s3://bucket/photos")
     keys = [source.path.removeprefix("s3://bucket/") for source in sources]
     assert keys == sorted(PICTURES, key=str.encode)
     assert [source.read() for source in sources] == [PICTURES[key] for key in keys]
-    assert listing.passed_over == 4
+    assert skips.count == 4
     assert [s.path for s in found("s3://bucket/photos/")[0]] == [s.path for s in sources]
 
 
@@ -106,7 +106,7 @@ def test_no_recursive_stays_at_the_top(s3):
 
 
 def test_a_listing_of_many_pages_is_whole(s3, monkeypatch):
-    monkeypatch.setattr(remote, "_PAGE", 2)
+    monkeypatch.setattr(remote, "_PAGE_OBJECTS", 2)
     assert len(found("s3://bucket/photos")[0]) == len(PICTURES)
 
 
@@ -166,15 +166,15 @@ def test_a_file_on_the_web_is_read_with_one_request(web):
     ],
 )
 def test_what_a_server_does_wrong_is_a_row(web, monkeypatch, answer, kind, words):
-    monkeypatch.setattr(remote, "_SILENCE", 0.5)
-    monkeypatch.setattr(remote, "_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "_SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(remote, "_PAUSE_SECONDS", 0.01)
     ((source,), _) = found(web.put("/x.png", answer))
     error = failure(source, 4000 if kind == "too_large" else 1 << 20)
     assert error.kind == kind and words in error.message
 
 
 def test_a_server_that_recovers_is_asked_again(web, monkeypatch):
-    monkeypatch.setattr(remote, "_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "_PAUSE_SECONDS", 0.01)
     ((source,), _) = found(web.put("/x.png", Answer(png(1), failures=2)))
     assert source.read() == png(1)
 

@@ -30,7 +30,7 @@ def test_files_have_the_same_bytes(labels, vectors, tiny_module, tmp_path, cache
             Target("labels", labels, out / f"labels.{labels}"),
             Target("vectors", vectors, out / f"vectors.{vectors}"),
         ]
-        sources = list_sources([str(photos)], listing=SkipCounter())
+        sources = list_sources([str(photos)], skips=SkipCounter())
         options = Options(workers=workers, batch_size=batch_size)
         assert run_to_files(work, model, sources, targets, options).ok == 89
         return contents(out)

@@ -167,9 +167,10 @@ class Model:
         With logits each prediction has the model's raw output too. A bad input gives a record with
         an error; NasnetError is raised when the model can't be run.
         """
-        from nasnet_cli.images.listing import SkipCounter, list_sources
+        from nasnet_cli.images.listing import list_sources
+        from nasnet_cli.images.source import SkipCounter
 
-        sources = list_sources((os.fspath(path) for path in paths), listing=SkipCounter())
+        sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
         return self.classify_sources(
             sources, top=top, threshold=threshold, logits=logits, workers=workers
         )
@@ -181,9 +182,10 @@ class Model:
 
         normalize makes each vector of unit length. Errors are as in classify.
         """
-        from nasnet_cli.images.listing import SkipCounter, list_sources
+        from nasnet_cli.images.listing import list_sources
+        from nasnet_cli.images.source import SkipCounter
 
-        sources = list_sources((os.fspath(path) for path in paths), listing=SkipCounter())
+        sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
         return self.embed_sources(sources, normalize=normalize, workers=workers)
 
     def embed_sources(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.listing import SkipCounter, Source, list_sources, read_list
-from nasnet_cli.images.names import is_archive, is_remote
+from nasnet_cli.images.listing import list_sources, read_list
+from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
 
 
 class Inputs:
@@ -26,7 +26,7 @@ class Inputs:
         self.list_file = list_file
         self.recursive = recursive
         self.max_bytes = max_bytes
-        self.listing = SkipCounter()
+        self.skips = SkipCounter()
         if self.paths.count("-") + (getattr(list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
 
@@ -60,13 +60,13 @@ class Inputs:
         return list_sources(
             self._names(),
             recursive=self.recursive,
-            listing=self.listing,
+            skips=self.skips,
             max_bytes=self.max_bytes,
         )
 
     def count(self) -> int:
         """How many inputs there are."""
-        found = list_sources(self.paths, recursive=self.recursive, listing=SkipCounter())
+        found = list_sources(self.paths, recursive=self.recursive, skips=SkipCounter())
         return sum(1 for _ in found)
 
     def _names(self) -> Iterator[str]:

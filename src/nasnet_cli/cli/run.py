@@ -109,7 +109,7 @@ class Job:
                     summary.failed += 1
                     self.tell_failure(row.path, row.error)
                 yield row
-        summary.passed_over = self.inputs.listing.passed_over
+        summary.passed_over = self.inputs.skips.count
         if not summary.inputs:
             raise self._no_picture()
 
@@ -135,7 +135,7 @@ class Job:
                 check=given["check"],
                 tell=tell,
                 note=self.console.note,
-                passed_over=lambda: self.inputs.listing.passed_over,
+                passed_over=lambda: self.inputs.skips.count,
             )
             try:
                 self.summary = run_to_files(

@@ -10,7 +10,7 @@ import click
 
 from nasnet_cli.cli.run import Job
 from nasnet_cli.errors import NasnetError, OutputError
-from nasnet_cli.images.names import is_remote
+from nasnet_cli.images.source import is_remote
 from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.shards.manifest import (
     Cut,
@@ -94,13 +94,13 @@ class _Run:
             clear_job(out)
         if not manifest_exists(out):
             cut = Cut(given["shards"], given["shard_size"])
-            return make_manifest(out, inputs.sources(), inputs.listing, work=work, cut=cut)
+            return make_manifest(out, inputs.sources(), inputs.skips, work=work, cut=cut)
         from nasnet_cli.jobs.shards.doing import check_same_job
         from nasnet_cli.jobs.shards.update import extend
 
         manifest = open_manifest(out)
         check_same_job(manifest, work)
-        manifest, changes = extend(manifest, inputs.sources(), inputs.listing)
+        manifest, changes = extend(manifest, inputs.sources(), inputs.skips)
         if str(changes):
             self._job.console.note(f"Since the last run, {changes}.")
         return manifest

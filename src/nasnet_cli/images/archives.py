@@ -1,4 +1,4 @@
-"""Pictures in .zip, .tar and .tar.gz archives, read in place: nothing is written to disk."""
+"""Images in .zip, .tar and .tar.gz archives, read in place: nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import stat
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
-from nasnet_cli.images.names import COMPRESSED_TAR_SUFFIXES, ZIP_SUFFIX
-from nasnet_cli.images.source import SkipCounter, Source, check_size, open_regular
+from nasnet_cli.images.source import FileStat, SkipCounter, Source, check_size, open_regular
 from nasnet_cli.strict_tar import DamagedTarError, StrictTarInfo
 
 _ZIP_ENCRYPTED = 0x1
@@ -23,17 +22,28 @@ _ZIP_UTF8 = 0x800
 
 _MAX_TAR_PADDING_BYTES = 1 << 17
 
+# An image of an archive: its name there, and a function to its bytes, or an error.
+_Member = tuple[str, Callable[[int], bytes] | InputError]
 
-def members(path: str, *, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
-    """The pictures in the archive at path, named path!/member.
 
-    A zip's come sorted by the bytes of their names, a tar's in its own order. Hidden members,
-    links, devices and other files are passed over and counted in listing. A damaged archive ends
-    with a Source of its own name whose failure says so, after the members that could be found.
+def members(
+    path: str, status: FileStat | None, *, skips: SkipCounter, max_bytes: int
+) -> Iterator[Source]:
+    """Yield the images in the archive at path, named path!/member.
+
+    Those of a zip are sorted by the bytes of their names, those of a tar are in its own order.
+    Hidden members, links, devices and other files are skipped and counted in skips. status is the
+    archive's, for the Sources. A damaged archive ends with a Source of its own name whose failure
+    says so, after the members that could be read.
     """
-    find = _zip_members if path.lower().endswith(ZIP_SUFFIX) else _tar_members
+    list_members = _zip_members if path.lower().endswith(".zip") else _tar_members
     try:
-        yield from find(path, listing, max_bytes)
+        for name, read in list_members(path, skips, max_bytes):
+            member_path = f"{path}!/{name.removeprefix('./')}"
+            if isinstance(read, InputError):
+                yield Source(member_path, failure=read)
+            else:
+                yield Source(member_path, member=read, stat=status, archive=path)
     except InputError as failure:
         yield Source(path, failure=failure)
     except DamagedTarError as error:
@@ -48,14 +58,10 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
 
 
-def _member_path(archive: str, name: str) -> str:
-    return f"{archive}!/{name.removeprefix('./')}"
-
-
 class _Zip:
     """An open zip whose members may be read from any thread.
 
-    The members' Sources hold it, and the last of them to go closes the file.
+    The members' Sources refer to it; the file is closed with the last of them.
     """
 
     def __init__(self, path: str) -> None:
@@ -66,14 +72,15 @@ class _Zip:
     def infos(self) -> list[zipfile.ZipInfo]:
         return sorted(self._file.infolist(), key=lambda info: os.fsencode(_zip_name(info)))
 
-    def looks_like_picture(self, info: zipfile.ZipInfo) -> bool:
+    def is_image(self, info: zipfile.ZipInfo) -> bool:
+        """Return whether a member's first bytes are those of an image."""
         try:
             return signature(self._expand(info, HEAD_BYTES)) is not None
         except InputError:
             return False
 
     def read(self, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
-        """The whole member. Raises InputError: archive or too_large."""
+        """Return a member's bytes. Raises InputError: archive or too_large."""
         check_size(info.file_size, max_bytes)
         # Asking for one byte more than the header promises makes zipfile check the CRC.
         data = self._expand(info, info.file_size + 1)
@@ -87,22 +94,22 @@ class _Zip:
         try:
             with self._lock, self._file.open(info) as member:
                 return member.read(size)
-        # See members: anything may come from damaged bytes.
+        # See members: damaged bytes may raise anything.
         except Exception as error:
             raise InputError("archive", "The member is damaged.") from error
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The member's name as a path would have it.
+    """Return a member's name as a path.
 
-    Names that are not marked as UTF-8 mostly are all the same; zipfile takes them for DOS ones.
+    Most names that are not marked as UTF-8 are UTF-8 all the same; zipfile decodes them as cp437.
     """
     if info.flag_bits & _ZIP_UTF8:
         return info.filename
     return os.fsdecode(info.filename.encode("cp437"))
 
 
-def _zip_members(path: str, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
+def _zip_members(path: str, skips: SkipCounter, max_bytes: int) -> Iterator[_Member]:
     archive = _Zip(path)
     for info in archive.infos():
         name = _zip_name(info)
@@ -112,66 +119,63 @@ def _zip_members(path: str, listing: SkipCounter, max_bytes: int) -> Iterator[So
         if (
             kind in (0, stat.S_IFREG)
             and not _is_hidden(name)
-            and (has_image_suffix(name) or archive.looks_like_picture(info))
+            and (has_image_suffix(name) or archive.is_image(info))
         ):
-            read = functools.partial(archive.read, info)
-            yield Source(_member_path(path, name), member=read)
+            yield name, functools.partial(archive.read, info)
         else:
-            listing.passed_over += 1
+            skips.count += 1
 
 
-def _tar_members(path: str, listing: SkipCounter, max_bytes: int) -> Iterator[Source]:
-    compressed = path.lower().endswith(COMPRESSED_TAR_SUFFIXES)
+def _tar_members(path: str, skips: SkipCounter, max_bytes: int) -> Iterator[_Member]:
+    is_compressed = path.lower().endswith((".gz", ".tgz"))
     with (
         open_regular(path) as stream,
-        _decompressed(stream, compressed) as blocks,
+        _decompressed(stream, is_compressed) as blocks,
         tarfile.TarFile(fileobj=blocks, tarinfo=StrictTarInfo) as archive,
     ):
         while (info := archive.next()) is not None:
-            # Else the headers of a million pictures stay in memory.
+            # Or the headers of a million images stay in memory.
             archive.members.clear()  # type: ignore[attr-defined]
             if info.isdir():
                 continue
-            source = None
+            read = None
             if info.isreg() and not info.issparse() and not _is_hidden(info.name):
-                source = _tar_source(path, archive, info, compressed, max_bytes)
-            if source is None:
-                listing.passed_over += 1
+                read = _tar_member(path, archive, info, is_compressed, max_bytes)
+            if read is None:
+                skips.count += 1
             else:
-                yield source
-        # gzip checks its CRC where it ends, which is behind a tar's padding.
+                yield info.name, read
+        # gzip checks its CRC at its end, which is behind a tar's padding.
         blocks.read(_MAX_TAR_PADDING_BYTES)
 
 
-def _decompressed(stream: BinaryIO, compressed: bool) -> BinaryIO:
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if compressed else stream
+def _decompressed(stream: BinaryIO, is_compressed: bool) -> BinaryIO:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if is_compressed else stream
 
 
-def _tar_source(
-    path: str, archive: tarfile.TarFile, info: tarfile.TarInfo, compressed: bool, max_bytes: int
-) -> Source | None:
-    """The member as a Source, or None when it is no picture."""
-    name = _member_path(path, info.name)
+def _tar_member(
+    path: str, archive: tarfile.TarFile, info: tarfile.TarInfo, is_compressed: bool, max_bytes: int
+) -> Callable[[int], bytes] | InputError | None:
+    """Return a function to a member's bytes or an error; None when it is not an image."""
     member = archive.extractfile(info)
     assert member is not None  # for a regular member
     with member:
         head = member.read(HEAD_BYTES)
         if not has_image_suffix(info.name) and signature(head) is None:
             return None
-        if not compressed:
-            read = functools.partial(_read_span, path, info.offset_data, info.size)
-            return Source(name, member=read)
-        # There is no way back in a compressed stream: the bytes are held from here on.
+        if not is_compressed:
+            return functools.partial(_read_span, path, info.offset_data, info.size)
+        # There is no way back in a compressed stream: the bytes are kept from here on.
         try:
             check_size(info.size, max_bytes)
         except InputError as failure:
-            return Source(name, failure=failure)
+            return failure
         data = head + member.read()
-        return Source(name, member=lambda _: data)
+        return lambda _: data
 
 
 def _read_span(path: str, offset: int, size: int, max_bytes: int) -> bytes:
-    """A member of a plain tar, through a descriptor of its own, so that any thread may."""
+    """Return the bytes of a member of a plain tar, through a descriptor of this thread's own."""
     check_size(size, max_bytes)
     with open_regular(path) as stream:
         try:

@@ -1,8 +1,8 @@
-"""Pictures in object stores (s3://, gs://, az:// and the like) and on web servers, through fsspec.
+"""Images in object stores (s3://, gs://, az:// and the like) and on web servers, through fsspec.
 
-fsspec and what it needs for a scheme (extra `remote`) are imported when a remote thing is named,
-and not before: nothing else goes to the network. Credentials, endpoints and the like are found as
-those packages do (AWS_PROFILE, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, FSSPEC_S3, …).
+fsspec and its packages for each scheme (extra `remote`) are imported only when a URL is named, so
+that no other run uses the network. Credentials and endpoints come from where these packages look
+for them (AWS_PROFILE, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, FSSPEC_S3, …).
 """
 
 from __future__ import annotations
@@ -20,27 +20,35 @@ from nasnet_cli.images.source import SkipCounter, Source, check_size
 _WEB = ("http", "https")
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")
 
-# Seconds that a web server may say nothing, and that a whole file may take.
-_SILENCE, _WHOLE = 60.0, 300.0
-# For what may pass (a server that is busy or restarts): tries, and the pause before the second.
-_TRIES, _PAUSE = 3, 0.5
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
-_CHUNK = 1 << 16
-# Objects in a page of a listing: the most that S3 gives for a request.
-_PAGE = 1000
+# Timeouts in seconds: without any data, and for a file as a whole.
+_SILENCE_SECONDS, _FILE_SECONDS = 60.0, 300.0
+# For errors that may pass (a server that is busy or restarts): tries, and seconds before the second.
+_TRIES, _PAUSE_SECONDS = 3, 0.5
+_PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+_CHUNK_BYTES = 1 << 16
+# Objects in a page of a listing: the most that S3 returns for a request.
+_PAGE_OBJECTS = 1000
 
-# What in a listing tells that an object has changed, the best first; stores differ.
-_VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "updated", "last_modified", "LastModified")
+# Fields of a listing by which a change of an object is noticed, the best first; stores differ.
+_VERSION_FIELDS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "content_md5",
+    "updated",
+    "last_modified",
+    "LastModified",
+)
 
 
-def find_remote(url: str, *, recursive: bool, listing: SkipCounter) -> Iterator[Source]:
-    """The inputs that a URL stands for: an object, or all pictures below a prefix.
+def find_remote(url: str, *, recursive: bool, skips: SkipCounter) -> Iterator[Source]:
+    """Yield the inputs that a URL stands for: an object, or all images below a prefix.
 
-    http and https stand for one file, which is not looked at yet. In an object store, what is no
-    object is taken for a folder, and its pictures come in the order of their keys' bytes, while
-    they are listed. A picture has a picture's suffix, or no suffix at all and a picture's first
-    bytes. Raises NasnetError when the package for the scheme is not installed; what else goes
-    wrong is a Source with a failure.
+    http and https stand for one file, which is not looked at yet. In an object store, a URL that
+    is not an object is a folder, and its images come in the order of their keys' bytes, while they
+    are listed. An image has an image's suffix, or no suffix at all and an image's first bytes.
+    Raises NasnetError when the package for the scheme is not installed; any other error is a
+    Source with a failure.
     """
     scheme = url.partition("://")[0]
     if scheme not in (*_WEB, *_STORES):
@@ -48,85 +56,88 @@ def find_remote(url: str, *, recursive: bool, listing: SkipCounter) -> Iterator[
         message = f"{scheme}:// is not among the places that can be read: {known}."
         yield Source(url, failure=InputError("unsupported", message))
         return
-    place = _place(url)
+    location = _locate(url)
     if scheme in _WEB:
         yield remote_source(url)
         return
     try:
-        yield from _found(place, recursive, listing)
+        yield from _list_objects(location, recursive, skips)
     except Exception as error:  # each store's package has errors of its own
         yield Source(url, failure=_explain(error))
 
 
 def remote_source(url: str, version: str | None = None) -> Source:
-    """The object at url, which is read when it is asked for. version is as in Source."""
+    """Return the object at url as a Source, which is read when it is asked for.
+
+    version is Source.version.
+    """
     return Source(url, member=functools.partial(_read, url), version=version)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """A URL, the file system that it is in, and its path there, without a slash at the end."""
+class _Location:
+    """A URL, its file system, and its path there, without a slash at the end."""
 
     url: str
     files: Any
     path: str
 
-    def below(self, path: str) -> str:
-        """The URL of a path below this one."""
-        return self.url.rstrip("/") + "/" + self.tail(path)
+    def url_of(self, path: str) -> str:
+        """Return the URL of a path below this one."""
+        return self.url.rstrip("/") + "/" + self.relative(path)
 
-    def tail(self, path: str) -> str:
-        """A path below this one as seen from here."""
+    def relative(self, path: str) -> str:
+        """Return a path below this one relative to it."""
         return path.removeprefix(self.path).removeprefix("/")
 
 
-def _place(url: str) -> _Place:
+def _locate(url: str) -> _Location:
     scheme = url.partition("://")[0]
     try:
         import fsspec
 
-        kind = fsspec.get_filesystem_class(scheme)
+        filesystem = fsspec.get_filesystem_class(scheme)
         # Not fsspec.core.url_to_fs: it takes "::" in a key for a chain of file systems.
-        files = kind(**kind._get_kwargs_from_urls(url))
+        files = filesystem(**filesystem._get_kwargs_from_urls(url))
     except ImportError as error:
         needed = "gcsfs" if scheme in ("gs", "gcs") else str(error)
         raise NasnetError(
-            f"{url} can't be read: the package for {scheme}:// is not installed ({needed}).",
+            f"{url} cannot be read: the package for {scheme}:// is not installed ({needed}).",
             "Install it with: pip install 'nasnet-cli[remote]'",
         ) from error
-    return _Place(url, files, str(kind._strip_protocol(url)).rstrip("/"))
+    return _Location(url, files, str(filesystem._strip_protocol(url)).rstrip("/"))
 
 
-def _found(place: _Place, recursive: bool, listing: SkipCounter) -> Iterator[Source]:
-    if not place.url.endswith("/"):
-        info = place.files.info(place.path)
+def _list_objects(location: _Location, recursive: bool, skips: SkipCounter) -> Iterator[Source]:
+    if not location.url.endswith("/"):
+        info = location.files.info(location.path)
         if info["type"] != "directory":
-            yield remote_source(place.url, _version(info))
+            yield remote_source(location.url, _version(info))
             return
     is_empty = True
-    for info in _objects(place, place.path, recursive):
+    for info in _objects(location, location.path, recursive):
         is_empty = False
-        if _is_picture(place, info):
-            yield remote_source(place.below(info["name"]), _version(info))
+        if _is_image(location, info):
+            yield remote_source(location.url_of(info["name"]), _version(info))
         else:
-            listing.passed_over += 1
+            skips.count += 1
     if is_empty:
-        yield Source(place.url, failure=InputError("not_found", "There is nothing there."))
+        yield Source(location.url, failure=InputError("not_found", "There is nothing there."))
 
 
-def _objects(place: _Place, folder: str, recursive: bool) -> Iterator[Mapping[str, Any]]:
-    """What is below a folder, in the order of the bytes of whole keys."""
-    if place.url.startswith(("s3:", "s3a:")) and recursive:
-        yield from _s3_objects(place, folder)
+def _objects(location: _Location, folder: str, recursive: bool) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects below a folder, in the order of the bytes of whole keys."""
+    if location.url.startswith(("s3:", "s3a:")) and recursive:
+        yield from _s3_objects(location, folder)
         return
-    entries = place.files.ls(folder, detail=True, refresh=True)
+    entries = location.files.ls(folder, detail=True, refresh=True)
     # A slash belongs to a folder's key: "a.jpg" comes before "a/b.jpg".
     for info in sorted(entries, key=_key):
         if info["type"] != "directory":
-            if info["name"].rstrip("/") != folder:  # the mark of an empty folder
+            if info["name"].rstrip("/") != folder:  # the marker of an empty folder
                 yield info
         elif recursive:
-            yield from _objects(place, info["name"].rstrip("/"), recursive)
+            yield from _objects(location, info["name"].rstrip("/"), recursive)
 
 
 def _key(info: Mapping[str, Any]) -> bytes:
@@ -134,78 +145,80 @@ def _key(info: Mapping[str, Any]) -> bytes:
     return (str(info["name"]).rstrip("/") + slash).encode("utf-8", "surrogatepass")
 
 
-def _s3_objects(place: _Place, folder: str) -> Iterator[Mapping[str, Any]]:
-    # By pages: s3fs' own find() and ls() hold every object of the folder, a kilobyte each.
+def _s3_objects(location: _Location, folder: str) -> Iterator[Mapping[str, Any]]:
+    # By pages: s3fs's own find() and ls() hold every object of the folder, a kilobyte each.
     bucket, _, prefix = folder.partition("/")
-    asked = {"Bucket": bucket, "Prefix": prefix + "/" if prefix else "", "MaxKeys": _PAGE}
+    query = {"Bucket": bucket, "Prefix": prefix + "/" if prefix else "", "MaxKeys": _PAGE_OBJECTS}
     while True:
-        page = place.files.call_s3("list_objects_v2", **asked)
-        for found in page.get("Contents", ()):
-            if not found["Key"].endswith("/"):  # the mark of a folder
-                yield {**found, "name": f"{bucket}/{found['Key']}", "size": found["Size"]}
+        page = location.files.call_s3("list_objects_v2", **query)
+        for info in page.get("Contents", ()):
+            if not info["Key"].endswith("/"):  # the marker of a folder
+                yield {**info, "name": f"{bucket}/{info['Key']}", "size": info["Size"]}
         if not page.get("IsTruncated"):
             return
-        asked["ContinuationToken"] = page["NextContinuationToken"]
+        query["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _is_picture(place: _Place, info: Mapping[str, Any]) -> bool:
-    tail = place.tail(info["name"])
-    if any(part.startswith(".") for part in tail.split("/")):
+def _is_image(location: _Location, info: Mapping[str, Any]) -> bool:
+    relative = location.relative(info["name"])
+    if any(part.startswith(".") for part in relative.split("/")):
         return False
-    name = tail.rpartition("/")[2]
+    name = relative.rpartition("/")[2]
     if has_image_suffix(name) or "." in name or not info["size"]:
         return has_image_suffix(name)
-    return signature(place.files.cat_file(info["name"], start=0, end=HEAD_BYTES)) is not None
+    return signature(location.files.cat_file(info["name"], start=0, end=HEAD_BYTES)) is not None
 
 
 def _version(info: Mapping[str, Any]) -> str | None:
-    said = next((info[name] for name in _VERSIONS if info.get(name)), None)
-    return None if said is None else f"{info['size']} {str(said).strip(chr(34))}"
+    version = next((info[name] for name in _VERSION_FIELDS if info.get(name)), None)
+    return None if version is None else f"{info['size']} {str(version).strip(chr(34))}"
 
 
 def _read(url: str, max_bytes: int) -> bytes:
-    """The whole object. Raises InputError."""
-    place = _place(url)
+    """Return an object's bytes. Raises InputError."""
+    location = _locate(url)
     read = _read_web if url.startswith(_WEB) else _read_object
     for number in range(_TRIES):
         try:
-            data = read(place, max_bytes)
+            data = read(location, max_bytes)
             break
         except Exception as error:
-            if number + 1 == _TRIES or getattr(error, "status", None) not in _PASSING:
+            if number + 1 == _TRIES or getattr(error, "status", None) not in _PASSING_STATUSES:
                 raise _explain(error) from error
-            time.sleep(_PAUSE * 2**number)
+            time.sleep(_PAUSE_SECONDS * 2**number)
     check_size(len(data), max_bytes)
     return data
 
 
-def _read_object(place: _Place, max_bytes: int) -> bytes:
+def _read_object(location: _Location, max_bytes: int) -> bytes:
     # One request, for one byte more than is allowed.
-    read: Callable[..., bytes] = place.files.cat_file
+    read: Callable[..., bytes] = location.files.cat_file
     try:
-        return read(place.path, start=0, end=max_bytes + 1)
+        return read(location.path, start=0, end=max_bytes + 1)
     except (FileNotFoundError, PermissionError):
         raise
     except OSError:
-        if place.files.info(place.path)["size"] == 0:  # of nothing, no part can be asked for
+        if location.files.info(location.path)["size"] == 0:  # an empty object has no ranges
             return b""
         raise
 
 
-def _read_web(place: _Place, max_bytes: int) -> bytes:
+def _read_web(location: _Location, max_bytes: int) -> bytes:
     import aiohttp
 
-    timeout = aiohttp.ClientTimeout(total=_WHOLE, sock_connect=_SILENCE, sock_read=_SILENCE)
+    timeout = aiohttp.ClientTimeout(
+        total=_FILE_SECONDS, sock_connect=_SILENCE_SECONDS, sock_read=_SILENCE_SECONDS
+    )
     data = bytearray()
-    # As a stream (block_size=0), and without a request for its size before (any size will do).
-    with place.files.open(place.url, block_size=0, size=1, timeout=timeout) as stream:
-        while len(data) <= max_bytes and (chunk := stream.read(_CHUNK)):
+    # As a stream (block_size=0), and without a request for its size first (any size will do).
+    with location.files.open(location.url, block_size=0, size=1, timeout=timeout) as stream:
+        while len(data) <= max_bytes and (chunk := stream.read(_CHUNK_BYTES)):
             data += chunk
     return bytes(data)
 
 
 def _explain(error: Exception) -> InputError:
-    """A row's error for what fsspec or a store's package raised."""
+    """Return the row's error for an error of fsspec or a store's package."""
     if isinstance(error, InputError):
         return error
     if isinstance(error, FileNotFoundError):

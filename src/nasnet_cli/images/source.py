@@ -6,53 +6,85 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from nasnet_cli.errors import InputError
 
 MAX_BYTES = 1 << 30
-"""Files and archive members above this many bytes are too_large, unless told otherwise."""
+"""Default limit in bytes: larger files and archive members are too_large."""
 
 WHOLE_BYTES = 1 << 24
-"""Files up to this many bytes are read at once and then decoded, larger ones while they are."""
+"""Files up to this many bytes are read at once; larger ones are read while they are decoded."""
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_URL = re.compile(r"([a-z][a-z0-9]+)://")
+
+
+def is_archive(path: str) -> bool:
+    """Return whether a file's name has the suffix of an archive that can be listed."""
+    return path.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def is_remote(path: str) -> bool:
+    """Return whether a path is a URL. A file with such a name is reached as ./s3://…"""
+    return _URL.match(path) is not None
 
 
 @dataclass(slots=True)
 class SkipCounter:
-    """What a search of folders and archives left out.
+    """Count of the entries of folders and archives that are not inputs.
 
-    passed_over counts the files that are no pictures, the hidden files and folders, the archives
-    within folders, and the pipes, sockets and devices.
+    These are files that are not images, hidden files and folders, archives within folders, and
+    pipes, sockets and devices.
     """
 
-    passed_over: int = 0
+    count: int = 0
+
+
+class FileStat(NamedTuple):
+    """A file's size in bytes and time of modification, by which a change is noticed."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStat:
+        """Return the relevant part of what os.stat says."""
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input, whether or not it can be read.
+    """One input, readable or not.
 
     path is its name in the results; bytes that are not UTF-8 are Python's surrogate escapes, and
     a member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the next three is
     set: file, the path to open, for a plain file; member, a function from a limit to bytes, for a
-    member of an archive or a remote object; failure, when it is known already that there is
-    nothing to read. version, where a remote object has one, is another when the object is.
+    member of an archive or a remote object; failure, when listing it has already failed.
+
+    The rest is what listing learned: stat of the file, or of the archive that holds the member;
+    archive, the path of that archive; version, the store's version of a remote object, if it
+    has one.
     """
 
     path: str
     file: str | None = None
     member: Callable[[int], bytes] | None = None
     failure: InputError | None = None
+    stat: FileStat | None = None
+    archive: str | None = None
     version: str | None = None
 
     def open(self, max_bytes: int = MAX_BYTES) -> BinaryIO:
-        """The input's bytes as a seekable stream, which the caller closes. Safe from any thread.
+        """Open the input as a seekable stream, which the caller closes. Safe from any thread.
 
-        They are in memory but for a file of more than WHOLE_BYTES, or one that changes. Raises
-        InputError: not_found, unreadable, too_large (over max_bytes) or archive.
+        The bytes are in memory unless the file has more than WHOLE_BYTES or changes meanwhile.
+        Raises InputError: not_found, unreadable, too_large (over max_bytes) or archive.
         """
         if self.failure is not None:
             raise self.failure
@@ -63,7 +95,7 @@ class Source:
         descriptor, size = _open_regular(self.path if self.file is None else self.file)
         try:
             check_size(size, max_bytes)
-            content = _whole(descriptor, size)
+            content = _read_whole(descriptor, size)
         except BaseException:
             os.close(descriptor)
             raise
@@ -73,7 +105,7 @@ class Source:
         return io.BytesIO(content)
 
     def read(self, max_bytes: int = MAX_BYTES) -> bytes:
-        """The input's bytes, at most max_bytes of them. Raises InputError like open."""
+        """Return the input's bytes. Raises InputError as open does."""
         with self.open(max_bytes) as stream:
             try:
                 data = read_up_to(stream, max_bytes + 1)
@@ -84,21 +116,21 @@ class Source:
 
 
 def read_up_to(stream: BinaryIO, limit: int) -> bytes:
-    """A file's first bytes, limit of them if there are as many.
+    """Return a file's first bytes, up to limit of them.
 
-    Reading takes memory for as many bytes as it is told to, so that it is told the file's size.
+    read(n) allocates n bytes, so the file's size is asked for rather than the limit.
     """
     if isinstance(stream, io.BytesIO):
         return stream.read(limit)
     size = min(os.fstat(stream.fileno()).st_size + 1, limit)
     data = stream.read(size)
-    if len(data) == size < limit:  # it has grown, or is of a file system that tells no sizes
+    if len(data) == size < limit:  # it has grown, or its file system reports no sizes
         data += stream.read(limit - size)
     return data
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Opens a regular file for reading, and nothing else.
+    """Open a regular file for reading, and nothing else.
 
     Pipes, sockets and devices are not opened: opening alone can block or wind a tape. Raises
     InputError: not_found or unreadable.
@@ -108,10 +140,10 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def _open_regular(path: str) -> tuple[int, int]:
-    """open_regular's descriptor, and the file's size in bytes."""
+    """Return open_regular's descriptor, and the file's size in bytes."""
     try:
         check_regular(os.stat(path).st_mode)
-        # A pipe put in the file's place since the line above must not block either.
+        # A pipe that replaces the file after the line above must not block either.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (OSError, ValueError) as error:
         raise explain_os_error(error) from error
@@ -124,11 +156,11 @@ def _open_regular(path: str) -> tuple[int, int]:
     return descriptor, status.st_size
 
 
-def _whole(descriptor: int, size: int) -> bytes | None:
-    """A file's bytes; None where they are many, or not as many as its size said.
+def _read_whole(descriptor: int, size: int) -> bytes | None:
+    """Return a file's bytes; None where they are many, or not as many as its size said.
 
-    With one call to the system. A stream of Python's makes six more, and after each the thread
-    waits for its turn again.
+    One system call. A Python stream makes six more, and after each of them the thread waits for
+    the interpreter lock again.
     """
     if size > WHOLE_BYTES:
         return None
@@ -140,7 +172,7 @@ def _whole(descriptor: int, size: int) -> bytes | None:
 
 
 def check_regular(mode: int) -> None:
-    """Raises InputError (unreadable) unless a file's st_mode is that of a regular file."""
+    """Raise InputError (unreadable) unless st_mode is that of a regular file."""
     if stat.S_ISDIR(mode):
         raise InputError("unreadable", "It is a folder.")
     if not stat.S_ISREG(mode):
@@ -148,13 +180,13 @@ def check_regular(mode: int) -> None:
 
 
 def check_size(size: int, max_bytes: int) -> None:
-    """Raises InputError (too_large) when size, in bytes, is over max_bytes."""
+    """Raise InputError (too_large) when size, in bytes, is over max_bytes."""
     if size > max_bytes:
         raise InputError("too_large", f"It has more than {max_bytes:,} bytes.")
 
 
 def explain_os_error(error: OSError | ValueError) -> InputError:
-    """The row's error for what the operating system said about a path.
+    """Return the row's error for an error of the operating system about a path.
 
     A ValueError is Python's own answer to a name that no file can have.
     """

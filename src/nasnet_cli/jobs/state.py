@@ -29,7 +29,6 @@ from typing import Any, Literal, cast
 
 from nasnet_cli.errors import ErrorKind, NasnetError
 from nasnet_cli.images.source import Source
-from nasnet_cli.jobs.shards.entries import archive_of
 from nasnet_cli.jobs.spec import differences
 from nasnet_cli.jobs.state_errors import ANEW, BrokenStateError, broken, is_broken, words
 from nasnet_cli.results.records import Failure
@@ -86,10 +85,8 @@ def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
             digest.update(b"\0" + hashlib.sha256(source.read(max_bytes)).digest())
     elif source.version is not None:
         digest.update(f"\0{source.version}".encode())
-    elif file := source.file or archive_of(source.path):
-        with suppress(OSError, ValueError):
-            status = os.stat(file)  # noqa: PTH116 - a Path takes longer to make than to look at
-            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}".encode())
+    elif source.stat is not None:
+        digest.update(f"\0{source.stat.size}\0{source.stat.mtime_ns}".encode())
     return digest.digest()
 
 

@@ -1,5 +1,5 @@
 # Paths stay the strings that the user wrote: Path would turn "" into "." and "a/./b" into "a/b".
-# ruff: noqa: PTH113, PTH116, PTH118
+# ruff: noqa: PTH118
 """One picture's line in a manifest, and the way back from the line to the picture.
 
 A line is a JSON object: path as it stands in the results; bytes and mtime_ns of the file, or of
@@ -12,37 +12,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.archives import members
-from nasnet_cli.images.names import is_archive, is_remote
 from nasnet_cli.images.remote import remote_source
-from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
+from nasnet_cli.images.source import MAX_BYTES, FileStat, SkipCounter, Source, is_remote
 
 
 def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
-    """The line of each source, with its line end."""
-    archive, number, state = "", 0, dict[str, int]()
+    """Yield the line of each source, with its line end."""
+    archive, number = None, 0
     for source in sources:
         entry: dict[str, Any] = {"path": source.path}
         if source.failure is not None:
             entry["failure"] = [source.failure.kind, source.failure.message]
-        elif source.file is not None:
-            entry |= _state(source.file)
-            archive = ""
-        elif is_remote(source.path):
-            entry |= {"version": source.version} if source.version else {}
-            archive = ""
-        elif not (archive and source.path.startswith(archive + "!/")):
-            archive, number = archive_of(source.path), 0
-            state = _state(archive) if archive else {}
-        if source.failure is None and archive:
+        elif source.archive is not None:
+            if source.archive != archive:
+                archive, number = source.archive, 0
             # An archive that is named twice in a row goes on counting: see _Members.
-            entry |= {"archive": archive, "member": number, **state}
+            entry |= {"archive": archive, "member": number, **_state(source.stat)}
             number += 1
+        else:
+            entry |= {"version": source.version} if source.version else _state(source.stat)
+            archive = None
         yield _line(entry)
 
 
@@ -53,23 +48,12 @@ def _line(entry: dict[str, Any]) -> bytes:
         return (json.dumps(entry) + "\n").encode()
 
 
-def _state(file: str) -> dict[str, int]:
-    """What tells that a file has changed."""
-    try:
-        status = os.stat(file)
-    except OSError:  # gone since it was found: its job will say so
-        return {}
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+def _state(status: FileStat | None) -> dict[str, int]:
+    return {} if status is None else {"bytes": status.size, "mtime_ns": status.mtime_ns}
 
 
-def archive_of(member: str) -> str:
-    """The archive in a member's name photos.zip!/a.jpg; "" where the name is of another kind."""
-    end = member.find("!/")
-    while end >= 0:
-        if is_archive(member[:end]) and os.path.isfile(member[:end]):
-            return member[:end]
-        end = member.find("!/", end + 1)
-    return ""
+def _stat(entry: Mapping[str, Any]) -> FileStat | None:
+    return FileStat(entry["bytes"], entry["mtime_ns"]) if "bytes" in entry else None
 
 
 def entry_sources(
@@ -88,12 +72,12 @@ def entry_sources(
         elif "archive" in entry:
             archive = os.path.join(folder, entry["archive"])
             if opened is None or opened.archive != archive or opened.position > entry["member"]:
-                opened = _Members(archive, max_bytes)
+                opened = _Members(archive, _stat(entry), max_bytes)
             yield opened.find(entry["member"], path, path.removeprefix(entry["archive"]))
         elif is_remote(path):
             yield remote_source(path, entry.get("version"))
         else:
-            yield Source(path, file=os.path.join(folder, path))
+            yield Source(path, file=os.path.join(folder, path), stat=_stat(entry))
 
 
 class _Members:
@@ -102,8 +86,9 @@ class _Members:
     Numbers go on from the beginning again when the archive ends, for one that was named twice.
     """
 
-    def __init__(self, archive: str, max_bytes: int) -> None:
+    def __init__(self, archive: str, status: FileStat | None, max_bytes: int) -> None:
         self.archive = archive
+        self._stat = status
         self.position = 0
         self._max_bytes = max_bytes
         self._found: Iterator[Source] = iter(())
@@ -126,5 +111,7 @@ class _Members:
             for source in self._found:
                 if source.failure is None:
                     return source
-            self._found = members(self.archive, listing=SkipCounter(), max_bytes=self._max_bytes)
+            self._found = members(
+                self.archive, self._stat, skips=SkipCounter(), max_bytes=self._max_bytes
+            )
         return next((source for source in self._found if source.failure is None), None)

@@ -177,11 +177,11 @@ def manifest_exists(out: Path) -> bool:
 
 
 def make_manifest(
-    out: Path, sources: Iterable[Source], listing: SkipCounter, *, work: dict[str, Any], cut: Cut
+    out: Path, sources: Iterable[Source], skips: SkipCounter, *, work: dict[str, Any], cut: Cut
 ) -> Manifest:
     """Lists all sources, cuts them and writes the manifest into out, which is made if need be.
 
-    listing is what the search for the sources passes over, read at its end. Shards that are
+    skips counts what the search for the sources skips, and is read at its end. Shards that are
     finished in out already stay, and count where their pictures and the work are the same. Raises
     NasnetError when there are no sources, OutputError when out can't be written.
     """
@@ -189,7 +189,7 @@ def make_manifest(
     manifest = add_segment(empty, entry_lines(sources), cut)
     if not manifest.segments:
         raise NasnetError("There is no picture in the inputs.", "Name pictures, or folders.")
-    manifest = replace(manifest, passed_over=listing.passed_over, revision=1)
+    manifest = replace(manifest, passed_over=skips.count, revision=1)
     _remove_files(out, r"\.shard-\d+\..*")  # unfinished ones, of a job that is no more
     save(manifest)
     return manifest

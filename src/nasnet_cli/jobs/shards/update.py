@@ -49,7 +49,7 @@ class Changes:
 
 
 def extend(
-    manifest: Manifest, sources: Iterable[Source], listing: SkipCounter
+    manifest: Manifest, sources: Iterable[Source], skips: SkipCounter
 ) -> tuple[Manifest, Changes]:
     """The manifest brought up to date with sources, and saved if it is another one now.
 
@@ -74,7 +74,7 @@ def extend(
         ) from error
     if changes.added or changes.changed:
         grown = replace(grown, revision=manifest.revision + 1)
-    grown = replace(grown, passed_over=listing.passed_over)
+    grown = replace(grown, passed_over=skips.count)
     if grown != manifest:
         save(grown)
         remove_old(grown)

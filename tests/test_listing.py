@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images import sorted_names
+from nasnet_cli.images import listing
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import WHOLE_BYTES, SkipCounter, Source
 
@@ -23,12 +23,12 @@ PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
 def names(*paths: Path | str, recursive: bool = True) -> list[str]:
-    found = list_sources([str(path) for path in paths], recursive=recursive, listing=SkipCounter())
+    found = list_sources([str(path) for path in paths], recursive=recursive, skips=SkipCounter())
     return [source.path for source in found]
 
 
 def only(path: Path | str) -> Source:
-    (source,) = list_sources([str(path)], listing=SkipCounter())
+    (source,) = list_sources([str(path)], skips=SkipCounter())
     return source
 
 
@@ -89,10 +89,10 @@ def test_a_picture_is_known_by_its_suffix_or_else_its_first_bytes(tmp_path: Path
     (tmp_path / "odd.dat").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (tmp_path / "notes.txt").write_bytes(b"BM is how this text begins, and it is no bitmap")
     (tmp_path / "empty").write_bytes(b"")
-    listing = SkipCounter()
-    found = [Path(s.path).name for s in list_sources([str(tmp_path)], listing=listing)]
+    skips = SkipCounter()
+    found = [Path(s.path).name for s in list_sources([str(tmp_path)], skips=skips)]
     assert found == ["by-bytes", "by-suffix.JPEG", "odd.dat"]
-    assert listing.passed_over == 2
+    assert skips.count == 2
 
 
 def test_hidden_entries_archives_and_pipes_in_folders_are_passed_over(tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ def test_hidden_entries_archives_and_pipes_in_folders_are_passed_over(tmp_path: 
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "device.jpg").symlink_to("/dev/zero")
     (tmp_path / "b.jpg").write_bytes(PNG_START)
-    listing = SkipCounter()
-    found = [s.path for s in list_sources([str(tmp_path)], listing=listing)]
+    skips = SkipCounter()
+    found = [s.path for s in list_sources([str(tmp_path)], skips=skips)]
     assert found == [f"{tmp_path}/b.jpg"]
-    assert listing.passed_over == 5
+    assert skips.count == 5
 
 
 def test_symbolic_links_are_followed_but_loops_end(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_large_folder_takes_little_memory(tmp_path: Path) -> None:
     for number in range(count):
         (tmp_path / f"IMG_{number:08}.jpg").touch()
     tracemalloc.start()
-    found = list_sources([str(tmp_path)], listing=SkipCounter())
+    found = list_sources([str(tmp_path)], skips=SkipCounter())
     assert next(found).path.endswith("IMG_00000000.jpg")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -186,13 +186,13 @@ def test_links_that_lead_nowhere_have_rows_where_they_look_like_pictures(tmp_pat
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")
     (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
-    listing = SkipCounter()
-    found = list(list_sources([str(tmp_path)], listing=listing))
+    skips = SkipCounter()
+    found = list(list_sources([str(tmp_path)], skips=skips))
     assert [(Path(s.path).name, failure(s)[0]) for s in found] == [
         ("gone.jpg", "not_found"),
         ("self.jpg", "unreadable"),
     ]
-    assert listing.passed_over == 1
+    assert skips.count == 1
 
 
 def test_what_may_not_be_read_has_a_row(
@@ -205,7 +205,7 @@ def test_what_may_not_be_read_has_a_row(
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     as_nobody()
-    found = list(list_sources([".", "locked"], listing=SkipCounter()))
+    found = list(list_sources([".", "locked"], skips=SkipCounter()))
     assert [s.path for s in found] == ["./locked", "./locked.jpg", "./open.jpg", "locked"]
     assert found[2].read() == b""
     for source in (found[0], found[1], found[3]):
@@ -215,7 +215,7 @@ def test_what_may_not_be_read_has_a_row(
 def test_names_that_are_not_utf8_travel_as_surrogate_escapes(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"x")
-    (source,) = list_sources([str(tmp_path)], listing=SkipCounter())
+    (source,) = list_sources([str(tmp_path)], skips=SkipCounter())
     assert os.fsencode(source.path) == raw
     assert source.read() == b"x"
 
@@ -258,7 +258,7 @@ def test_sources_are_found_while_the_list_of_paths_still_grows(tmp_path: Path) -
         yield str(tmp_path)
         raise AssertionError("nobody asked for a second path")
 
-    assert next(list_sources(paths(), listing=SkipCounter())).path == f"{tmp_path}/a.jpg"
+    assert next(list_sources(paths(), skips=SkipCounter())).path == f"{tmp_path}/a.jpg"
 
 
 @pytest.mark.parametrize(
@@ -314,19 +314,19 @@ def test_a_folder_of_many_names_is_sorted_in_parts(held, room, tmp_path, monkeyp
     names = [b"%d.jpg" % i for i in range(9)] + [b"a\nb.jpg", b"\xff.jpg", b"x" * 250]
     for name in names:
         (tmp_path / os.fsdecode(name)).touch()
-    monkeypatch.setattr(sorted_names, "_HELD", held)
+    monkeypatch.setattr(listing, "_NAMES_IN_MEMORY", held)
     if not room:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    assert list(sorted_names.sorted_names(os.fsencode(tmp_path))) == sorted(names)
+    assert list(listing.sorted_names(os.fsencode(tmp_path))) == sorted(names)
 
 
 def test_memory_holds_a_part_of_the_names(tmp_path, monkeypatch):
     for i in range(20_000):
         (tmp_path / f"{i:08}{'n' * 200}").touch()
-    monkeypatch.setattr(sorted_names, "_HELD", 5000)
+    monkeypatch.setattr(listing, "_NAMES_IN_MEMORY", 5000)
     tracemalloc.start()
     try:
-        count = sum(1 for _ in sorted_names.sorted_names(os.fsencode(tmp_path)))
+        count = sum(1 for _ in listing.sorted_names(os.fsencode(tmp_path)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
