@@ -29,6 +29,18 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Everyday:
+    """The everyday label of an image: the most specific class that the model is sure of.
+
+    wnid is the WordNet id; probability in [0, 1] is that of all the model's classes at or below it.
+    """
+
+    wnid: str
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why an input has no result."""
 
