@@ -104,14 +104,14 @@ def test_verify_is_content_with_what_is_whole(nasnet, module):
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda m: (m / "noise").write_bytes(bytes(20_000)), "not those that were put there"),
-        (lambda m: (m / "noise").write_bytes(b"1"), "noise has 1 bytes, not 20,000"),
+        (lambda m: (m / "noise").write_bytes(bytes(20_000)), "its content has changed"),
+        (lambda m: (m / "noise").write_bytes(b"1"), "noise has 1 bytes, expected 20,000"),
         (lambda m: (m / "noise").unlink(), "noise is missing"),
-        (lambda m: (m / "more").touch(), "more is not of the module"),
+        (lambda m: (m / "more").touch(), "more does not belong to it"),
         (lambda m: (m / "more").symlink_to("/etc"), "leads out of the module"),
-        (lambda m: m.rename(m.parent.parent / "away"), "it is missing"),
+        (lambda m: m.rename(m.parent.parent / "away"), "its folder is missing"),
         (lambda m: store.record_file(m.name).unlink(), "record is missing"),
-        (lambda m: store.record_file(m.name).write_text("{"), "record is missing or broken"),
+        (lambda m: store.record_file(m.name).write_text("{"), "record is missing or damaged"),
     ],
 )
 def test_verify_says_what_is_wrong_and_exits_with_1(nasnet, module, harm, words):

@@ -84,7 +84,7 @@ def test_a_process_of_its_own_keeps_kagglehub_quiet(kaggle):
 
 def test_a_login_is_kagglehubs(kaggle, monkeypatch):
     kaggle.token = "secret"
-    assert at_kaggle().startswith("it refuses to give it out (HTTP 403)")
+    assert at_kaggle().startswith("the server denies access (HTTP 403)")
     monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
     assert resolve(NAME).is_dir()
 
@@ -93,13 +93,13 @@ def test_what_kaggle_has_not_got_or_cannot_give(kaggle):
     kaggle.status = 404
     assert at_kaggle() == "there is no such model (HTTP 404)"
     kaggle.status = 500
-    assert at_kaggle() == "it answered HTTP 500"
+    assert at_kaggle() == "the server answered HTTP 500"
 
 
 @pytest.mark.parametrize("how", ["cut", "changed"])
 def test_a_broken_download_leaves_nothing_and_is_made_good(how, kaggle, module, cache_folder):
     setattr(kaggle, how, "saved_model.pb")
-    assert at_kaggle() == "what came was cut off or changed on the way"
+    assert at_kaggle() == "the download was cut off or changed on the way"
     assert list((cache_folder / "modules").iterdir()) == []
     setattr(kaggle, how, "")
     assert same(resolve(NAME), module)
@@ -116,7 +116,7 @@ def test_a_broken_copy_of_kagglehubs_is_fetched_again(kaggle, module, tmp_path):
     copy.write_bytes(b"\xff\xff")
     ear = Ear()
     assert same(resolve(NAME, ear), module)
-    assert any(f"kagglehub's copy of {HANDLE} is broken" in note for note in ear.notes)
+    assert any(f"kagglehub's copy of {HANDLE} is damaged" in note for note in ear.notes)
 
 
 def test_other_bytes_than_the_first_time_are_refused(kaggle, tmp_path):
@@ -129,5 +129,5 @@ def test_other_bytes_than_the_first_time_are_refused(kaggle, tmp_path):
 
 def test_without_kagglehub_the_extra_is_named(kaggle, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)  # as if it weren't installed
-    assert at_kaggle() == "it needs the extra: pip install 'nasnet-cli[kaggle]'"
+    assert at_kaggle() == "it needs pip install 'nasnet-cli[kaggle]'"
     assert kaggle.asked == []

@@ -286,7 +286,7 @@ def test_the_first_downloads_checksum_binds_the_later_ones(hub, packed, tmp_path
     folder = resolve(handle)
     (folder / "saved_model.pb").unlink()
     hub.put("/m/1", Answer(tar_of(crafted_module(tmp_path / "changed"))))
-    with pytest.raises(ChecksumError, match=r"gave other bytes.*`nasnet cache rm"):
+    with pytest.raises(ChecksumError, match=r"sent other bytes.*`nasnet cache rm"):
         resolve(handle)
     store.remove(folder.name)
     assert resolve(handle) == folder
@@ -314,7 +314,7 @@ def test_a_broken_module_in_the_cache_is_fetched_again(hub, packed, module, harm
     ear = Ear()
     assert resolve(handle, ear) == folder
     assert same(folder, module)
-    assert "in the cache is broken" in ear.notes[0]
+    assert "in the cache is damaged" in ear.notes[0]
     assert hub.count("/m/1") == 2
 
 
@@ -325,7 +325,7 @@ def test_tensorflow_hubs_own_cache_is_used(hub, tmp_path, cache_folder):
     assert hub.requests == []
 
 
-def test_a_broken_folder_in_tensorflow_hubs_cache_is_passed_over_and_not_touched(
+def test_damaged_folder_in_tensorflow_hubs_cache_is_skipped_and_not_touched(
     hub, packed, tmp_path, cache_folder
 ):
     handle = hub.put("/m/1", Answer(packed))
@@ -334,7 +334,7 @@ def test_a_broken_folder_in_tensorflow_hubs_cache_is_passed_over_and_not_touched
     ear = Ear()
     folder = resolve(handle, ear)
     assert folder.parent == cache_folder / "modules"
-    assert "passed over" in ear.notes[0]
+    assert "Skipping" in ear.notes[0]
     assert [p.name for p in theirs.iterdir()] == ["variables"]
 
 
@@ -376,7 +376,13 @@ def test_without_a_network_there_is_one_error_with_the_ways_out():
         resolve("https://nasnet.invalid/m/1")
     message = str(caught.value)
     assert "no connection to nasnet.invalid" in message
-    for way in ("Connect", "name its path", "TFHUB_CACHE_DIR", "NASNET_CACHE_DIR", "built-in"):
+    for way in (
+        "Connect",
+        "pass its path to --model",
+        "TFHUB_CACHE_DIR",
+        "NASNET_CACHE_DIR",
+        "built-in",
+    ):
         assert way in message
 
 
@@ -384,7 +390,7 @@ def test_without_a_network_there_is_one_error_with_the_ways_out():
     ("name", "kind", "words"),
     [
         ("../evil", tarfile.REGTYPE, "leads out of its folder, '../evil'"),
-        ("/tmp/nasnet-evil", tarfile.REGTYPE, "absolute name"),
+        ("/tmp/nasnet-evil", tarfile.REGTYPE, "leads out of its folder, '/tmp/nasnet-evil'"),
         ("variables", tarfile.SYMTYPE, "symbolic link, 'variables'"),
         ("saved_model.pb", tarfile.LNKTYPE, "hard link, 'saved_model.pb'"),
     ],
@@ -520,7 +526,7 @@ def test_another_network_under_the_published_address_is_not_taken_for_it(
 def test_keras_weights_of_another_checksum_are_refused(hub, monkeypatch, cache_folder):
     monkeypatch.setenv("NASNET_MIRROR", hub.url)
     hub.put(KERAS_MOBILE, Answer(b"\x89HDF\r\n\x1a\n" + bytes(100)))
-    with pytest.raises(ChecksumError, match="published one has 020fb642bf7360b370c678b08e0adf61"):
+    with pytest.raises(ChecksumError, match="published one is 020fb642bf7360b370c678b08e0adf61"):
         resolve("imagenet-mobile")
     assert list((cache_folder / "partial").iterdir()) == []
 
@@ -535,9 +541,9 @@ def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, mo
     message = str(caught.value)
     for words in (
         "TF-Slim's checkpoint and Keras' weights: there is nothing at this address (HTTP 404)",
-        "the hub's module: it refuses to give it out (HTTP 403)",
+        "the hub's module: the server denies access (HTTP 403)",
         "Kaggle",
-        "fetch https://storage.googleapis.com/download.tensorflow.org/models/nasnet-a_mobile",
+        "download https://storage.googleapis.com/download.tensorflow.org/models/nasnet-a_mobile",
         "Connect and run again",
         "built-in",
     ):
@@ -546,18 +552,18 @@ def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, mo
 
 def test_offline_a_name_is_given_up_at_once(monkeypatch):
     monkeypatch.setenv("NASNET_MIRROR", "http://127.0.0.1:9")
-    start = time.monotonic()
+    ear = Ear()
     once = r"TF-Slim's checkpoint and the hub's module and Keras' weights: there is no connection"
     with pytest.raises(ModelError, match=once) as caught:
-        resolve("imagenet-large")
-    assert time.monotonic() - start < 5
+        resolve("imagenet-large", ear)
+    assert ear.notes == []  # no second try
     assert len(str(caught.value)) < 600
 
 
-def test_the_places_of_each_name_are_in_the_order_of_the_contract():
+def test_origins_of_each_name_are_in_the_order_of_the_contract():
     for name, published in PUBLISHED.items():
         assert published.name == name
-        assert [place.kind for place in published.places] == ["slim", "hub", "kaggle", "keras"]
+        assert [origin.kind for origin in published.origins] == ["slim", "hub", "kaggle", "keras"]
         assert published.classification == (not name.endswith("-features"))
     assert json.loads(json.dumps(PUBLISHED["imagenet-large"].accuracy))["top5"] == 0.962
-    assert replace(PUBLISHED["imagenet-mobile"], places=()).places == ()
+    assert replace(PUBLISHED["imagenet-mobile"], origins=()).origins == ()

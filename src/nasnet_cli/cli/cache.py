@@ -152,7 +152,7 @@ def _items() -> Iterator[Item]:
             files=count,
             path=str(folder),
         )
-    remains = store.remains()
+    remains = store.unfinished()
     for name, folder, paths in (
         (COMPILED, cache.compiled_folder(), [cache.compiled_folder()]),
         (SCANNED, cache.scanned_folder(), [cache.scanned_folder()]),
@@ -195,7 +195,7 @@ def _remove(item: Item) -> None:
     from nasnet_cli.models.hub import store
 
     if item.name == UNFINISHED:
-        store.remove_remains()
+        store.remove_unfinished()
     elif item.name in (COMPILED, SCANNED):
         for path in Path(item.path).iterdir():
             path.unlink(missing_ok=True)

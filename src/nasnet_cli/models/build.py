@@ -34,7 +34,7 @@ def cached_module(found: DetectedModel, given: str, listener: ProgressListener) 
     label = "-".join(found.path.parts[-2:]) if found.kind == "slim" else found.path.name
     identity = f"{found.kind} {sha256} {VERSION}"
     name = known_name(identity) or entry_name(label, identity)
-    return keep(name, make, lambda: wait_for_other(given, listener))
+    return keep(name, given, make, listener)
 
 
 def build_module(
@@ -99,11 +99,5 @@ def content_sha256(found: DetectedModel) -> str:
     total = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                total.update(chunk)
+            hashlib.file_digest(file, lambda: total)
     return total.hexdigest()
-
-
-def wait_for_other(what: str, listener: ProgressListener) -> None:
-    """Says that another process is at it."""
-    listener.note(f"{what}: another process is getting it; waiting for that.")

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from nasnet_cli.errors import ModelError
 
-_CHUNK = 2**20
-
 
 def module_files(folder: Path) -> dict[str, int]:
     """Sizes in bytes of all files in a folder by their relative names with "/", sorted by bytes.
@@ -49,8 +47,7 @@ def digest_of(parts: Iterable[tuple[str, Path, int]]) -> str:
         total.update(b"%b\0%d\0" % (os.fsencode(name), size))
         try:
             with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    total.update(chunk)
+                hashlib.file_digest(file, lambda: total)
         except OSError as error:
             raise _unreadable(path, error) from None
     return total.hexdigest()

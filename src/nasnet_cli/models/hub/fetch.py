@@ -1,22 +1,24 @@
-"""Modules that are fetched: by tensorflow-hub's protocol, and the published ones by name.
+"""Fetches models by tensorflow-hub's protocol, and the published ones by name.
 
-A module is looked for in our cache, then in tensorflow-hub's own (TFHUB_CACHE_DIR, else its folder
-in the temporary one when that is the user's), then at its places in order. What is broken in our
-cache is fetched again. What is broken in tensorflow-hub's is passed over and never touched: it is
-not ours, and another program may be at it.
+A model is looked for in nasnet's cache, then in tensorflow-hub's (TFHUB_CACHE_DIR, else its folder
+in the temporary folder if the user owns that), then at its origins in order. A damaged copy in
+nasnet's cache is fetched again. One in tensorflow-hub's is skipped and never touched: it is not
+ours, and another program may be using it.
 
-The first download's checksum is kept with the module (trust on first use). A later one of other
-bytes is refused, until `nasnet cache rm` forgets it.
+The first download's checksum is kept with the model (trust on first use). A later download of
+other bytes is refused until `nasnet cache rm` forgets the checksum.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -25,174 +27,169 @@ from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.files import digest
 from nasnet_cli.models.hub import store
-from nasnet_cli.models.hub.download import (
-    DownloadError,
-    Fetched,
-    check_url,
-    fetch,
-    state_file,
-)
-from nasnet_cli.models.hub.published import PLACE_NAMES, Place, Published, hub_cache_name
+from nasnet_cli.models.hub.download import DownloadError, check_url, download, state_file
+from nasnet_cli.models.hub.published import Origin, Published, hub_cache_name
 from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 
 if TYPE_CHECKING:
     from nasnet_cli.models.convert import About
 
-_WAYS_OUT = (
-    "Connect and run again, or fetch {} elsewhere and name its path instead; NASNET_CACHE_DIR or "
-    "TFHUB_CACHE_DIR may name a cache that has it; the built-in model needs no network."
+_OFFLINE = (
+    "Connect and run again, or download {} elsewhere and pass its path to --model; "
+    "NASNET_CACHE_DIR or TFHUB_CACHE_DIR can name a cache that has it; the built-in model needs "
+    "no network."
 )
 _LICENCE = "Apache-2.0"
 
 
 class ChecksumError(ModelError):
-    """What was fetched isn't what it should be. No other place is tried after this."""
+    """A download has the wrong bytes. No other origin is tried after this."""
 
 
 def fetch_handle(handle: str, listener: ProgressListener) -> Path:
-    """The folder of the module that a handle of tensorflow-hub's protocol stands for.
+    """Return the folder of the model that a handle of tensorflow-hub's protocol stands for.
 
-    Raises DownloadError when it can't be fetched, ChecksumError when it isn't what it was, and
-    ModelError when it is no module.
+    Raises DownloadError when it cannot be fetched, ChecksumError when its bytes have changed and
+    ModelError when it is not a model.
     """
     check_url(handle)
     name = store.entry_name(handle, handle)
-    folder = _kept(name, handle, listener) or _in_hub_cache(handle, listener)
-    if folder is not None:
+    if folder := _cached(name, handle, listener) or _in_hub_cache(handle, listener):
         return folder
     try:
-        return _keep(name, handle, Place("hub", handle), None, listener)
+        return _fetch(name, handle, Origin("hub", handle), None, listener)
     except DownloadError as error:
         if not error.unreachable:
             raise
-        ways = _WAYS_OUT.format(error.url)
-        raise DownloadError(handle, error.reason, ways, unreachable=True) from error
+        remedy = _OFFLINE.format(error.url)
+        raise DownloadError(handle, error.reason, remedy, unreachable=True) from error
 
 
-def fetch_published(module: Published, listener: ProgressListener) -> Path:
-    """The folder of a published module, from the first place that has it.
+def fetch_published(model: Published, listener: ProgressListener) -> Path:
+    """Return the folder of a published model, from the first origin that has it.
 
-    Raises ModelError, which says how it went at each place, when none has.
+    Raises ModelError, with the reason for each origin, when none has.
     """
-    for place in module.places:
-        if folder := _kept(_entry(module, place), module.name, listener):
+    for origin in model.origins:
+        if folder := _cached(_entry_name(model, origin), model.name, listener):
             return folder
-    for handle in module.handles:
+    for handle in model.handles:
         if folder := _in_hub_cache(handle, listener):
             return folder
-    failures: dict[str, list[str]] = {}  # places by what went wrong there
-    unreachable: dict[str, str] = {}
-    for place in module.places:
+    failures: dict[str, list[str]] = {}  # descriptions of origins by what went wrong there
+    unreachable: dict[str, str] = {}  # reasons by host
+    for origin in model.origins:
         try:
-            folder = _from_place(module, place, unreachable, listener)
+            folder = _fetch_from(origin, model, unreachable, listener)
         except (ChecksumError, cache.CacheError):
             raise
         except ModelError as error:
             reason = error.reason if isinstance(error, DownloadError) else error.problem.rstrip(".")
-            failures.setdefault(reason, []).append(PLACE_NAMES[place.kind])
+            failures.setdefault(reason, []).append(origin.description)
             continue
         if failures:
             listener.note(
-                f"{module.name} comes from {PLACE_NAMES[place.kind]}; not from {_why(failures)}."
+                f"{model.name} comes from {origin.description}; not from {_listed(failures)}."
             )
         return folder
     raise ModelError(
-        f"{module.name} is not in the cache and can't be fetched: {_why(failures)}.",
-        _WAYS_OUT.format(module.places[0].address),
+        f"{model.name} is not in the cache and cannot be fetched: {_listed(failures)}.",
+        _OFFLINE.format(model.origins[0].address),
     )
 
 
-def _why(failures: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{' and '.join(places)}: {reason}" for reason, places in failures.items())
+def _listed(failures: dict[str, list[str]]) -> str:
+    return "; ".join(f"{' and '.join(origins)}: {reason}" for reason, origins in failures.items())
 
 
 def hub_caches() -> Iterator[Path]:
-    """tensorflow-hub's own cache, if there is one that can be trusted."""
-    if named := os.environ.get("TFHUB_CACHE_DIR"):
-        yield Path(named)
+    """Yield the folder of tensorflow-hub's cache, if there is one that can be trusted."""
+    if folder := os.environ.get("TFHUB_CACHE_DIR"):
+        yield Path(folder)
         return
-    folder = Path(tempfile.gettempdir(), "tfhub_modules")
-    # Anybody may make a folder of that name.
+    default = Path(tempfile.gettempdir(), "tfhub_modules")
+    # In a temporary folder that users share, anyone may create a folder of that name.
     with contextlib.suppress(OSError):
-        status = folder.lstat()
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
-            yield folder
+        status = default.lstat()
+        is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+        if stat.S_ISDIR(status.st_mode) and is_own:
+            yield default
 
 
-def _entry(module: Published, place: Place) -> str:
+def _entry_name(model: Published, origin: Origin) -> str:
     from nasnet_cli.models.convert import VERSION
 
-    return store.entry_name(module.name, f"{module.name} {place.address} {VERSION}")
+    return store.entry_name(model.name, f"{model.name} {origin.address} {VERSION}")
 
 
-def _kept(name: str, what: str, listener: ProgressListener) -> Path | None:
-    """The module from our cache. Says what is wrong with it when it is there and broken."""
+def _cached(name: str, label: str, listener: ProgressListener) -> Path | None:
+    """Return the model's folder in nasnet's cache; tell the listener if it is damaged."""
     fault = store.fault(name)
     if fault is None:
         return store.folder_of(name)
     if store.folder_of(name).exists():
-        listener.note(f"{what} in the cache is broken ({fault}); it is fetched again.")
+        listener.note(f"{label} in the cache is damaged ({fault}); fetching it again.")
     return None
 
 
 def _in_hub_cache(handle: str, listener: ProgressListener) -> Path | None:
     for root in hub_caches():
         folder = root / hub_cache_name(handle)
-        if not os.path.isdir(folder):  # noqa: PTH112 - pathlib's raises where nothing can be read
+        if not os.path.isdir(folder):  # noqa: PTH112 - pathlib's raises in an unreadable folder
             continue
         try:
             read_saved_model(folder)
             return folder
         except ModelError as error:
             listener.note(
-                f"{handle} in tensorflow-hub's cache is broken and passed over: {error.problem}"
+                f"Skipping {handle} in tensorflow-hub's cache, which is damaged: {error.problem}"
             )
     return None
 
 
-def _from_place(
-    module: Published, place: Place, unreachable: dict[str, str], listener: ProgressListener
+def _fetch_from(
+    origin: Origin, model: Published, unreachable: dict[str, str], listener: ProgressListener
 ) -> Path:
-    """The module from one place. unreachable has why, by the hosts that weren't reached before."""
-    name = _entry(module, place)
-    if place.kind == "kaggle":
-        return _from_kaggle(name, module, place, listener)
-    host = urlsplit(place.address).hostname or ""
+    """Fetch a published model from one origin, unless its host was unreachable before."""
+    name = _entry_name(model, origin)
+    if origin.kind == "kaggle":
+        return _fetch_from_kaggle(name, model, origin, listener)
+    host = urlsplit(origin.address).hostname or ""
     if host in unreachable:
         raise ModelError(f"{unreachable[host]}.", "")
     try:
-        return _keep(name, module.name, place, module, listener)
+        return _fetch(name, model.name, origin, model, listener)
     except DownloadError as error:
         if error.unreachable:
             unreachable[host] = error.reason
         raise
 
 
-def _keep(
-    name: str, label: str, place: Place, module: Published | None, listener: ProgressListener
+def _fetch(
+    name: str, label: str, origin: Origin, model: Published | None, listener: ProgressListener
 ) -> Path:
-    """Fetches, checks and unpacks or converts what is at a place, unless another process does."""
-    from nasnet_cli.models.build import build_module, recognised, wait_for_other
+    """Download, check and unpack or convert a model, unless another process does."""
+    from nasnet_cli.models.build import build_module, recognised
 
-    def make(work: Path) -> store.Built:
+    def build(work: Path) -> store.Built:
         part = cache.partial_folder() / f"{name}.part"
-        url = _compressed(place.address) if place.kind == "hub" else place.address
-        fetched = fetch(url, part, what=label, listener=listener)
+        url = _archive_url(origin.address) if origin.kind == "hub" else origin.address
+        download(url, part, name=label, listener=listener)
         try:
-            _check_sums(fetched, name, place)
-            found = recognised(part, f"what {place.address} gives")
-            folder, kind = build_module(found, work, _about(module, place), label, listener)
+            sha256 = _checked_sha256(part, name, origin)
+            found = recognised(part, f"what {origin.address} gives")
+            folder, kind = build_module(found, work, _about(model, origin), label, listener)
         except cache.CacheError:
             raise
         except ModelError:
-            _discard(part)  # else every later try would find it whole, and as bad
+            _discard(part)  # else every later run would find it complete, and as bad
             raise
         _discard(part)
         kind = "downloaded" if kind == "unpacked" else kind
-        return store.Built(folder, label, place.address, kind, fetched.sha256)
+        return store.Built(folder, label, origin.address, kind, sha256)
 
-    return store.keep(name, make, lambda: wait_for_other(label, listener))
+    return store.keep(name, label, build, listener)
 
 
 def _discard(part: Path) -> None:
@@ -200,62 +197,71 @@ def _discard(part: Path) -> None:
     state_file(part).unlink(missing_ok=True)
 
 
-def _check_sums(fetched: Fetched, name: str, place: Place) -> None:
-    if place.md5 is not None and fetched.md5 != place.md5:
-        raise ChecksumError(
-            f"{place.address} gave a file of MD5 {fetched.md5}; the published one has {place.md5}.",
-            "It was changed on the way or at its place; don't use it. Nothing of it was kept.",
-        )
-    _check_known(name, place.address, fetched.sha256)
+def _checked_sha256(part: Path, name: str, origin: Origin) -> str:
+    """Return the SHA-256 of a download. Raises ChecksumError if it or the MD5 is wrong."""
+    with part.open("rb") as file:
+        if origin.md5 is not None:
+            new_md5 = partial(hashlib.md5, usedforsecurity=False)
+            md5 = hashlib.file_digest(file, new_md5).hexdigest()
+            if md5 != origin.md5:
+                raise ChecksumError(
+                    f"{origin.address} sent a file with the MD5 checksum {md5}; "
+                    f"the published one is {origin.md5}.",
+                    "It was changed on the way or at the source; nothing of it was kept.",
+                )
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    _check_same_as_first(name, origin.address, sha256)
+    return sha256
 
 
-def _check_known(name: str, whence: str, found: str) -> None:
-    """Raises ChecksumError when it isn't the checksum that the first download had."""
-    known = store.read_record(name)
-    if known is not None and known.sha256 != found:
+def _check_same_as_first(name: str, sender: str, checksum: str) -> None:
+    """Raise ChecksumError unless the checksum is that of the first download, if there was one."""
+    first = store.read_record(name)
+    if first is not None and first.sha256 != checksum:
         raise ChecksumError(
-            f"{whence} gave other bytes (SHA-256 {found[:16]}…) than when it was "
-            f"first fetched on {known.made[:10]} ({known.sha256[:16]}…).",
+            f"{sender} sent other bytes (SHA-256 {checksum[:16]}…) than when it was first fetched "
+            f"on {first.made[:10]} ({first.sha256[:16]}…).",
             f"If you know why and trust it, run `nasnet cache rm {name}` and try again.",
         )
 
 
-def _about(module: Published | None, place: Place) -> About:
+def _about(model: Published | None, origin: Origin) -> About:
     from nasnet_cli.models.convert import About
 
-    if module is None:
-        return About(source=place.address)
+    if model is None:
+        return About(source=origin.address)
     return About(
-        name=module.name,
-        size=module.size,
-        classification=module.classification,
-        accuracy=module.accuracy if place.kind == "slim" else None,
-        source=place.address,
+        name=model.name,
+        size=model.size,
+        classification=model.classification,
+        accuracy=model.accuracy if origin.kind == "slim" else None,
+        source=origin.address,
         licence=_LICENCE,
     )
 
 
-def _compressed(handle: str) -> str:
-    """The address of a module's archive, by tensorflow-hub's protocol."""
+def _archive_url(handle: str) -> str:
+    """Return the URL of a model's archive, by tensorflow-hub's protocol."""
     parts = urlsplit(handle)
     query = f"{parts.query}&" if parts.query else ""
     return urlunsplit(parts._replace(query=f"{query}tf-hub-format=compressed", fragment=""))
 
 
-def _from_kaggle(name: str, module: Published, place: Place, listener: ProgressListener) -> Path:
-    """Through kagglehub, whose own copy is copied into our cache.
+def _fetch_from_kaggle(
+    name: str, model: Published, origin: Origin, listener: ProgressListener
+) -> Path:
+    """Copy a model from kagglehub's cache into ours.
 
-    What comes is many files, so that it is the module's digest that is kept and compared.
+    It consists of many files, so the model's digest takes the place of a download's checksum.
     """
-    from nasnet_cli.models.build import wait_for_other
     from nasnet_cli.models.hub import kaggle
 
-    def make(work: Path) -> store.Built:
-        source = kaggle.download(place.address, listener)
+    def build(work: Path) -> store.Built:
         folder = work / "module"
-        shutil.copytree(source, folder)
-        found = digest(folder)
-        _check_known(name, f"Kaggle's {place.address}", found)
-        return store.Built(folder, module.name, f"kaggle:{place.address}", "downloaded", found)
+        shutil.copytree(kaggle.download(origin.address, listener), folder)
+        checksum = digest(folder)
+        _check_same_as_first(name, f"Kaggle's {origin.address}", checksum)
+        return store.Built(folder, model.name, f"kaggle:{origin.address}", "downloaded", checksum)
 
-    return store.keep(name, make, lambda: wait_for_other(module.name, listener))
+    return store.keep(name, model.name, build, listener)

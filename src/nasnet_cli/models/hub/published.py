@@ -1,4 +1,4 @@
-"""The published NASNet-A modules, as data: their names, where each can be had, what is known.
+"""The published NASNet-A models as data: their names, where to get them, their accuracy.
 
 Sources: the pages of google/imagenet/nasnet_{mobile,large} on the hub, TF-Slim's README,
 keras.applications.nasnet.
@@ -10,9 +10,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PlaceKind = Literal["slim", "hub", "kaggle", "keras"]
+Size = Literal["mobile", "large"]
+OriginKind = Literal["slim", "hub", "kaggle", "keras"]
 
-PLACE_NAMES: dict[PlaceKind, str] = {
+_DESCRIPTIONS: dict[OriginKind, str] = {
     "slim": "TF-Slim's checkpoint",
     "hub": "the hub's module",
     "kaggle": "Kaggle's copy of the hub",
@@ -25,7 +26,7 @@ _SLIM = (
 _HUB = "https://tfhub.dev/google/imagenet/nasnet_{}/{}/{}"
 _KAGGLE = "google/nasnet/tensorFlow2/{}-{}/2"
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet/NASNet-{}{}.h5"
-# In the order in which they are looked for in tensorflow-hub's own cache. 1 and 3 are TF1 modules,
+# In the order in which tensorflow-hub's cache is searched for them. 1 and 3 are TF1 modules,
 # 4 and 5 TF2; all have the same weights.
 _HUB_VERSIONS = (1, 3, 5, 4)
 _KERAS_MD5 = {
@@ -36,33 +37,38 @@ _TOP_1_AND_5 = {"mobile": (0.740, 0.916), "large": (0.827, 0.962)}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a module can be had. address is a URL, for Kaggle a handle of kagglehub.
+class Origin:
+    """A place to download a model from. address is a URL, for Kaggle a handle of kagglehub.
 
     md5 is the published checksum of the file, where there is one.
     """
 
-    kind: PlaceKind
+    kind: OriginKind
     address: str
     md5: str | None = None
+
+    @property
+    def description(self) -> str:
+        """What messages call it."""
+        return _DESCRIPTIONS[self.kind]
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published module: its name, size, kind, and its places in the order to be tried.
+    """A published model, with its origins in the order in which they are tried.
 
     handles are the hub's, by which tensorflow-hub's own cache may have it.
     """
 
     name: str
-    size: Literal["mobile", "large"]
+    size: Size
     classification: bool
-    places: tuple[Place, ...]
+    origins: tuple[Origin, ...]
     handles: tuple[str, ...]
 
     @property
     def accuracy(self) -> dict[str, Any] | None:
-        """The published figures, as a card has them; a feature vector has none."""
+        """The published figures as a model card holds them; None for a feature vector."""
         if not self.classification:
             return None
         top1, top5 = _TOP_1_AND_5[self.size]
@@ -76,11 +82,11 @@ class Published:
 
 
 def hub_cache_name(handle: str) -> str:
-    """The folder that tensorflow-hub keeps a handle's module in, within its cache."""
+    """Return the name of the folder in which tensorflow-hub caches the model of a handle."""
     return hashlib.sha1(handle.encode(), usedforsecurity=False).hexdigest()
 
 
-def _published(size: Literal["mobile", "large"], classification: bool) -> Published:
+def _published(size: Size, classification: bool) -> Published:
     kind = "classification" if classification else "feature_vector"
     handles = tuple(_HUB.format(size, kind, version) for version in _HUB_VERSIONS)
     top = "" if classification else "-no-top"
@@ -88,23 +94,23 @@ def _published(size: Literal["mobile", "large"], classification: bool) -> Publis
         name=f"imagenet-{size}" + ("" if classification else "-features"),
         size=size,
         classification=classification,
-        places=(
-            Place("slim", _SLIM.format(size)),
-            Place("hub", handles[0]),
-            Place("kaggle", _KAGGLE.format(size, kind.replace("_", "-"))),
-            Place("keras", _KERAS.format(size, top), _KERAS_MD5.get((size, classification))),
+        origins=(
+            Origin("slim", _SLIM.format(size)),
+            Origin("hub", handles[0]),
+            Origin("kaggle", _KAGGLE.format(size, kind.replace("_", "-"))),
+            Origin("keras", _KERAS.format(size, top), _KERAS_MD5.get((size, classification))),
         ),
         handles=handles,
     )
 
 
 PUBLISHED: dict[str, Published] = {
-    module.name: module
-    for module in (
+    model.name: model
+    for model in (
         _published("mobile", True),
         _published("mobile", False),
         _published("large", True),
         _published("large", False),
     )
 }
-"""All published modules by their names."""
+"""All published models by their names."""

@@ -1,8 +1,8 @@
-"""The modules in the cache: each a folder and the record beside it, whole or not there.
+"""The models in the cache: each a folder and the record beside it, complete or not there.
 
-The record is written before the folder takes its name. So a folder without one is of no use, and a
-record without a folder is of a module that is to be fetched again: it keeps the checksum that the
-first download had, by which every later one is judged.
+The record is written before the folder gets its name. So a folder without a record is of no use,
+and a record without a folder belongs to a model that has to be fetched again: it keeps the
+checksum of the first download, which every later one must match.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from pathlib import Path
 from typing import Literal
 
 from nasnet_cli import cache
+from nasnet_cli.atomic import hidden_folder, hidden_path, leftovers
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.files import digest, module_files
+from nasnet_cli.models.listener import ProgressListener
 
 Kind = Literal["downloaded", "converted", "unpacked"]
-_RECORD_LIMIT = 16 * 2**20
+_MAX_RECORD_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known about a module in the cache.
+    """The record of a model in the cache.
 
-    label is its name or handle, source where it is from; sha256 is of the file that was fetched
-    or read, digest of the module (files.digest), files its files' sizes in bytes. made is the
-    date and time in UTC.
+    label is its name or handle, source where it came from; sha256 is that of the file that was
+    fetched or read, digest that of the model (files.digest); files has the size of each file in
+    bytes; made is the date and time in UTC.
     """
 
     label: str
@@ -47,7 +49,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Built:
-    """A module that is ready to be put in the cache."""
+    """A model that is ready to be moved into the cache; the fields are those of its record."""
 
     folder: Path
     label: str
@@ -57,43 +59,44 @@ class Built:
 
 
 def entry_name(label: str, identity: str) -> str:
-    """The folder's name for a module: readable by its label, and one of its own by identity."""
+    """Return the name of a model's folder: readable by its label, unique by its identity."""
     words = re.sub(r"[^A-Za-z0-9.]+", "-", label.partition("://")[2] or label).strip("-.")
-    return f"{words[-60:].strip('-.') or 'module'}-{_short(identity)}"
+    return f"{words[-60:].strip('-.') or 'module'}-{_short_digest(identity)}"
 
 
 def known_name(identity: str) -> str | None:
-    """The name that the module of that identity has already, whatever its label was."""
-    return next((name for name in names() if name.endswith(f"-{_short(identity)}")), None)
+    """Return the name under which the model of that identity is kept, whatever its label was."""
+    suffix = f"-{_short_digest(identity)}"
+    return next((name for name in names() if name.endswith(suffix)), None)
 
 
-def _short(identity: str) -> str:
+def _short_digest(identity: str) -> str:
     return hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]
 
 
 def folder_of(name: str) -> Path:
-    """Where the module of that name lies or would lie."""
+    """Return the folder of a model, there or not."""
     return cache.modules_folder() / name
 
 
 def record_file(name: str) -> Path:
-    """Where its record lies or would lie."""
+    """Return the file of a model's record, there or not."""
     return cache.modules_folder() / f"{name}.json"
 
 
 def read_record(name: str) -> Record | None:
-    """The record of a module, None when it is missing or broken."""
+    """Return the record of a model, None when it is missing or damaged."""
     path = record_file(name)
     try:
-        if path.stat().st_size > _RECORD_LIMIT:
+        if path.stat().st_size > _MAX_RECORD_BYTES:
             return None
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    names = {field.name for field in fields(Record)}
-    if not isinstance(data, dict) or not names <= data.keys():
+    keys = {field.name for field in fields(Record)}
+    if not isinstance(data, dict) or not keys <= data.keys():
         return None
-    values = {name: data[name] for name in names}
+    values = {key: data[key] for key in keys}
     files = values.pop("files")
     if not isinstance(files, dict) or not all(isinstance(v, str) for v in values.values()):
         return None
@@ -101,100 +104,61 @@ def read_record(name: str) -> Record | None:
 
 
 def find(name: str) -> Path | None:
-    """The folder of a module if it is whole by its files' names and sizes, else None."""
+    """Return the folder of a model if all of its files are there in full size, else None."""
     return None if fault(name) else folder_of(name)
 
 
 def fault(name: str, *, thorough: bool = False) -> str | None:
-    """What is wrong with a module in the cache, in a few words; None when nothing is.
+    """Return what is wrong with a model in the cache, as a clause, or None.
 
     thorough reads all of its bytes.
     """
     folder, record = folder_of(name), read_record(name)
     if not folder.is_dir():
-        return "it is missing"
+        return "its folder is missing"
     if record is None:
-        return "its record is missing or broken"
+        return "its record is missing or damaged"
     try:
-        there = module_files(folder)
-        if missing := sorted(record.files.keys() - there.keys()):
+        files = module_files(folder)
+        if missing := sorted(record.files.keys() - files.keys()):
             return f"{missing[0]} is missing"
-        if extra := sorted(there.keys() - record.files.keys()):
-            return f"{extra[0]} is not of the module"
+        if extra := sorted(files.keys() - record.files.keys()):
+            return f"{extra[0]} does not belong to it"
         for file, size in record.files.items():
-            if there[file] != size:
-                return f"{file} has {there[file]:,} bytes, not {size:,}"
+            if files[file] != size:
+                return f"{file} has {files[file]:,} bytes, expected {size:,}"
         if thorough and digest(folder) != record.digest:
-            return "its bytes are not those that were put there"
+            return "its content has changed"
     except ModelError as error:
         return error.problem.rstrip(".")
     return None
 
 
-def keep(name: str, build: Callable[[Path], Built], waiting: Callable[[], None]) -> Path:
-    """The folder of a module, built when the cache doesn't have it whole.
+def keep(name: str, label: str, build: Callable[[Path], Built], listener: ProgressListener) -> Path:
+    """Return the folder of a model, built first unless the cache has it complete.
 
-    build is given an empty folder to work in, whose content is removed afterwards. Of processes
-    that ask at once one builds; waiting is called in the others. Raises what build raises, and
-    CacheError when the cache can't be written.
+    build gets an empty folder to work in, whose content is removed afterwards. Of several
+    processes that ask at once, one builds and the others wait. Raises what build raises, and
+    CacheError when the cache cannot be written.
     """
-    if found := find(name):
-        return found
+
+    def waiting() -> None:
+        listener.note(f"{label}: waiting for another process that is fetching it.")
+
+    if folder := find(name):
+        return folder
     with cache.lock(name, waiting):
-        if found := find(name):
-            return found
-        work = cache.modules_folder() / f".{name}.{os.urandom(6).hex()}.partial"
+        if folder := find(name):
+            return folder
         try:
-            _sweep(name)
-            work.mkdir(parents=True)
-            return _publish(name, build(work))
-        except OSError as error:
-            raise cache.cannot_write(error) from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def remove(name: str) -> None:
-    """Removes a module and its record, and what is left of unfinished downloads of it."""
-    with cache.lock(name):
-        try:
-            _sweep(name)
-            record_file(name).unlink(missing_ok=True)
-            _remove_folder(name)
-            for path in cache.partial_folder().glob(f"{name}.part*"):
-                path.unlink(missing_ok=True)
+            _remove_leftovers(name)
+            with hidden_folder(folder_of(name)) as work:
+                return _publish(name, build(work), work / "record.json")
         except OSError as error:
             raise cache.cannot_write(error) from error
 
 
-def names() -> list[str]:
-    """The names of all modules in the cache, broken ones too, sorted."""
-    found = set()
-    with contextlib.suppress(OSError):
-        for path in cache.modules_folder().iterdir():
-            if not path.name.startswith("."):
-                found.add(path.name if path.is_dir() else path.name.removesuffix(".json"))
-    return sorted(found)
-
-
-def _sweep(name: str) -> None:
-    """Removes what killed processes have left; the lock says that none of them still runs."""
-    for path in cache.modules_folder().glob(f".{name}.*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove_folder(name: str) -> None:
-    """Renames first: whoever looks sees a whole module or none."""
-    folder = folder_of(name)
-    if folder.is_dir() and not folder.is_symlink():
-        aside = folder.with_name(f".{name}.{os.urandom(6).hex()}.partial")
-        folder.rename(aside)
-        shutil.rmtree(aside)
-    else:
-        folder.unlink(missing_ok=True)
-
-
-def _publish(name: str, built: Built) -> Path:
+def _publish(name: str, built: Built, draft: Path) -> Path:
     record = Record(
         label=built.label,
         source=built.source,
@@ -204,36 +168,77 @@ def _publish(name: str, built: Built) -> Path:
         files=module_files(built.folder),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    text = json.dumps(asdict(record), indent=1)
-    partial = built.folder.with_name(f"{built.folder.name}.record")
-    partial.write_text(text + "\n", encoding="ascii")
+    draft.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="ascii")
     _remove_folder(name)
-    partial.replace(record_file(name))
+    draft.replace(record_file(name))
     built.folder.rename(folder_of(name))
     return folder_of(name)
 
 
-def remains() -> list[Path]:
-    """What unfinished downloads and killed processes have left, or are at work on, sorted."""
-    found = []
-    with contextlib.suppress(OSError):
-        found += list(cache.partial_folder().iterdir())
-    with contextlib.suppress(OSError):
-        found += list(cache.modules_folder().glob(".*.partial"))
-    return sorted(found)
+def remove(name: str) -> None:
+    """Remove a model, its record and what unfinished downloads of it left."""
+    with cache.lock(name):
+        try:
+            _remove_leftovers(name)
+            record_file(name).unlink(missing_ok=True)
+            _remove_folder(name)
+            _remove_partial_download(name)
+        except OSError as error:
+            raise cache.cannot_write(error) from error
 
 
-def remove_remains() -> None:
-    """Removes them; a download that is under way is waited for."""
-    for name in {_module_of(path) for path in remains()}:
+def names() -> list[str]:
+    """Return the names of all models in the cache, damaged ones too, sorted."""
+    entries = set()
+    with contextlib.suppress(OSError):
+        for path in cache.modules_folder().iterdir():
+            if not path.name.startswith("."):
+                entries.add(path.name if path.is_dir() else path.name.removesuffix(".json"))
+    return sorted(entries)
+
+
+def unfinished() -> list[Path]:
+    """Return what unfinished downloads and killed processes left, or still write, sorted."""
+    paths = []
+    with contextlib.suppress(OSError):
+        paths += list(cache.partial_folder().iterdir())
+    with contextlib.suppress(OSError):
+        paths += list(cache.modules_folder().glob(".*.partial"))
+    return sorted(paths)
+
+
+def remove_unfinished() -> None:
+    """Remove what unfinished() returns, after waiting for downloads that are running."""
+    for name in {_name_of(path) for path in unfinished()}:
         with cache.lock(name):
-            _sweep(name)
-            for path in cache.partial_folder().glob(f"{name}.part*"):
-                path.unlink(missing_ok=True)
+            _remove_leftovers(name)
+            _remove_partial_download(name)
 
 
-def _module_of(remain: Path) -> str:
-    """The name of the module that it was to become: NAME.part, NAME.part.state, .NAME.x.partial."""
-    if remain.name.startswith("."):
-        return remain.name[1:].rsplit(".", 2)[0]
-    return remain.name.removesuffix(".state").removesuffix(".part")
+def _name_of(path: Path) -> str:
+    """Return the name of the model that NAME.part, NAME.part.state or .NAME.x.partial is for."""
+    if path.name.startswith("."):
+        return path.name[1:].rsplit(".", 2)[0]
+    return path.name.removesuffix(".state").removesuffix(".part")
+
+
+def _remove_leftovers(name: str) -> None:
+    """Remove what killed processes left; the caller holds the lock, so none still runs."""
+    for path in leftovers(folder_of(name)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_partial_download(name: str) -> None:
+    for path in cache.partial_folder().glob(f"{name}.part*"):
+        path.unlink(missing_ok=True)
+
+
+def _remove_folder(name: str) -> None:
+    """Remove a model's folder, renamed first, so that nobody sees a part of it."""
+    folder = folder_of(name)
+    if folder.is_dir() and not folder.is_symlink():
+        hidden = hidden_path(folder)
+        folder.rename(hidden)
+        shutil.rmtree(hidden)
+    else:
+        folder.unlink(missing_ok=True)
