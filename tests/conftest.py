@@ -12,8 +12,8 @@ import hypothesis
 import pytest
 
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
-from nasnet_cli.network.weights import weight_shapes
-from support import cli, golden
+from support import cli
+from support.modules import TINY, copy_of_module
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -30,18 +30,6 @@ LONG = ("test_tf1_consumer", "test_export", "test_tf2_modules", "test_fuzz_modul
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
-
-
-# The smallest network that has every part: both cells, a stem with reduction cells, two scales.
-TINY = replace(MOBILE, image_size=32, cells_per_stage=1, filters=8, classes=7)
-
-
-def write_tiny_module(folder: Path) -> Path:
-    """Writes what the fixture tiny_module gives."""
-    from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
-
-    write_tf1_hub(folder, TINY, golden.weights(weight_shapes(TINY)))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -62,19 +50,22 @@ def tiny_spec() -> NASNetA:
 
 
 @pytest.fixture(scope="session")
-def tiny_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TF1 Hub module of a very small NASNet-A with golden weights."""
-    return write_tiny_module(tmp_path_factory.mktemp("modules") / "tiny")
+def kept_modules(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds shared modules; a temporary one where pytest has no cache."""
+    cache = getattr(pytestconfig, "cache", None)
+    return cache.mkdir("modules") if cache else tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture(scope="session")
-def golden_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mobile module with golden weights."""
-    from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
+def tiny_module(kept_modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TF1 Hub module of a very small NASNet-A with golden weights."""
+    return copy_of_module(tmp_path_factory.mktemp("modules") / "tiny", TINY, kept_modules)
 
-    folder = tmp_path_factory.mktemp("modules") / "mobile"
-    write_tf1_hub(folder, MOBILE, golden.weights(weight_shapes(MOBILE)))
-    return folder
+
+@pytest.fixture(scope="session")
+def golden_module(kept_modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mobile module with golden weights."""
+    return copy_of_module(tmp_path_factory.mktemp("modules") / "mobile", MOBILE, kept_modules)
 
 
 @pytest.fixture(scope="session")

@@ -94,11 +94,8 @@ def test_weights_of_another_network_are_refused(tiny_spec, tmp_path):
 def test_writing_prints_nothing(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "import conftest, pathlib; from support import golden\n"
-        "from nasnet_cli.models.formats.tf1_hub import write_tf1_hub\n"
-        "from nasnet_cli.network.weights import weight_shapes\n"
-        f"write_tf1_hub(pathlib.Path({str(tmp_path / 'm')!r}), conftest.TINY,"
-        " golden.weights(weight_shapes(conftest.TINY)))\n"
+        "import pathlib; from support.modules import TINY, write_module\n"
+        f"write_module(pathlib.Path({str(tmp_path / 'm')!r}), TINY)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

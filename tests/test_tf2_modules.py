@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import TINY
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import Model, load_model
 from nasnet_cli.models.savedmodel.extract import needs_cut, signature_with, write_cut
 from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import RuntimeName
 from support import golden
+from support.modules import TINY
 
 SIZE = 32
 TOLERANCE = 1e-5

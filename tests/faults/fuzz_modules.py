@@ -302,12 +302,12 @@ def _main() -> None:
     )
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
     options = parser.parse_args()
-    from conftest import write_tiny_module
+    from support.modules import TINY, write_module
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         names = options.form or FORMS
-        forms = make_forms(write_tiny_module(work / "tiny"), work / "forms", names)
+        forms = make_forms(write_module(work / "tiny", TINY), work / "forms", names)
         end = time.monotonic() + options.seconds
         tried: Counter[str] = Counter()
         failed = 0
