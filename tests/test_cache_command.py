@@ -1,4 +1,4 @@
-"""nasnet cache: lists, checks and removes what is kept."""
+"""nasnet cache: list, verify and remove what is in the cache."""
 
 from __future__ import annotations
 
@@ -10,30 +10,24 @@ import sys
 import pytest
 
 from nasnet_cli import cache
-from nasnet_cli.cli.main import run
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.resolve import resolve
 from support import crafted
+from support.cli import run_in_process
 from support.hub_server import tar_of
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
-@pytest.fixture
-def nasnet(capsys):
-    """Runs the command: its status, standard output and standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as done:
-            run(["cache", *arguments])
-        return done.value.code, *capsys.readouterr()
-
-    return call
+def nasnet(*arguments):
+    """Run the command and return its exit code, standard output and standard error."""
+    result = run_in_process("cache", *arguments)
+    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture
 def module(tmp_path):
-    """A module in the cache, of an archive called nice.tgz."""
+    """Return the folder of a model in the cache that comes from nice.tgz."""
     made = crafted.write(tmp_path / "made", crafted.meta_graph())
     (made / "noise").write_bytes(os.urandom(20_000))
     (tmp_path / "nice.tgz").write_bytes(tar_of(made))
@@ -46,14 +40,14 @@ def compiled(name, data=b"blob"):
     return path
 
 
-def test_an_empty_cache_is_listed_as_such(nasnet, cache_folder):
+def test_ls_of_an_empty_cache_prints_only_the_total(cache_folder):
     code, out, err = nasnet("ls")
     assert (code, err) == (0, "")
     assert out.split()[:3] == ["total", "0", "B"]
     assert not cache_folder.exists()
 
 
-def test_ls_shows_modules_compiled_ones_and_unfinished_downloads(nasnet, module, tmp_path):
+def test_ls_prints_models_compiled_models_and_unfinished_downloads(module, tmp_path):
     compiled("a"), compiled("b")
     cache.partial_folder().mkdir()
     (cache.partial_folder() / "x-1.part").write_bytes(bytes(5_000_000))
@@ -65,12 +59,12 @@ def test_ls_shows_modules_compiled_ones_and_unfinished_downloads(nasnet, module,
     assert lines[2][1:3] == ["5.0", "MB"]
 
 
-def test_ls_as_json_has_sizes_and_places(nasnet, module, tmp_path, cache_folder):
+def test_ls_json_has_sizes_and_paths(module, tmp_path, cache_folder):
     compiled("a")
     code, out, _ = nasnet("ls", "--json")
-    found = json.loads(out)
-    assert (code, found["cache"]) == (0, str(cache_folder))
-    first, second = found["items"]
+    listing = json.loads(out)
+    assert (code, listing["cache"]) == (0, str(cache_folder))
+    first, second = listing["items"]
     assert first["name"] == module.name
     assert first["label"] == "nice.tgz"
     assert first["source"] == str(tmp_path / "nice.tgz")
@@ -83,26 +77,26 @@ def test_ls_as_json_has_sizes_and_places(nasnet, module, tmp_path, cache_folder)
     assert (second["name"], second["files"], second["bytes"]) == ("compiled", 1, 36)
 
 
-def test_path_is_that_of_the_cache_or_of_a_module(nasnet, module, cache_folder):
+def test_path_prints_the_path_of_the_cache_or_of_a_model(module, cache_folder):
     assert nasnet("path") == (0, f"{cache_folder}\n", "")
     for name in (module.name, "nice.tgz"):
         assert nasnet("path", name) == (0, f"{module}\n", "")
 
 
 @pytest.mark.parametrize("command", ["path", "verify", "rm"])
-def test_a_name_that_is_not_there_is_told_with_those_that_are(nasnet, module, command):
+def test_unknown_name_fails_and_lists_the_known_ones(module, command):
     code, out, err = nasnet(command, "nothing")
     assert (code, out) == (1, "")
     assert f"There is no 'nothing' in the cache. It has {module.name}." in err
 
 
-def test_verify_is_content_with_what_is_whole(nasnet, module):
+def test_verify_prints_ok_for_what_is_complete(module):
     compiled("a")
-    assert nasnet("verify") == (0, f"{module.name}: good\ncompiled: good\n", "")
+    assert nasnet("verify") == (0, f"{module.name}: ok\ncompiled: ok\n", "")
 
 
 @pytest.mark.parametrize(
-    ("harm", "words"),
+    ("harm", "message"),
     [
         (lambda m: (m / "noise").write_bytes(bytes(20_000)), "its content has changed"),
         (lambda m: (m / "noise").write_bytes(b"1"), "noise has 1 bytes, expected 20,000"),
@@ -114,24 +108,24 @@ def test_verify_is_content_with_what_is_whole(nasnet, module):
         (lambda m: store.record_file(m.name).write_text("{"), "record is missing or damaged"),
     ],
 )
-def test_verify_says_what_is_wrong_and_exits_with_1(nasnet, module, harm, words):
+def test_verify_prints_the_fault_and_exits_with_1(module, harm, message):
     harm(module)
     code, out, _ = nasnet("verify")
     assert code == 1
     assert out.startswith(f"{module.name}: ")
-    assert words in out
+    assert message in out
     code, out, _ = nasnet("verify", "--json")
     assert code == 1
-    assert words in json.loads(out)["items"][0]["fault"]
+    assert message in json.loads(out)["items"][0]["fault"]
 
 
-def test_verify_sees_a_broken_compiled_module(nasnet):
+def test_verify_finds_a_damaged_compiled_model():
     compiled("a").write_bytes(b"broken")
     code, out, _ = nasnet("verify")
-    assert (code, out) == (1, "compiled: 1 broken, made anew when needed: a.blob\n")
+    assert (code, out) == (1, "compiled: 1 damaged, rebuilt when needed: a.blob\n")
 
 
-def test_rm_removes_what_is_named_and_nothing_else(nasnet, module, cache_folder):
+def test_rm_removes_only_the_named_items(module, cache_folder):
     blob = compiled("a")
     assert nasnet("rm", "nice.tgz", "--dry-run")[1].startswith(f"{module.name}: would be removed")
     assert module.is_dir()
@@ -143,7 +137,7 @@ def test_rm_removes_what_is_named_and_nothing_else(nasnet, module, cache_folder)
     assert not blob.exists()
 
 
-def test_rm_all_leaves_locks_alone(nasnet, module, cache_folder):
+def test_rm_all_keeps_the_locks(module, cache_folder):
     compiled("a")
     (cache_folder / "partial").mkdir(exist_ok=True)
     for name in ("x-1.part", "x-1.part.state"):
@@ -162,13 +156,13 @@ def test_rm_all_leaves_locks_alone(nasnet, module, cache_folder):
 
 
 @pytest.mark.parametrize("arguments", [(), ("x", "--all")])
-def test_rm_wants_names_or_all_and_not_both(nasnet, arguments):
+def test_rm_needs_either_names_or_all(arguments):
     code, _, err = nasnet("rm", *arguments)
     assert code == 2
-    assert "Name what to remove, or give --all." in err
+    assert "Give the names of items to remove, or --all." in err
 
 
-def test_control_characters_in_a_source_are_shown_not_obeyed(nasnet, module, tmp_path):
+def test_control_characters_in_a_source_are_escaped(module, tmp_path):
     evil = tmp_path / "\x1b[31m\n.tgz"
     made = crafted.write(tmp_path / "made2", crafted.meta_graph(tags=["serve"]))
     evil.write_bytes(tar_of(made))
@@ -177,7 +171,7 @@ def test_control_characters_in_a_source_are_shown_not_obeyed(nasnet, module, tmp
     assert "\x1b" not in out and "\\x1b[31m" in out
 
 
-def test_the_command_imports_nothing_heavy(module, cache_folder):
+def test_command_imports_nothing_heavy(module, cache_folder):
     code = (
         "import sys\nfrom nasnet_cli.cli.main import run\n"
         "try: run(['cache', 'ls'])\nexcept SystemExit: pass\n"

@@ -1,4 +1,4 @@
-"""Label files in the forms people have; labels are never shifted."""
+"""Label files in their common forms; labels are never shifted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(tmp_path: Path, content: str | bytes, name: str = "labels.txt") -> tupl
         "0\ttench\n1\tgoldfish",
     ],
 )
-def test_a_label_per_line(tmp_path: Path, text: str) -> None:
+def test_one_label_per_line(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == PLAIN
 
 
@@ -52,22 +52,22 @@ def test_a_label_per_line(tmp_path: Path, text: str) -> None:
         "n01440764, tench\nn01443537, goldfish",
     ],
 )
-def test_a_wnid_before_each_label(tmp_path: Path, text: str) -> None:
+def test_wnid_before_each_label(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == FISH
 
 
-def test_commas_belong_to_a_label(tmp_path: Path) -> None:
+def test_commas_belong_to_the_label(tmp_path: Path) -> None:
     text = "n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus"
     assert read(tmp_path, text)[0] == Label("n01440764", "tench, Tinca tinca")
     assert read(tmp_path, "tench, Tinca tinca\ngoldfish")[0] == Label("", "tench, Tinca tinca")
 
 
-def test_a_background_without_wnid_may_come_first(tmp_path: Path) -> None:
+def test_background_without_wnid_may_come_first(tmp_path: Path) -> None:
     text = "background\nn01440764 tench\nn01443537 goldfish\n"
     assert read(tmp_path, text) == (Label("", "background"), *FISH)
 
 
-def test_numbers_that_are_no_indices_belong_to_the_labels(tmp_path: Path) -> None:
+def test_numbers_that_are_not_indices_belong_to_the_labels(tmp_path: Path) -> None:
     assert read(tmp_path, "3 door car\n5 door car") == (
         Label("", "3 door car"),
         Label("", "5 door car"),
@@ -91,7 +91,7 @@ def test_json(tmp_path: Path, value: object, labels: tuple[Label, ...], name: st
 @pytest.mark.parametrize("name", ["labels.csv", "labels.tsv", "labels.txt"])
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_tables_with_a_header(tmp_path: Path, name: str, delimiter: str, end: str) -> None:
+def test_csv_and_tsv_with_a_header(tmp_path: Path, name: str, delimiter: str, end: str) -> None:
     rows = [
         ["Index", "wnid", "name", "synonyms"],
         ["1", "n01443537", "goldfish", ""],
@@ -122,14 +122,14 @@ def test_quoted_labels_in_csv_keep_their_commas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.txt", "", "holds no labels"),
-        ("a.txt", "\n\n", "holds no labels"),
-        ("a.json", "[]", "holds no labels"),
-        ("a.csv", "index,name\n", "holds no labels"),
+        ("a.txt", "", "has no labels"),
+        ("a.txt", "\n\n", "has no labels"),
+        ("a.json", "[]", "has no labels"),
+        ("a.csv", "index,name\n", "has no labels"),
         ("a.txt", b"\x89PNG\r\n\x1a\n\0\0", "not text"),
-        ("a.txt", "tench".encode("utf-16"), "not text, or not in UTF-8"),
+        ("a.txt", "tench".encode("utf-16"), "not text, or not UTF-8"),
         ("a.txt", b"tench\ncaf\xe9\n", "not UTF-8 text .see line 2"),
-        ("a.txt", "tench\n\ngoldfish\n", "empty in line 2"),
+        ("a.txt", "tench\n\ngoldfish\n", "empty line between labels, line 2"),
         ("a.json", '["tench"', "not valid JSON"),
         ("a.json", "[" * 200_000, "not valid JSON"),
         ("a.json", '"tench"', "neither a list nor an object"),
@@ -139,30 +139,30 @@ def test_quoted_labels_in_csv_keep_their_commas(tmp_path: Path) -> None:
         ("a.json", '{"0": "tench", "00": "goldfish"}', "index 0 twice"),
         ("a.json", '{"0": "tench", "2": "goldfish"}', "no index 1, but 2 labels"),
         ("a.json", '{"1": "tench", "2": "goldfish"}', "no index 0"),
-        ("a.json", '{"tench": "0"}', "where an index"),
-        ("a.json", '{"٣": "tench"}', "where an index"),
+        ("a.json", '{"tench": "0"}', "in place of an index"),
+        ("a.json", '{"٣": "tench"}', "in place of an index"),
         ("a.csv", "0,tench\n1,goldfish\n", "no header"),
         ("a.csv", "index,name,name\n0,a,b\n", "two columns 'name'"),
         ("a.csv", "index,name\n0,tench,Tinca\n", "3 columns in line 2, not 2"),
         ("a.csv", "index,name\n0,tench\n0,goldfish\n", "index 0 twice"),
         ("a.csv", "index,name\n0,tench\n2,goldfish\n", "no index 1"),
         ("a.csv", "index,name\n0,tench\n1,\n", "no name at line 3"),
-        ("a.csv", "index,name\n0,tench\n-1,goldfish\n", "where an index"),
+        ("a.csv", "index,name\n0,tench\n-1,goldfish\n", "in place of an index"),
         ("a.csv", 'index,name\n0,"' + "x" * 200_000 + '"\n', "not a table"),
         ("a.txt", b"x" * 10_000_001, "over 10 MB"),
     ],
 )
-def test_what_leaves_doubt_is_refused_in_words(
+def test_ambiguous_file_is_refused(
     tmp_path: Path, name: str, content: str | bytes, reason: str
 ) -> None:
-    with pytest.raises(NasnetError, match=reason) as refusal:
+    with pytest.raises(NasnetError, match=reason) as caught:
         read(tmp_path, content, name)
-    assert str(tmp_path / name) in refusal.value.problem
-    assert refusal.value.problem.endswith(".")
-    assert refusal.value.remedy
+    assert str(tmp_path / name) in caught.value.problem
+    assert caught.value.problem.endswith(".")
+    assert caught.value.remedy
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NasnetError, match="no such file"):
         read_labels(tmp_path / "none.txt")
     with pytest.raises(NasnetError, match="is a directory"):
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_labels("/dev/zero")
 
 
-def test_the_built_in_list_is_imagenets() -> None:
+def test_built_in_list_is_imagenets() -> None:
     labels = builtin_labels("imagenet_1001")
     assert len(labels) == 1001
     assert labels[0] == Label("", "background")
@@ -180,13 +180,13 @@ def test_the_built_in_list_is_imagenets() -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "../labels/imagenet_1001", ""])
-def test_an_unknown_list_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(NasnetError, match="imagenet_1001") as refusal:
+def test_unknown_list_is_refused_and_known_ones_are_listed(name: str) -> None:
+    with pytest.raises(NasnetError, match="imagenet_1001") as caught:
         builtin_labels(name)
-    assert "tiny_imagenet_200" in refusal.value.remedy
+    assert "tiny_imagenet_200" in caught.value.remedy
 
 
-def test_imagenets_labels_go_by_the_count_of_classes() -> None:
+def test_labels_for_depends_on_the_count_of_classes() -> None:
     with_background, without = labels_for(1001), labels_for(1000)
     assert with_background is not None
     assert without is not None
@@ -195,19 +195,19 @@ def test_imagenets_labels_go_by_the_count_of_classes() -> None:
     assert labels_for(200) is labels_for(0) is None
 
 
-def test_a_count_that_does_not_match_is_an_error_with_both_numbers() -> None:
+def test_wrong_count_is_an_error_with_both_numbers() -> None:
     check_count(PLAIN, 2, "labels.txt")
     with pytest.raises(NasnetError, match=r"labels\.txt has 2 labels, .* 3 classes"):
         check_count(PLAIN, 3, "labels.txt")
     thousand = PLAIN * 500
-    with pytest.raises(NasnetError, match="put a line 'background'"):
+    with pytest.raises(NasnetError, match="insert a line 'background'"):
         check_count(thousand, 1001, "labels.txt")
-    with pytest.raises(NasnetError, match="take the line of the background"):
+    with pytest.raises(NasnetError, match="remove the first line"):
         check_count((Label("", "background"), *thousand), 1000, "labels.txt")
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_any_content_gives_labels_or_words(
+def test_any_content_gives_labels_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any.txt"
@@ -237,7 +237,7 @@ def test_plain_lists_and_json_lists_agree(
     assert read_labels(folder / "list.txt") == expected
 
 
-def test_an_installed_package_has_the_lists_inside(tmp_path: Path) -> None:
+def test_installed_package_contains_the_lists(tmp_path: Path) -> None:
     source = Path(nasnet_cli.__file__).parent
     package = tmp_path / "site-packages" / "nasnet_cli"
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))

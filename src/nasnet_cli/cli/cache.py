@@ -1,4 +1,4 @@
-"""nasnet cache: the modules that were fetched or converted, and what else is kept."""
+"""nasnet cache: list, verify and remove what is in the cache."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 COMPILED = "compiled"
 SCANNED = "scanned"
 UNFINISHED = "unfinished"
-EXIT_WRONG = 1
+EXIT_DAMAGED = 1
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something in the cache. label is what it is called by users, made the date and time."""
+    """An item of the cache. label is the user's name for it, made the date and time in UTC."""
 
     name: str
     kind: str
@@ -34,22 +34,22 @@ class Item:
 
 @click.group()
 def command() -> None:
-    """List, check and remove what is kept in the cache.
+    """List, verify and remove what is in the cache.
 
-    The cache holds the modules that were fetched or converted, what the runtime has compiled of
-    models (called "compiled"), which models were found to be safe (called "scanned"), and parts of
-    downloads (called "unfinished"). All of it can be made again.
+    The cache holds models that were fetched or converted, models that OpenVINO has compiled
+    ("compiled"), records of models that passed the safety check ("scanned") and parts of downloads
+    ("unfinished"). All of it can be made again.
     """
 
 
 def _json_option(function: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
 @command.command()
 @_json_option
 def ls(as_json: bool) -> None:
-    """List what is in the cache, with sizes."""
+    """List the items in the cache with their sizes."""
     items = list(_items())
     if as_json:
         _print_json({"cache": _root(), "items": [asdict(item) for item in items]})
@@ -66,73 +66,72 @@ def ls(as_json: bool) -> None:
 @command.command()
 @click.argument("name", required=False)
 def path(name: str | None) -> None:
-    """Print the path of the cache, or of a module in it.
+    """Print the path of the cache or of an item in it.
 
-    NAME is a name that `nasnet cache ls` shows, a published module's name or a handle.
+    NAME is a name from `nasnet cache ls`, the name of a published model or a handle.
     """
-    click.echo(_root() if name is None else _named(name, list(_items()))[0].path)
+    click.echo(_root() if name is None else _find(name, list(_items()))[0].path)
 
 
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @_json_option
 def verify(names: tuple[str, ...], as_json: bool) -> int:
-    """Check that everything in the cache, or what is named, is as it was put there.
+    """Check that items, or all of the cache, are as they were stored.
 
-    All bytes are read. Exits with 1 if something is wrong, and says what.
+    Reads every byte. Exits with 1 if something is damaged and says what.
     """
-    chosen = _chosen(names)
-    faults = {item.name: _fault(item) for item in chosen}
+    items = _select(names)
+    faults = {item.name: _fault(item) for item in items}
     if as_json:
         _print_json(
-            {"items": [{"name": i.name, "path": i.path, "fault": faults[i.name]} for i in chosen]}
+            {"items": [{"name": i.name, "path": i.path, "fault": faults[i.name]} for i in items]}
         )
     else:
-        for item in chosen:
-            _print(f"{item.name}: {faults[item.name] or 'good'}")
-    return EXIT_WRONG if any(faults.values()) else 0
+        for item in items:
+            _print(f"{item.name}: {faults[item.name] or 'ok'}")
+    return EXIT_DAMAGED if any(faults.values()) else 0
 
 
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--all", "everything", is_flag=True, help="Remove all that is in the cache.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--all", "everything", is_flag=True, help="Remove everything in the cache.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed.")
 @_json_option
 def rm(names: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Remove what is named, or everything, from the cache.
+    """Remove items from the cache.
 
-    NAME is a name that `nasnet cache ls` shows, a published module's name or a handle. The
-    checksum of a module's first download is forgotten with it.
+    NAME is a name from `nasnet cache ls`, the name of a published model or a handle. This also
+    forgets the checksum of a model's first download.
     """
     if everything == bool(names):
-        raise click.UsageError("Name what to remove, or give --all.")
-    chosen = _chosen(names)
-    for item in chosen:
-        if not dry_run:
+        raise click.UsageError("Give the names of items to remove, or --all.")
+    items = _select(names)
+    if not dry_run:
+        for item in items:
             _remove(item)
     if as_json:
-        _print_json({"dry_run": dry_run, "items": [asdict(item) for item in chosen]})
+        _print_json({"dry_run": dry_run, "items": [asdict(item) for item in items]})
         return
-    for item in chosen:
-        done = "would be removed" if dry_run else "removed"
-        _print(f"{item.name}: {done}, {_size(item.bytes).strip()}")
+    action = "would be removed" if dry_run else "removed"
+    for item in items:
+        _print(f"{item.name}: {action}, {_size(item.bytes).strip()}")
 
 
-def _chosen(names: tuple[str, ...]) -> list[Item]:
-    """The items that are named, each once; all for no names."""
+def _select(names: tuple[str, ...]) -> list[Item]:
+    """Return the named items, each once; all items for no names."""
     items = list(_items())
     if not names:
         return items
-    found = {item.name: item for name in names for item in _named(name, items)}
-    return list(found.values())
+    return list({item.name: item for name in names for item in _find(name, items)}.values())
 
 
-def _named(name: str, items: list[Item]) -> list[Item]:
-    found = [item for item in items if name in (item.name, item.label, item.source)]
-    if not found:
-        there = ", ".join(item.name for item in items[:20]) or "nothing"
-        raise NasnetError(f"There is no {name!r} in the cache.", f"It has {there}.")
-    return found
+def _find(name: str, items: list[Item]) -> list[Item]:
+    matches = [item for item in items if name in (item.name, item.label, item.source)]
+    if not matches:
+        known = ", ".join(item.name for item in items[:20]) or "nothing"
+        raise NasnetError(f"There is no {name!r} in the cache.", f"It has {known}.")
+    return matches
 
 
 def _items() -> Iterator[Item]:
@@ -152,19 +151,19 @@ def _items() -> Iterator[Item]:
             files=count,
             path=str(folder),
         )
-    remains = store.unfinished()
+    unfinished = store.unfinished()
     for name, folder, paths in (
         (COMPILED, cache.compiled_folder(), [cache.compiled_folder()]),
         (SCANNED, cache.scanned_folder(), [cache.scanned_folder()]),
-        (UNFINISHED, cache.partial_folder(), remains),
+        (UNFINISHED, cache.partial_folder(), unfinished),
     ):
         count, size = _measure(paths)
-        if count or (name == UNFINISHED and remains):
+        if count or (name == UNFINISHED and unfinished):
             yield Item(name, name, name, "", "", size, count, str(folder))
 
 
 def _measure(paths: list[Path]) -> tuple[int, int]:
-    """How many files are there and below, and their bytes; what just went away counts nothing."""
+    """Return the number of files at and below paths, and their bytes."""
     count = size = 0
     for top in paths:
         for path in [top, *top.rglob("*")]:
@@ -172,23 +171,22 @@ def _measure(paths: list[Path]) -> tuple[int, int]:
                 if path.is_file():
                     size += path.lstat().st_size
                     count += 1
-            except OSError:
+            except OSError:  # another process has just removed it
                 continue
     return count, size
 
 
 def _fault(item: Item) -> str | None:
+    from nasnet_cli import cache
+    from nasnet_cli.models.hub import store
+
     if item.name == UNFINISHED:
         return None
     if item.name not in (COMPILED, SCANNED):
-        from nasnet_cli.models.hub import store
-
         return store.fault(item.name, thorough=True)
-    from nasnet_cli import cache
-
-    kept = [path for path in sorted(Path(item.path).iterdir()) if not path.name.startswith(".")]
-    broken = [path.name for path in kept if cache.load(path) is None]
-    return f"{len(broken)} broken, made anew when needed: {broken[0]}" if broken else None
+    files = [path for path in sorted(Path(item.path).iterdir()) if not path.name.startswith(".")]
+    damaged = [path.name for path in files if cache.load(path) is None]
+    return f"{len(damaged)} damaged, rebuilt when needed: {damaged[0]}" if damaged else None
 
 
 def _remove(item: Item) -> None:
@@ -210,7 +208,7 @@ def _root() -> str:
 
 
 def _size(count: int) -> str:
-    """A size in ten characters."""
+    """Return a size in bytes as text of ten characters."""
     value, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.95 or unit == "GB":
