@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from support import disks
 from support.killing import EAGER, NASNET, contents, make_pictures, run
 
 
@@ -20,24 +21,10 @@ def photos(tmp_path_factory):
     return folder
 
 
-def attempt(*command):
-    """Whether the system does that for us; skips the test if not."""
-    try:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip(f"there is no {command[0]} here")
-    if done.returncode:
-        pytest.skip(f"{command[0]} is not allowed here: {done.stderr.strip()}")
-
-
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 1 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    attempt("mount", "-t", "tmpfs", "-o", "size=1m", "none", place)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with disks.small_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 def is_clean(done, out):
@@ -138,7 +125,7 @@ def test_an_output_folder_that_is_removed_in_the_middle(going):
 def test_an_output_folder_that_is_closed_in_the_middle(going, photos, tiny_module):
     """Immutable, which root feels too."""
     running, out = going
-    attempt("chattr", "+i", out.parent)
+    disks.run_or_skip("chattr", "+i", out.parent)
     try:
         done = running.end()
     finally:

@@ -6,18 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from support import ray_processes
-from test_shards import NASNET, content, make_photos, nasnet, states_of, status
+from support.cli import NASNET, WATCHDOG
+from support.shards import content, make_photos, states_of, status
+from support.waiting import wait_until
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
-
-
-SECONDS = 120
-"""No wait is longer: ray.init alone can take half a minute on a machine with other work."""
 
 
 @pytest.fixture
@@ -36,37 +33,27 @@ def start():
     for process in started:
         if process.poll() is None:
             process.kill()
-            process.wait(SECONDS)
+            process.wait(WATCHDOG)
 
 
-def wait_until(condition, process, seconds=SECONDS):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        assert process.poll() is None, process.communicate(timeout=SECONDS)
-        time.sleep(0.02)
-    raise AssertionError("it has not come to that")
-
-
-def test_workers_and_the_driver_may_die(start, tiny_module, tmp_path):
+def test_workers_and_the_driver_may_die(nasnet, start, tiny_module, tmp_path):
     photos, job = tmp_path / "photos", tmp_path / "job"
     make_photos(photos, 300)
     sharded = ("classify", photos, "-m", tiny_module, "--shards", 30, "--out")
-    nasnet(*sharded, tmp_path / "expected")
+    nasnet(*sharded, tmp_path / "expected", expect=0)
     command = (*sharded, job, "--engine", "ray", "--workers-per-node", 2)
 
     driver = start(command)
     wait_until(lambda: list(job.glob("shard-*.json")), driver)
-    first = wait_until(lambda: ray_processes.workers(driver.pid), driver)
-    assert len(first) == 2
+    wait_until(lambda: len(ray_processes.workers(driver.pid)) == 2, driver)
+    first = ray_processes.workers(driver.pid)
     os.kill(first[0], signal.SIGKILL)
     # A worker takes the place of the one that died, and the job goes on.
     wait_until(lambda: set(ray_processes.workers(driver.pid)) - set(first), driver)
     everyone = ray_processes.essential(driver.pid)
     driver.kill()
-    driver.communicate(timeout=SECONDS)
-    assert ray_processes.are_gone(everyone)
+    driver.communicate(timeout=WATCHDOG)
+    wait_until(lambda: not any(map(ray_processes.runs, everyone)))
     left = [state for state in states_of(status(job, expect=3)) if state != "done"]
     assert left
 
@@ -74,15 +61,15 @@ def test_workers_and_the_driver_may_die(start, tiny_module, tmp_path):
     victims = wait_until(lambda: ray_processes.workers(driver.pid), driver)
     os.kill(victims[0], signal.SIGKILL)
     everyone = list(ray_processes.descendants(driver.pid))
-    output, errors = driver.communicate(timeout=SECONDS)
+    output, errors = driver.communicate(timeout=WATCHDOG)
     assert driver.returncode == 0, errors
     assert output == "" and len(errors.splitlines()) == 1, errors
-    assert ray_processes.are_gone(everyone)
+    wait_until(lambda: not any(map(ray_processes.runs, everyone)))
     expected = {n: d for n, d in content(tmp_path / "expected").items() if n.startswith("shard")}
     assert {n: d for n, d in content(job).items() if n.startswith("shard")} == expected
 
 
-def test_a_cluster_that_is_not_there_is_an_error_in_words(tiny_module, tmp_path):
+def test_a_cluster_that_is_not_there_is_an_error_in_words(nasnet, tiny_module, tmp_path):
     make_photos(tmp_path / "photos", 2)
     command = ("classify", tmp_path / "photos", "-m", tiny_module, "--shards", 1, "--engine", "ray")
     where = ("--out", tmp_path / "job", "--ray-address", "127.0.0.1:9")
@@ -90,14 +77,14 @@ def test_a_cluster_that_is_not_there_is_an_error_in_words(tiny_module, tmp_path)
     assert "127.0.0.1:9" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_without_ray_it_says_what_to_install(tiny_module, tmp_path, monkeypatch):
+def test_without_ray_it_says_what_to_install(nasnet_process, tiny_module, tmp_path, monkeypatch):
     make_photos(tmp_path / "photos", 2)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "ray.py").write_text("raise ImportError('ray')")
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
     command = ("classify", tmp_path / "photos", "-m", tiny_module, "--shards", 1, "--engine", "ray")
-    done = nasnet(*command, "--out", tmp_path / "job", expect=1)
+    done = nasnet_process(*command, "--out", tmp_path / "job", expect=1)
     assert "pip install 'nasnet-cli[ray]'" in done.stderr
 
 

@@ -22,6 +22,7 @@ import nasnet_cli
 from nasnet_cli.errors import OutputError
 from nasnet_cli.results.atomic import is_direct, open_output, open_outputs
 from nasnet_cli.results.meta import meta_path
+from support import disks
 
 PACKAGE = Path(nasnet_cli.__file__).parents[1]
 
@@ -211,14 +212,8 @@ def test_a_hidden_file_taken_away_meanwhile_is_said(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with disks.small_disk(tmp_path / "disk", "64k") as folder:
+        yield folder
 
 
 def test_a_full_disk_is_said_and_left_clean(small_disk: Path) -> None:

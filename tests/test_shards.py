@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-NASNET = [sys.executable, "-m", "nasnet_cli"]
-
-
-def nasnet(*arguments, expect=0):
-    done = subprocess.run(
-        [*NASNET, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == expect, (done.returncode, done.stderr, done.stdout)
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def make_photos(folder, count, first=0):
-    folder.mkdir(exist_ok=True)
-    random = np.random.default_rng(first)
-    for i in range(first, first + count):
-        pixels = random.integers(0, 256, (8, 8, 3), np.uint8)
-        Image.fromarray(pixels).resize((48, 40)).save(folder / f"{i:04d}.png")
+from support import disks
+from support.cli import NASNET
+from support.shards import content, make_photos, states_of, status
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +27,7 @@ def album(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(album, tiny_module, tmp_path_factory):
+def finished(nasnet, album, tiny_module, tmp_path_factory):
     """The folder of a job over the album that is done."""
     out = tmp_path_factory.mktemp("finished") / "job"
     nasnet("classify", album, "-m", tiny_module, "--shard-size", 4, "--out", out, expect=3)
@@ -59,7 +41,7 @@ def job(finished, tmp_path):
 
 
 @pytest.fixture
-def again(album, tiny_module, job):
+def again(nasnet, album, tiny_module, job):
     """Runs it again."""
 
     def run(*options, expect=3):
@@ -71,7 +53,7 @@ def again(album, tiny_module, job):
     return run
 
 
-def test_options_of_how_reach_the_shards(album, tiny_module, tmp_path):
+def test_options_of_how_reach_the_shards(nasnet, album, tiny_module, tmp_path):
     command = ("classify", album, "-m", tiny_module, "--shard-size", 4, "--out", tmp_path / "job")
     done = nasnet(*command, "-v", "--batch-size", 1, "--workers", 1, expect=3)
     said = done.stderr.splitlines()
@@ -80,20 +62,8 @@ def test_options_of_how_reach_the_shards(album, tiny_module, tmp_path):
     assert said[-1].startswith("Steady rate: ")
 
 
-def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
 def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
-
-
-def status(job, *options, expect=0):
-    return json.loads(nasnet("status", job, "--json", *options, expect=expect).stdout)
-
-
-def states_of(answer):
-    return [shard["state"] for shard in answer["shards"]]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +76,9 @@ def states_of(answer):
         ("embed", "parquet"),
     ],
 )
-def test_merged_shards_have_the_bytes_of_one_run(album, tiny_module, tmp_path, command, format_):
+def test_merged_shards_have_the_bytes_of_one_run(
+    nasnet, album, tiny_module, tmp_path, command, format_
+):
     one, merged = tmp_path / "one", tmp_path / "merged"
     for folder in (one, merged):
         folder.mkdir()
@@ -171,7 +143,7 @@ def test_a_marker_that_does_not_match_is_noticed_and_its_shard_done_anew(job, ag
     assert states_of(status(job, "--verify")) == ["done"] * 3
 
 
-def test_a_changed_byte_is_found_by_status_verify_and_by_merge(job, tmp_path):
+def test_a_changed_byte_is_found_by_status_verify_and_by_merge(nasnet, job, tmp_path):
     output = job / "shard-00002.jsonl"
     output.write_bytes(output.read_bytes().replace(b"ok", b"OK", 1))
     assert states_of(status(job)) == ["done"] * 3
@@ -181,15 +153,15 @@ def test_a_changed_byte_is_found_by_status_verify_and_by_merge(job, tmp_path):
     assert not list(tmp_path.glob("*all*"))
 
 
-def test_pictures_that_come_later_are_shards_of_their_own(album, tiny_module, tmp_path):
+def test_pictures_that_come_later_are_shards_of_their_own(nasnet, album, tiny_module, tmp_path):
     photos, job, one = tmp_path / "photos", tmp_path / "job", tmp_path / "one.jsonl"
     make_photos(photos, 5)
     command = ("classify", photos, "-m", tiny_module, "--shard-size", 2, "--out", job)
-    nasnet(*command)
+    nasnet(*command, expect=0)
     before = times(job)
     make_photos(photos, 3, first=100)
     Image.new("RGB", (30, 30)).save(photos / "0002.png")
-    done = nasnet(*command)
+    done = nasnet(*command, expect=0)
     assert "3 pictures are new, 1 picture is changed" in done.stderr
     now = times(job)
     assert {name for name in before if now[name] != before[name]} == {
@@ -197,8 +169,8 @@ def test_pictures_that_come_later_are_shards_of_their_own(album, tiny_module, tm
         "shard-00001.jsonl",
     }
     assert len(now) == 2 * 5
-    nasnet("classify", photos, "-m", tiny_module, "--out", one)
-    nasnet("merge", job, "--out", tmp_path / "merged.jsonl")
+    nasnet("classify", photos, "-m", tiny_module, "--out", one, expect=0)
+    nasnet("merge", job, "--out", tmp_path / "merged.jsonl", expect=0)
     assert (tmp_path / "merged.jsonl").read_bytes() == one.read_bytes()
 
 
@@ -216,7 +188,7 @@ def test_another_job_in_the_same_folder_is_refused(job, again, options, differen
     assert content(job) == before
 
 
-def test_another_model_is_refused(album, job):
+def test_another_model_is_refused(nasnet, album, job):
     done = nasnet("classify", album, "--shard-size", 4, "--out", job, expect=1)
     assert "model digest was" in done.stderr
 
@@ -229,33 +201,24 @@ def test_overwrite_begins_anew(job, again):
     assert b'"rank": 3' not in (job / "shard-00000.jsonl").read_bytes()
 
 
-def wait_for(path, process):
-    for _ in range(3000):
-        if path.exists():
-            return
-        assert process.poll() is None, f"it ended before {path.name} was there"
-        time.sleep(0.01)
-    raise AssertionError(f"{path} has not come")
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_is_finished_by_the_next(tiny_module, tmp_path, how):
+def test_a_killed_run_is_finished_by_the_next(nasnet, tiny_module, tmp_path, how):
     photos, job, one = tmp_path / "photos", tmp_path / "job", tmp_path / "one.npy"
     make_photos(photos, 400)
     command = ("embed", photos, "-m", tiny_module, "--shards", 8, "--out", job)
     process = subprocess.Popen([*NASNET, *map(str, command)], stderr=subprocess.PIPE)
-    wait_for(job / "shard-00001.json", process)
+    wait_until((job / "shard-00001.json").exists, process)
     process.send_signal(how)
     _, errors = process.communicate()
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), errors
     done = set(times(job))
     assert "missing" in states_of(status(job, expect=3))
     kept = {name: time for name, time in times(job).items() if name.endswith(".json")}
-    nasnet(*command)
+    nasnet(*command, expect=0)
     assert done <= set(times(job))
     assert all(times(job)[name] == time for name, time in kept.items())
-    nasnet("embed", photos, "-m", tiny_module, "--out", one)
-    nasnet("merge", job, "--out", tmp_path / "merged.npy")
+    nasnet("embed", photos, "-m", tiny_module, "--out", one, expect=0)
+    nasnet("merge", job, "--out", tmp_path / "merged.npy", expect=0)
     for ending in ("npy", "jsonl", "npy.meta.json"):
         assert (tmp_path / f"merged.{ending}").read_bytes() == one.with_suffix(
             f".{ending}"
@@ -264,27 +227,22 @@ def test_a_killed_run_is_finished_by_the_next(tiny_module, tmp_path, how):
     assert all(name.endswith(".partial") for name in left)
 
 
-def test_a_folder_that_is_removed_mid_run_ends_it_in_words(tiny_module, tmp_path):
+def test_a_folder_that_is_removed_mid_run_ends_it_in_words(nasnet, tiny_module, tmp_path):
     photos, job = tmp_path / "photos", tmp_path / "job"
     make_photos(photos, 400)
     command = ("classify", photos, "-m", tiny_module, "--shards", 20, "--out", job)
     process = subprocess.Popen([*NASNET, *map(str, command)], stderr=subprocess.PIPE, text=True)
-    wait_for(job / "shard-00001.json", process)
+    wait_until((job / "shard-00001.json").exists, process)
     job.rename(tmp_path / "elsewhere")
     _, errors = process.communicate()
     assert process.returncode == 1 and len(errors.splitlines()) == 1
     assert "job" in errors and not job.exists()
-    nasnet(*command)
+    nasnet(*command, expect=0)
     assert states_of(status(job)) == ["done"] * 20
 
 
-def test_a_full_disk_ends_it_in_words_and_space_finishes_it(album, tiny_module, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can be made by root alone, where mounting is allowed")
-    try:
+def test_a_full_disk_ends_it_in_words_and_space_finishes_it(nasnet, album, tiny_module, tmp_path):
+    with disks.small_disk(tmp_path / "disk", "256k") as disk:
         command = ("embed", album, "-m", tiny_module, "--shard-size", 4, "--out", disk / "job")
         filler = disk / "filler"
         nasnet(
@@ -306,12 +264,10 @@ def test_a_full_disk_ends_it_in_words_and_space_finishes_it(album, tiny_module, 
         filler.unlink()
         nasnet(*command, expect=3)
         assert states_of(status(disk / "job", "--verify")) == ["done"] * 3
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_status_says_what_is_done_and_what_is_missing(job):
-    assert "3 of 3 shards done" in nasnet("status", job).stdout
+def test_status_says_what_is_done_and_what_is_missing(nasnet, job):
+    assert "3 of 3 shards done" in nasnet("status", job, expect=0).stdout
     (job / "shard-00001.json").unlink()
     (job / "shard-00002.json").write_text('{"version": 9}')
     done = nasnet("status", job, expect=3)
@@ -326,7 +282,7 @@ def test_status_says_what_is_done_and_what_is_missing(job):
     assert not nasnet("status", job, "--quiet", expect=3).stdout
 
 
-def test_why_a_shard_failed_is_kept_for_status(job, again):
+def test_why_a_shard_failed_is_kept_for_status(nasnet, job, again):
     (job / "shard-00001.json").unlink()
     (job / "shard-00001.jsonl").unlink()
     (job / "shard-00001.jsonl").mkdir()
@@ -339,7 +295,7 @@ def test_why_a_shard_failed_is_kept_for_status(job, again):
     assert not list(job.glob("*.failed.json"))
 
 
-def test_merge_refuses_what_is_not_finished_unless_told(job, tmp_path):
+def test_merge_refuses_what_is_not_finished_unless_told(nasnet, job, tmp_path):
     (job / "shard-00000.json").unlink()
     merged = tmp_path / "merged.jsonl"
     done = nasnet("merge", job, "--out", merged, expect=1)
@@ -350,12 +306,12 @@ def test_merge_refuses_what_is_not_finished_unless_told(job, tmp_path):
     assert "already exists" in nasnet("merge", job, "--out", merged, "--partial", expect=1).stderr
 
 
-def test_merge_keeps_to_the_format_of_the_shards(finished, tmp_path):
+def test_merge_keeps_to_the_format_of_the_shards(nasnet, finished, tmp_path):
     done = nasnet("merge", finished, "--out", tmp_path / "x.csv", expect=1)
     assert "jsonl" in done.stderr and not list(tmp_path.iterdir())
 
 
-def test_a_damaged_manifest_is_an_error_and_listing_anew_keeps_what_is_done(job, again):
+def test_a_damaged_manifest_is_an_error_and_listing_anew_keeps_what_is_done(nasnet, job, again):
     before, manifest = times(job), job / "manifest" / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-9])
     for done in (again(expect=1), nasnet("status", job, expect=1)):
@@ -380,11 +336,11 @@ def test_a_manifest_of_another_version_is_refused(job, again):
         (("--engine", "ray", "--out", "x.jsonl"), "--shards"),
     ],
 )
-def test_options_that_contradict_each_other_are_a_usage_error(album, options, words):
+def test_options_that_contradict_each_other_are_a_usage_error(nasnet, album, options, words):
     assert words in nasnet("classify", album, *options, expect=2).stderr
 
 
-def test_out_has_to_be_a_folder_of_this_machine(album, tmp_path):
+def test_out_has_to_be_a_folder_of_this_machine(nasnet, album, tmp_path):
     (tmp_path / "file").write_text("")
     for out, words in ((tmp_path / "file", "not a folder"), ("s3://bucket/job", "not a folder")):
         assert words in nasnet("classify", album, "--shards", 2, "--out", out, expect=1).stderr

@@ -17,7 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support import ray_processes
-from test_shards import NASNET, content, make_photos
+from support.cli import NASNET
+from support.shards import content, make_photos
+from support.waiting import wait_until
 
 FORMATS = (("classify", "jsonl"), ("classify", "parquet"), ("embed", "npy"))
 DRIVERS, WORKERS = 3, 3
@@ -56,7 +58,7 @@ def kill_some(driver: subprocess.Popen[bytes]) -> None:
         print("  the driver is killed", flush=True)
         driver.kill()
         driver.wait()
-        assert ray_processes.are_gone(everyone), "processes of a dead driver go on"
+        wait_until(lambda everyone=everyone: not any(map(ray_processes.runs, everyone)))
 
 
 def chaos(folder: Path, photos: Path, command: str, format_: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 
@@ -38,17 +37,8 @@ def essential(pid: int) -> list[int]:
     return [child for child, name in descendants(pid).items() if "Agent" not in name]
 
 
-def are_gone(pids: list[int], seconds: float = 60) -> bool:
-    """Whether all of these processes end within so many seconds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not any(_runs(pid) for pid in pids):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
+    """Tell whether a process runs and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
