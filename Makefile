@@ -10,18 +10,33 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test chaos fuzz bench lint docs format types clean
+.PHONY: demo test test-all test-random coverage chaos fuzz bench lint docs format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
 
+# A file's tests run in one process, since they share what is dear to set up.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(TOOLS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# All tests, with those that take long.
+test-all: $(TOOLS)
+	$(PYTEST)
+
+# All tests in another order each time; --random-order-seed repeats one.
+test-random: $(TOOLS)
+	$(PYTEST) -m "not slow" --random-order
+
+# The share of lines that tests run, processes that they start included.
+coverage: $(TOOLS)
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
 
 # Twenty minutes and more: runs over 20,000 pictures that are killed again and again.
 chaos: $(TOOLS)
 	$(BIN)/python tests/chaos.py
-	if $(BIN)/python -c "import ray" 2>/dev/null; then $(BIN)/python tests/faults/ray_chaos.py; fi
+	$(BIN)/python tests/faults/ray_chaos.py
 
 # Ten minutes: models of every form, damaged at random.
 fuzz: $(TOOLS)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
-from support import cli
+from support import cli, disks
 from support.modules import TINY, copy_of_module
 
 # How long an example takes depends on what else the machine does.
@@ -25,6 +27,41 @@ with contextlib.suppress(ValueError):  # not in the main thread
 
 # Files of few and long tests, which come first: at the end, one process would wait for them.
 LONG = ("test_tf1_consumer", "test_export", "test_tf2_modules", "test_fuzz_modules", "test_network")
+
+
+# Tests may be skipped in CI for what a machine cannot be given: rights, file systems, and a Python
+# that Debian no longer has. A missing program or package is a failure there.
+ALLOWED_SKIPS = (
+    disks.NOT_PERMITTED,
+    "Python 3.7 is not on this machine",
+    "TensorFlow 1.15 can't be installed here",
+    "this file system doesn't keep the time of reading",
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[Any]:
+    report: pytest.TestReport = yield
+    return fail_skip_in_ci(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[Any]:
+    report: pytest.CollectReport = yield
+    return fail_skip_in_ci(report)
+
+
+def fail_skip_in_ci(report: Any) -> Any:
+    """Turn a skip whose reason is not allowed into a failure when CI is set."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return report
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if os.environ.get("CI") in ("1", "true") and not any(a in reason for a in ALLOWED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{reason}: not an allowed reason to skip a test in CI (tests/conftest.py)"
+        )
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

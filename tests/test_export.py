@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -83,10 +82,7 @@ def test_the_forms_that_are_written_from_weights_give_the_golden_outputs(form, t
     is_golden(outputs(form, path, golden.noise(2, 224)))
 
 
-@pytest.mark.skipif(
-    not os.environ.get("NASNET_SLOW_TESTS"),
-    reason="takes minutes; set NASNET_SLOW_TESTS=1 to run it (the tiny network's chain always runs)",
-)
+@pytest.mark.slow
 def test_golden_outputs_survive_every_form_in_turn(tmp_path):
     """Checkpoint -> tf1-hub -> saved-model -> keras -> the three that hold no training weights.
 
