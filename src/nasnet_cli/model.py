@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
     from nasnet_cli.images.source import Source
-    from nasnet_cli.pipeline import Result
+    from nasnet_cli.pipeline import Item, Result
     from nasnet_cli.runtime.base import Output, Plan, Precision, PrecisionName, Runtime, RuntimeName
     from nasnet_cli.timings import Timings
 
 StrPath = str | os.PathLike[str]
+Context = TypeVar("Context")
 
 
 def load_model(
@@ -196,20 +197,22 @@ class Model:
         **how: Unpack[How],
     ) -> Iterator[Embedded]:
         """Like embed, for inputs that are found already."""
+        from nasnet_cli.pipeline import Item
         from nasnet_cli.results.from_model import embedded
 
-        for result in self.results(("features",), sources, **how):
+        items = (Item(source, None) for source in sources)
+        for result in self.results(("features",), items, **how):
             yield embedded(result, normalize=normalize)
 
     def results(
         self,
         outputs: Sequence[Output],
-        sources: Iterable[Source],
+        items: Iterable[Item[Context]],
         *,
         top: int | None = None,
         **how: Unpack[How],
-    ) -> Iterator[Result]:
-        """What the model gives for each source, in order; several outputs come of one decode.
+    ) -> Iterator[Result[Context]]:
+        """Yield the model's outputs for each item, in order; several outputs need one decode.
 
         With top, results have the best classes (results/top.py) as "best" instead of the logits.
         """
@@ -234,7 +237,7 @@ class Model:
             timings=timings,
         )
         return pipeline.run(
-            sources,
+            items,
             decode,
             partial(self.runtime, outputs),
             # Two more than there are processors: what waits for a file, or for its turn with
@@ -256,9 +259,11 @@ class Model:
         **how: Unpack[How],
     ) -> Iterator[Classified]:
         """Like classify, for inputs that are found already."""
+        from nasnet_cli.pipeline import Item
         from nasnet_cli.results.from_model import classified
 
-        for result in self.results(("logits",), sources, top=top, **how):
+        items = (Item(source, None) for source in sources)
+        for result in self.results(("logits",), items, top=top, **how):
             yield classified(result, self.labels, threshold=threshold, logits=logits)
 
     def runtime(self, outputs: Sequence[Output]) -> Runtime:

@@ -1,9 +1,9 @@
 """From inputs to a model's outputs: decoding beside inference, results in order, memory bounded.
 
-A thread takes the sources, threads of a pool read and decode them, and one more, the feeder, opens
-the runtime while the first are decoded and hands it requests. None waits for the others until as
-many pictures are under way as may be; results come as soon as they and all before them are there,
-however slowly sources do, or a moment later where there is more to come at once.
+One thread takes the items, a pool of threads reads and decodes them, and another one, the feeder,
+opens the runtime while the first images are decoded and hands it requests. No thread waits for
+another until `most_ahead` items are under way. A result comes as soon as it and all before it are
+finished, however slowly items come, or a moment later while more are about to finish.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -24,48 +24,76 @@ from nasnet_cli.runtime.base import LARGEST_REQUEST, Pending, Runtime
 from nasnet_cli.timings import Timings
 
 DEFAULT_BATCH_SIZE = 256
-"""Pictures decoded ahead of the model, unless told otherwise: enough that neither a slow one nor
-the opening of the runtime stops the others, few enough that they take no memory to speak of."""
+"""Images decoded ahead of the model: enough that neither a slow image nor opening the runtime
+stops the others, few enough that they take little memory."""
 
-# Inputs that go into the runtime's hands together: more than a request holds only where some failed.
-_LARGEST_GROUP = 4 * LARGEST_REQUEST
+# Items that are handed to the runtime together: more than a request holds only where some have no
+# pixels.
+_GROUP_ITEMS = 4 * LARGEST_REQUEST
 
-# The most results that are taken from the runtime together.
-_MOST_TOGETHER = 4 * _LARGEST_GROUP
+# Results that are taken from the runtime together, at most about this many.
+_BURST_ITEMS = 4 * _GROUP_ITEMS
 
-# Seconds that a picture may wait for others: to fill its request, and to be written with them.
-_PATIENCE = 0.05
+# Seconds that an image may wait for others: to fill its request, and to be written with them.
+_PATIENCE_SECONDS = 0.05
+
+Context = TypeVar("Context")
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a run gave for one input: outputs by name, or an error.
+class Item(Generic[Context]):
+    """One input of a run. Its result gives the context back.
 
-    Each is [depth] float32, but for what reduce has made of it.
+    An item that is_done is not decoded: it only takes its place in the order of the results.
     """
 
     source: Source
+    context: Context
+    is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[Context]):
+    """The result of one item: the model's outputs by name, or an error; neither if it is done.
+
+    source and context are the item's. Each output is [depth] float32, or what reduce made of it.
+    """
+
+    source: Source
+    context: Context
     outputs: dict[str, np.ndarray] | None
     error: InputError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """There is no more: all is done, or an error has stopped it."""
+    """The end of a queue: all is finished, or an error has stopped the run."""
 
     error: BaseException | None = None
 
 
 Decode = Callable[[Source], np.ndarray]
 Reduce = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-_Decoding = tuple[Source, Future[np.ndarray | InputError]]
-_Ended = tuple[Source, InputError | None]
-_Group = tuple[list[_Ended], Pending]
+# An item that is being decoded, or that needs no decoding.
+_Decoding = tuple[Item[Any], Future[np.ndarray | InputError] | None]
+# An item and the error that it has instead of pixels.
+_Decoded = tuple[Item[Any], InputError | None]
+# Items in order, and the request for those of them that have pixels.
+_Group = tuple[list[_Decoded], Pending | None]
 _Entry = TypeVar("_Entry")
 
 
+def most_ahead(workers: int, batch_size: int) -> int:
+    """Return how many items run takes at most whose results have not been taken from it.
+
+    They are batch_size waiting for the model, one in the hands of each worker, a group that is
+    being filled, one that runs, and a burst of results.
+    """
+    return batch_size + workers + 2 * _GROUP_ITEMS + _BURST_ITEMS
+
+
 def run(
-    sources: Iterable[Source],
+    items: Iterable[Item[Context]],
     decode: Decode,
     open_runtime: Callable[[], Runtime],
     *,
@@ -74,49 +102,56 @@ def run(
     reduce: Reduce = lambda outputs: outputs,
     stop_decoding: Callable[[], object] = lambda: None,
     timings: Timings | None = None,
-) -> Iterator[Result]:
-    """Decodes sources in threads and runs them, and yields a result for each, in their order.
+) -> Iterator[Result[Context]]:
+    """Decode items in threads, run the model on them, and yield a result for each, in order.
 
-    decode gives [height, width, 3] or raises InputError, which becomes the input's result; workers
-    threads call it. sources are taken in another thread, batch_size of them ahead of those that the
-    runtime has or waits for; open_runtime is called once, in one more. The errors of both are
-    raised here, after the results of what came before. Results don't depend on workers and
-    batch_size. reduce makes of the outputs of n pictures, each [n, depth], what is wanted of them,
-    n rows as well. stop_decoding is called when no more results are wanted, while some may still
-    be decoded; nothing that decodes may make the end wait. timings learns where the time went.
+    decode returns pixels [height, width, 3] or raises InputError, which becomes the item's result;
+    it is called in so many threads as workers. items are iterated in one more thread, at most
+    most_ahead(workers, batch_size) ahead of the results; open_runtime is called once, in another.
+    Errors of both are raised here, after the results before them. Results do not depend on workers
+    and batch_size. reduce replaces the outputs of n images, each [n, depth], by others of n rows.
+    stop_decoding is called when no more results are wanted while some items may still be decoded:
+    after it, no decode may block. timings learns where the time goes.
     """
     timings = timings or Timings()
-    # A worker has one in its hands; a group that is being filled and one that runs always fit.
-    room = threading.Semaphore(batch_size + workers + 2 * _LARGEST_GROUP)
+    room = threading.Semaphore(most_ahead(workers, batch_size))
     stopped = threading.Event()
     decoding: SimpleQueue[_Decoding | _End] = SimpleQueue()
     groups: SimpleQueue[_Group | _End] = SimpleQueue()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
-    def list_sources() -> None:
+    def take_items() -> None:
         error = None
         try:
-            for source in timings.listed(sources):
-                room.acquire()
-                if stopped.is_set():
+            remaining = timings.listed(items)
+            while room.acquire() and not stopped.is_set():
+                item = next(remaining, None)
+                if item is None:
                     break
-                decoding.put((source, pool.submit(_attempt, decode, source)))
-        except BaseException as caught:  # whatever it is, it is the caller's to see
+                future = None if item.is_done else pool.submit(_attempt, decode, item.source)
+                decoding.put((item, future))
+        except BaseException as caught:  # whatever it is, the caller gets it
             error = caught
         decoding.put(_End(error))
 
+    group_items = max(_GROUP_ITEMS, batch_size // 4)
     feeder = threading.Thread(
-        target=_feed, args=(decoding, open_runtime, groups, timings), name="feed", daemon=True
+        target=_feed,
+        args=(decoding, open_runtime, groups, group_items, timings),
+        name="feed",
+        daemon=True,
     )
     feeder.start()
-    threading.Thread(target=list_sources, name="list", daemon=True).start()
+    threading.Thread(target=take_items, name="list", daemon=True).start()
     try:
-        for ended, outputs in _bursts(groups, lambda: not decoding.empty(), room.release):
+        for decoded, outputs in _bursts(groups, lambda: not decoding.empty()):
             with timings.spent("write"):
-                reduced = reduce(outputs)
-            yield from timings.written(_results(ended, reduced))
+                reduced = reduce(outputs) if outputs else {}
+            yield from timings.written(_results(decoded, reduced))
+            timings.images += sum(not item.is_done for item, _ in decoded)
+            room.release(len(decoded))
     finally:
-        # Who lists is not waited for: it may be reading from a pipe into which nothing comes.
+        # The thread that takes items is not joined: it may be reading from an idle pipe.
         stopped.set()
         room.release()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -138,80 +173,78 @@ def _feed(
     decoding: SimpleQueue[_Decoding | _End],
     open_runtime: Callable[[], Runtime],
     groups: SimpleQueue[_Group | _End],
+    group_items: int,
     timings: Timings,
 ) -> None:
-    """Gives the runtime what is decoded, a request's worth at a time, until the end comes."""
+    """Hand the runtime what is decoded, a request at a time, until the end comes."""
     try:
         runtime = open_runtime()
         timings.ready()
         request_size = runtime.plan.request_size
-        group: list[_Ended] = []
+        group: list[_Decoded] = []
         pixels: list[np.ndarray] = []
         while True:
-            entry = _next(decoding, _PATIENCE if group else None)
+            entry = _next(decoding, _PATIENCE_SECONDS if group else None)
             if isinstance(entry, tuple):
-                source, future = entry
-                array = future.result()
-                if isinstance(array, InputError):
-                    group.append((source, array))
-                else:
-                    group.append((source, None))
-                    pixels.append(array)
-                if len(pixels) < request_size and len(group) < _LARGEST_GROUP:
+                item, future = entry
+                decoded = None if future is None else future.result()
+                if isinstance(decoded, np.ndarray):
+                    pixels.append(decoded)
+                    decoded = None
+                group.append((item, decoded))
+                if len(pixels) < request_size and len(group) < group_items:
                     continue
             if group:
-                groups.put((group, runtime.submit(pixels)))
+                groups.put((group, runtime.submit(pixels) if pixels else None))
                 group, pixels = [], []
             if isinstance(entry, _End):
                 groups.put(entry)
                 return
-    except BaseException as error:  # whatever it is, it is the caller's to see
+    except BaseException as error:  # whatever it is, the caller gets it
         groups.put(_End(error))
 
 
-def _next(queue: SimpleQueue[_Entry], patience: float | None) -> _Entry | None:
-    """What comes next; None when nothing has come for patience seconds."""
+def _next(queue: SimpleQueue[_Entry], timeout: float | None) -> _Entry | None:
+    """Return the next entry; None if none comes for so many seconds."""
     try:
-        return queue.get(timeout=patience)
+        return queue.get(timeout=timeout)
     except Empty:
         return None
 
 
 def _bursts(
-    groups: SimpleQueue[_Group | _End],
-    is_busy: Callable[[], bool],
-    give_room: Callable[[int], None],
-) -> Iterator[tuple[list[_Ended], dict[str, np.ndarray]]]:
-    """The inputs whose requests have ended, with their outputs: many together where the runtime is
-    fast and there is more to come.
+    groups: SimpleQueue[_Group | _End], is_busy: Callable[[], bool]
+) -> Iterator[tuple[list[_Decoded], dict[str, np.ndarray]]]:
+    """Yield items that are finished, with their outputs: many at once while more are on the way.
 
-    Each time that Python is called up between decoding and inference it finds none of its own in
-    the processor's caches, and takes several times as long. Whatever stops this, an interruption
-    too, is raised after what there is.
+    Each time that Python runs between decoding and inference, its data has left the processor's
+    caches, and it takes several times as long. Any error, KeyboardInterrupt too, is raised after
+    what is finished.
     """
     group: _Group | _End | None = None
     while not isinstance(group := group or groups.get(), _End):
-        ended: list[_Ended] = []
+        burst: list[_Decoded] = []
         parts: list[dict[str, np.ndarray]] = []
         until: float | None = None
         stopped: BaseException | None = None
         try:
             while isinstance(group, tuple):
-                inputs, pending = group
-                parts.append(pending.result(None if until is None else _left(until)))
-                ended += inputs
-                give_room(len(inputs))
+                decoded, pending = group
+                if pending is not None:
+                    parts.append(pending.result(None if until is None else _left(until)))
+                burst += decoded
                 group = None
-                if len(ended) >= _MOST_TOGETHER or not is_busy():
+                if len(burst) >= _BURST_ITEMS or not is_busy():
                     break
-                until = until or time.monotonic() + _PATIENCE
+                until = until or time.monotonic() + _PATIENCE_SECONDS
                 group = _next(groups, _left(until))
         except TimeoutError as error:
-            stopped = None if ended else error  # what was waited for comes with the next
+            stopped = None if burst else error  # the unfinished request comes with the next burst
         except BaseException as error:
             stopped = error
-        if ended:
-            yield ended, {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        if burst:
+            names = parts[0] if parts else ()
+            yield burst, {name: np.concatenate([part[name] for part in parts]) for name in names}
         if stopped is not None:
             raise stopped
     if group.error is not None:
@@ -222,11 +255,11 @@ def _left(until: float) -> float:
     return max(0.0, until - time.monotonic())
 
 
-def _results(ended: list[_Ended], outputs: dict[str, np.ndarray]) -> Iterator[Result]:
+def _results(burst: list[_Decoded], outputs: dict[str, np.ndarray]) -> Iterator[Result[Any]]:
     row = 0
-    for source, error in ended:
-        if error is not None:
-            yield Result(source, None, error)
-        else:
-            yield Result(source, {name: values[row] for name, values in outputs.items()})
+    for item, error in burst:
+        own = None
+        if error is None and not item.is_done:
+            own = {name: values[row] for name, values in outputs.items()}
             row += 1
+        yield Result(item.source, item.context, own, error)

@@ -1,4 +1,4 @@
-"""Where a run's time went: what its stages had of the processors, added up over threads."""
+"""Where the time of a run goes: processor time of its stages, added up over threads."""
 
 from __future__ import annotations
 
@@ -6,51 +6,61 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
 
 Item = TypeVar("Item")
 Stage = Literal["list", "read", "decode", "write"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """Seconds spent until a moment: wall time, each stage's, and the rest of the process's."""
+
+    wall: float
+    stages: dict[str, float]
+    rest: float
+
+
 class Timings:
-    """Adds up what each stage takes. Cheap enough to be always there; safe from any thread.
+    """Processor time of each stage of a run. Cheap enough to be always on; safe from any thread.
 
-    Seconds are processor time, which doesn't grow when threads wait for each other; a disk or a
-    network that is waited for shows as wait.
+    Seconds are processor time, which does not grow while threads wait for each other.
 
-    start is all until the runtime was ready but for the other stages; infer is what the process
-    has had of the processors since then but for the other stages, as a runtime's threads are its
-    own; wait is what nobody had.
+    start is all processor time until the runtime is ready, without the other stages; infer is all
+    since then without the other stages, as a runtime has threads of its own; wait is what the
+    processors idled, which includes waiting for a disk or a network. images counts those that were
+    decoded.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._begin = time.perf_counter()
-        self._cpu: dict[str, float] = dict.fromkeys(("list", "read", "decode", "write"), 0.0)
-        self._end = _Moment(self._begin, 0.0, self._cpu.copy())
-        self._ready: _Moment | None = None
-        self._elsewhere = 0.0
-        self._pictures = 0
+        self._stages: dict[str, float] = dict.fromkeys(get_args(Stage), 0.0)
+        self._start = time.perf_counter()
+        self._end = _Snapshot(self._start, self._stages.copy(), 0.0)
+        self._ready: _Snapshot | None = None
+        self._other_processes = 0.0
+        self.images = 0
 
     @contextmanager
     def spent(self, stage: Stage) -> Iterator[None]:
-        """Adds what the block takes in this thread."""
-        begin = time.thread_time()
+        """Add the block's time in this thread to a stage."""
+        start = time.thread_time()
         try:
             yield
         finally:
-            spent = time.thread_time() - begin
+            seconds = time.thread_time() - start
             with self._lock:
-                self._cpu[stage] += spent
+                self._stages[stage] += seconds
 
     def add(self, stage: Stage, seconds: float) -> None:
-        """Adds what another process took."""
+        """Add the time of another process to a stage."""
         with self._lock:
-            self._cpu[stage] += seconds
-            self._elsewhere += seconds
+            self._stages[stage] += seconds
+            self._other_processes += seconds
 
     def listed(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; finding them is list."""
+        """Yield the items; the time to find each is list."""
         iterator = iter(items)
         while True:
             with self.spent("list"):
@@ -61,58 +71,47 @@ class Timings:
             yield item
 
     def written(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; what their taker does with each is write."""
+        """Yield the items; the consumer's time for each is write."""
         for item in items:
             with self.spent("write"):
                 yield item
-            self._pictures += 1
 
     def ready(self) -> None:
-        """The runtime is there: from the first time on, what no stage takes is infer."""
-        self._ready = self._ready or self._now()
+        """Mark the runtime as ready, the first time that this is called."""
+        self._ready = self._ready or self._snapshot()
 
     def finish(self) -> None:
-        """The run is over."""
-        self._end = self._now()
+        """Mark the end of a run."""
+        self._end = self._snapshot()
 
-    def _now(self) -> _Moment:
+    def _snapshot(self) -> _Snapshot:
         with self._lock:
-            process = time.process_time() + self._elsewhere
-            return _Moment(time.perf_counter(), process, self._cpu.copy())
+            process = time.process_time() + self._other_processes
+            rest = process - sum(self._stages.values())
+            return _Snapshot(time.perf_counter(), self._stages.copy(), rest)
 
     def table(self, processors: int) -> list[str]:
-        """Lines for a person: seconds and share of each stage, and the steady rate.
+        """Return lines for a person: each stage's seconds and share, and the steady rate.
 
-        The steady rate counts from when the runtime was ready. The ideal one is what the
-        processors would do if they did nothing but decode and infer.
+        The steady rate counts from when the runtime was ready. The ideal rate is that of
+        processors that only decode and infer.
         """
         end = self._end
         ready = self._ready or end
-        infer = max(0.0, end.unaccounted - ready.unaccounted)
-        rows: dict[str, float] = {"start": ready.unaccounted}
-        rows.update(end.cpu)
-        rows["infer"] = infer
-        whole = processors * (end.elapsed - self._begin)
-        rows["wait"] = max(0.0, whole - sum(rows.values()))
-        shares = sum(rows.values()) or 1.0
+        infer = max(0.0, end.rest - ready.rest)
+        rows: dict[str, float] = {"start": ready.rest, **end.stages, "infer": infer}
+        available = processors * (end.wall - self._start)
+        rows["wait"] = max(0.0, available - sum(rows.values()))
+        total = sum(rows.values()) or 1.0
         lines = [
-            f"{name:>8} {seconds:9.2f} s {seconds / shares:6.1%}" for name, seconds in rows.items()
+            f"{name:>8} {seconds:9.2f} s {seconds / total:6.1%}" for name, seconds in rows.items()
         ]
-        steady = end.elapsed - ready.elapsed
-        useful = infer + end.cpu["decode"] - ready.cpu["decode"]
-        if self._pictures and steady > 0 and useful > 0:
-            rate, ideal = self._pictures / steady, self._pictures * processors / useful
+        steady = end.wall - ready.wall
+        useful = infer + end.stages["decode"] - ready.stages["decode"]
+        if self.images and steady > 0 and useful > 0:
+            rate, ideal = self.images / steady, self.images * processors / useful
             lines.append(
-                f"Steady rate: {rate:.0f} a second, {rate / ideal:.0%} of the {ideal:.0f} that "
-                f"{processors} processors could decode and infer."
+                f"Steady rate: {rate:.0f} images/s, {rate / ideal:.0%} of the {ideal:.0f} images/s "
+                f"that {processors} processors could decode and infer."
             )
         return lines
-
-
-class _Moment:
-    """What had been spent at some time; unaccounted is what no stage had of the processors."""
-
-    def __init__(self, elapsed: float, process: float, cpu: dict[str, float]) -> None:
-        self.elapsed = elapsed
-        self.cpu = cpu
-        self.unaccounted = process - sum(cpu.values())

@@ -48,7 +48,7 @@ class Target:
         return tuple(files)
 
 
-def encode(result: Result, work: JobSpec) -> Row:
+def encode(result: Result[Any], work: JobSpec) -> Row:
     """A model's result as a row of a job's state.
 
     Packed labels are BEST (results/top.py) for each rank; a packed vector is its numbers in the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from nasnet_cli.results.records import Failure, Summary
 if TYPE_CHECKING:
     from nasnet_cli.images.source import Source
     from nasnet_cli.model import Model
+    from nasnet_cli.pipeline import Item
     from nasnet_cli.timings import Timings
 
 Tell = Callable[[str, Failure | None], None]
@@ -96,9 +96,9 @@ def _fill(
     state: State, work: JobSpec, model: Model, sources: Iterable[Source], options: Options
 ) -> Summary:
     """Sees to it that the state has a row for each source, and counts them."""
+    from nasnet_cli.pipeline import Item
+
     summary = Summary()
-    # Filled by the thread that takes the sources, emptied by this one, in order.
-    inputs: deque[tuple[int, bytes, Row | None]] = deque()
 
     def count(path: str, error: Failure | None) -> None:
         summary.inputs += 1
@@ -108,23 +108,16 @@ def _fill(
             summary.failed += 1
         options.tell(path, error)
 
-    def unfinished() -> Iterator[Source]:
+    def items() -> Iterator[Item[tuple[int, bytes, Row | None]]]:
         for position, source in enumerate(sources):
-            # The key is of before the picture is read: what changes later is seen the next time.
+            # Before the image is read: a change after that is noticed by the next run.
             key = source_key(source, options.check, work.max_bytes)
             row = state.take(position, key)
-            inputs.append((position, key, row))
-            if row is None:
-                yield source
-
-    def count_finished() -> None:
-        while inputs and (row := inputs[0][2]) is not None:
-            inputs.popleft()
-            count(row.path, row.error)
+            yield Item(source, (position, key, row), is_done=row is not None)
 
     results = model.results(
         work.outputs,
-        unfinished(),
+        items(),
         top=work.top,
         workers=options.workers,
         batch_size=options.batch_size,
@@ -132,12 +125,11 @@ def _fill(
         timings=options.timings,
     )
     for result in results:
-        count_finished()
-        position, key, _ = inputs.popleft()
-        row = encode(result, work)
-        state.add(position, key, row)
+        position, key, row = result.context
+        if row is None:
+            row = encode(result, work)
+            state.add(position, key, row)
         count(row.path, row.error)
-    count_finished()
     summary.passed_over = options.passed_over()
     return summary
 

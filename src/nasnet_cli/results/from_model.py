@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nasnet_cli.pipeline import Result
 
 
-def failure(result: Result) -> Failure:
+def failure(result: Result[Any]) -> Failure:
     """Why a result has no outputs."""
     error = result.error
     assert error is not None  # a result has outputs or an error
@@ -23,7 +23,7 @@ def failure(result: Result) -> Failure:
 
 
 def classified(
-    result: Result, labels: Sequence[Label], *, threshold: float = 0.0, logits: bool = False
+    result: Result[Any], labels: Sequence[Label], *, threshold: float = 0.0, logits: bool = False
 ) -> Classified:
     """The record of a result that has the best classes (results/top.py), or an error."""
     path = result.source.path
@@ -33,7 +33,7 @@ def classified(
     return Classified(path, predictions(best, labels, threshold=threshold, with_logits=logits))
 
 
-def embedded(result: Result, *, normalize: bool = False) -> Embedded:
+def embedded(result: Result[Any], *, normalize: bool = False) -> Embedded:
     """The record of a result that has features, or an error."""
     path = result.source.path
     if result.outputs is None:
