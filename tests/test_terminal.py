@@ -1,0 +1,64 @@
+"""A run on a real terminal: a progress bar that is gone in the end, colours, and a table."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.cli import NASNET
+from support.terminal import run_on_terminal
+
+# tqdm draws each step, not only those that are far enough apart in time.
+EVERY_STEP = {"TQDM_MININTERVAL": "0", "TQDM_MINITERS": "1"}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(4)
+    for i in range(5):
+        Image.fromarray(random.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_bar_counts_images_and_is_gone_in_the_end(images, tiny_module):
+    command = [*NASNET, "classify", images, "-m", tiny_module]
+    session = run_on_terminal(command, **EVERY_STEP)
+    assert session.exit_code == 0
+    assert session.stdout.count(b"\n") == 5
+    counts = re.findall(rb"(\d)(?:/5 | [a-z]+) ?\[", session.terminal)
+    assert counts[0] == b"0" and counts[-1] == b"5"
+    assert re.search(rb"\d/s\]|s/", session.terminal)
+    *_, summary, last = session.screen
+    assert summary.startswith("5 ") and "5 classified" in summary and last == ""
+    assert not any("[" in line for line in session.screen)
+
+
+def test_rows_and_bar_share_a_terminal(images, tiny_module):
+    command = [*NASNET, "classify", images, "-m", tiny_module, "--top", 1]
+    session = run_on_terminal(command, stdout_too=True, **EVERY_STEP)
+    assert session.exit_code == 0
+    rows = [line for line in session.screen if ".png" in line and "class " in line]
+    assert len(rows) == 5
+
+
+def test_an_output_file_has_a_bar_too(images, tiny_module, tmp_path):
+    command = [*NASNET, "embed", images, "-m", tiny_module, "-o", tmp_path / "v.npy"]
+    session = run_on_terminal(command, **EVERY_STEP)
+    assert (session.exit_code, session.stdout) == (0, b"")
+    assert re.search(rb"5(/5 | [a-z]+) ?\[", session.terminal)
+
+
+def test_quiet_draws_nothing(images, tiny_module):
+    command = [*NASNET, "classify", images, "-m", tiny_module, "--quiet"]
+    session = run_on_terminal(command, **EVERY_STEP)
+    assert (session.exit_code, session.terminal) == (0, b"")
+
+
+def test_no_color_is_respected(images, tiny_module):
+    command = [*NASNET, "classify", images, "-m", tiny_module]
+    assert b"\x1b[2m" in run_on_terminal(command).terminal
+    assert b"\x1b[2m" not in run_on_terminal(command, NO_COLOR="1").terminal
