@@ -44,7 +44,7 @@ def test_piped_results_are_json_lines_in_the_order_of_the_inputs(nasnet, photos,
         first, second = row["predictions"]
         assert 1 >= first["probability"] >= second["probability"] >= 0
         assert first["label"] == f"class {first['index']}"
-    assert "5 pictures: 5 classified, 1 other file passed over" in done.stderr
+    assert "5 images: 5 classified, 1 file skipped" in done.stderr
 
 
 def test_results_agree_with_tensorflows_own_run_of_the_module(nasnet, photos, tiny_module):
@@ -109,7 +109,7 @@ def test_a_folder_without_pictures_is_an_error(nasnet, tiny_module, tmp_path):
     out = tmp_path / "out.jsonl"
     done = nasnet("classify", tmp_path / "empty", "-m", tiny_module, "-o", out)
     assert done.exit_code == 1
-    assert f"There is no picture in {tmp_path / 'empty'}." in done.stderr
+    assert f"There are no images in {tmp_path / 'empty'}." in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.glob("*out*")) == [] and list(tmp_path.glob(".*")) == []
 
@@ -174,7 +174,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(nasnet, photos, tiny_m
 @pytest.mark.parametrize("option", [("--normalize",), ("--dtype", "float16")])
 def test_an_option_about_vectors_needs_embed(nasnet, option, photos):
     done = nasnet("classify", photos, *option)
-    assert done.exit_code == 2 and "they need --embed" in done.stderr
+    assert done.exit_code == 2 and "need --embed" in done.stderr
 
 
 def test_an_ending_that_names_no_format_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):

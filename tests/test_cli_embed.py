@@ -89,4 +89,4 @@ def test_an_existing_file_or_sidecar_is_kept(nasnet, photos, tiny_module, tmp_pa
 
 def test_another_ending_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):
     done = nasnet("embed", photos, "-m", tiny_module, "-o", tmp_path / "vectors.txt")
-    assert done.exit_code == 2 and "end it in .npy" in done.stderr
+    assert done.exit_code == 2 and "Use .npy" in done.stderr

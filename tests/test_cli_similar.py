@@ -82,7 +82,7 @@ def test_a_failing_query_has_its_row(nasnet, folder, index, tiny_module):
     assert [row["path"] for row in rows[:3]] == ["photos/0.png", "photos/1.png", "photos/2.png"]
     assert [row["status"] for row in rows].count("error") == 2
     assert rows[3]["error"]["kind"] == "not_an_image" and rows[8]["error"]["kind"] == "not_found"
-    assert "9 pictures: 7 looked up, 2 with errors" in done.stderr
+    assert "9 images: 7 looked up, 2 with errors" in done.stderr
 
 
 def test_similar_in_every_format(nasnet, folder, index, tiny_module, tmp_path):
@@ -150,7 +150,7 @@ def test_near_duplicates_are_found(nasnet, index):
     assert ["photos/1.png", "photos/6.jpg"] in found
     assert ["photos/2.png", "photos/7.png"] in found
     assert all(group["members"][0]["similarity"] == 1 for group in groups)
-    assert "7 vectors: 2 groups with 4 pictures" in done.stderr
+    assert "7 vectors: 2 groups with 4 images" in done.stderr
 
 
 def test_duplicates_in_every_format(nasnet, index, tmp_path):

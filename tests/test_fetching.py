@@ -12,8 +12,7 @@ import pytest
 
 SHOW = """
 import sys, time
-from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.fetching import ConsoleListener
+from nasnet_cli.cli.console import Console, ConsoleListener
 with ConsoleListener(Console(quiet=sys.argv[1] == "quiet")) as listener:
     for step in range(6):
         listener.progress("imagenet-mobile", step * 2_000_000, 20_000_000)
@@ -30,7 +29,7 @@ def piped(how):
 
 
 def test_piped_there_is_one_line_and_the_notes():
-    assert piped("loud") == "imagenet-mobile: being fetched, 20.0 MB.\nA note.\n"
+    assert piped("loud") == "imagenet-mobile: downloading, 20.0 MB.\nA note.\n"
 
 
 def test_quiet_there_is_nothing():

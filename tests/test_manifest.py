@@ -169,7 +169,7 @@ def test_an_archive_that_has_changed_says_so(photos, tmp_path):
 
 
 def test_nothing_to_list_is_an_error(tmp_path):
-    with pytest.raises(NasnetError, match="no picture"):
+    with pytest.raises(NasnetError, match="no images"):
         made(tmp_path, tmp_path, shards=2)
 
 

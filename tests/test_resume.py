@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.jobs.state import Row, open_state, state_path
+from nasnet_cli.jobs.rows import Row
+from nasnet_cli.jobs.state import open_state, state_path
 from support.killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
 
 
@@ -157,7 +158,7 @@ def test_what_is_finished_is_not_done_again_and_what_has_changed_is(
     kept, changed, deleted = names[2:5]
     code, stderr = Started(*arguments, names=names).stop(sent)
     assert code == status
-    assert "--resume goes on with it" in stderr
+    assert "Continue with --resume" in stderr
     assert not labels.exists() and state_of(labels).exists()
 
     times = kept.stat()
@@ -202,9 +203,9 @@ def test_another_job_is_refused_and_the_difference_named(few, tiny_module, out):
         assert done.returncode == 1 and not labels.exists()
         return done.stderr
 
-    assert "options top was 5 and is 3" in refused("--top", "3")
-    assert "preprocessing resize was" in refused("--resize", "pad")
-    assert "run check was 'stat' and is 'content'" in refused("--check", "content")
+    assert "labels.csv was started with --top 5; this run has --top 3." in refused("--top", "3")
+    assert "--resize stretch; this run has --resize pad" in refused("--resize", "pad")
+    assert "--check stat; this run has --check content" in refused("--check", "content")
     with sqlite3.connect(state_of(labels)) as database:
         (text,) = database.execute("SELECT identity FROM job").fetchone()
         other = json.loads(text)
@@ -213,8 +214,7 @@ def test_another_job_is_refused_and_the_difference_named(few, tiny_module, out):
         database.execute("UPDATE job SET identity = ?", (json.dumps(other),))
     database.close()
     stderr = refused()
-    assert "tool version was '0.0.1'" in stderr
-    assert "runtime instruction_set was 'sse'" in stderr
+    assert "was started with nasnet 0.0.1, instruction set sse; this run has nasnet" in stderr
 
 
 def test_with_nothing_begun_it_starts_and_with_all_done_it_does_nothing(few, tiny_module, out):
@@ -226,12 +226,12 @@ def test_with_nothing_begun_it_starts_and_with_all_done_it_does_nothing(few, tin
     before = labels.stat()
     again = run(NASNET, *arguments)
     assert (again.returncode, labels.stat()) == (3, before)
-    assert "done already" in again.stderr
+    assert "already complete" in again.stderr
     other = run(NASNET, *arguments, "--top", 2)
-    assert other.returncode == 1 and "options top was 5 and is 2" in other.stderr
+    assert other.returncode == 1 and "--top 5; this run has --top 2" in other.stderr
     Path(f"{labels}.meta.json").write_text("{}")
     unknown = run(NASNET, *arguments)
-    assert unknown.returncode == 1 and "doesn't say what it was made with" in unknown.stderr
+    assert unknown.returncode == 1 and "does not say how it was made" in unknown.stderr
 
 
 def test_without_resume_it_begins_anew_and_says_so(few, tiny_module, out):
@@ -240,7 +240,7 @@ def test_without_resume_it_begins_anew_and_says_so(few, tiny_module, out):
     Started(*arguments, names=sorted(few.iterdir())).stop(signal.SIGKILL)
     done = run(NASNET, *arguments, few, "--top", 1)
     assert done.returncode == 0
-    assert "begun anew" in done.stderr
+    assert "starts over" in done.stderr
     assert len(lines(labels)) == 12
     assert not state_of(labels).exists()
 
@@ -422,7 +422,7 @@ def test_a_damaged_state_gives_no_wrong_row(kept_state):
                         assert found == row
                 assert list(state.rows()) == list(rows.values())
         except NasnetError as error:
-            assert "damaged" in error.problem or "begun differently" in error.problem, error
+            assert "damaged" in error.problem or "was started with" in error.problem, error
             refused += 1
     assert refused and missing
 

@@ -8,7 +8,7 @@ from nasnet_cli import load_model
 from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import SkipCounter
 from nasnet_cli.jobs.outputs import Target
-from nasnet_cli.jobs.run import Options, run_to_files
+from nasnet_cli.jobs.run import RunOptions, run_to_files
 from nasnet_cli.jobs.spec import JobSpec
 from support.killing import contents, make_pictures
 
@@ -31,7 +31,7 @@ def test_files_have_the_same_bytes(labels, vectors, tiny_module, tmp_path, cache
             Target("vectors", vectors, out / f"vectors.{vectors}"),
         ]
         sources = list_sources([str(photos)], skips=SkipCounter())
-        options = Options(workers=workers, batch_size=batch_size)
+        options = RunOptions(workers=workers, batch_size=batch_size)
         assert run_to_files(work, model, sources, targets, options).ok == 89
         return contents(out)
 

@@ -110,7 +110,7 @@ def test_what_is_done_is_not_done_again(job, again):
     before = times(job)
     done = again()
     assert times(job) == before
-    assert "11 pictures: 10 classified, 1 with errors" in done.stderr
+    assert "11 images: 10 classified, 1 with errors" in done.stderr
 
 
 def test_a_shard_without_its_marker_is_done_anew_with_the_same_bytes(job, again):
@@ -162,7 +162,7 @@ def test_pictures_that_come_later_are_shards_of_their_own(nasnet, album, tiny_mo
     make_photos(photos, 3, first=100)
     Image.new("RGB", (30, 30)).save(photos / "0002.png")
     done = nasnet(*command, expect=0)
-    assert "3 pictures are new, 1 picture is changed" in done.stderr
+    assert "3 new images, 1 changed image" in done.stderr
     now = times(job)
     assert {name for name in before if now[name] != before[name]} == {
         "shard-00001.json",
@@ -177,9 +177,9 @@ def test_pictures_that_come_later_are_shards_of_their_own(nasnet, album, tiny_mo
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        (("--top", "2"), "options top was 5 and is 2"),
-        (("--resize", "pad"), "preprocessing"),
-        (("--format", "csv"), "formats labels was 'jsonl' and is 'csv'"),
+        (("--top", "2"), "--top 5; this run has --top 2"),
+        (("--resize", "pad"), "--resize stretch; this run has --resize pad"),
+        (("--format", "csv"), "--format jsonl; this run has --format csv"),
     ],
 )
 def test_another_job_in_the_same_folder_is_refused(job, again, options, difference):
@@ -190,7 +190,7 @@ def test_another_job_in_the_same_folder_is_refused(job, again, options, differen
 
 def test_another_model_is_refused(nasnet, album, job):
     done = nasnet("classify", album, "--shard-size", 4, "--out", job, expect=1)
-    assert "model digest was" in done.stderr
+    assert "was started with model digest" in done.stderr
 
 
 def test_overwrite_begins_anew(job, again):
@@ -271,7 +271,7 @@ def test_status_says_what_is_done_and_what_is_missing(nasnet, job):
     (job / "shard-00001.json").unlink()
     (job / "shard-00002.json").write_text('{"version": 9}')
     done = nasnet("status", job, expect=3)
-    assert "1 of 3 shards done, 0 failed, 2 missing; 4 of 11 pictures" in done.stdout
+    assert "1 of 3 shards done, 0 failed, 2 missing; 4 of 11 images" in done.stdout
     assert "shard 2" in done.stdout
     assert status(job, expect=3)["totals"]["shards"] == {
         "all": 3,

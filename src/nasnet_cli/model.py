@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
@@ -22,13 +22,12 @@ from nasnet_cli.results.records import Classified, Embedded
 if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
-    from nasnet_cli.images.source import Source
     from nasnet_cli.pipeline import Item, Result
-    from nasnet_cli.runtime.base import Output, Plan, Precision, PrecisionName, Runtime, RuntimeName
+    from nasnet_cli.runtime.base import Output, Plan, Precision, Runtime, RuntimeName
     from nasnet_cli.timings import Timings
 
-StrPath = str | os.PathLike[str]
 Context = TypeVar("Context")
+StrPath = str | os.PathLike[str]
 
 
 def load_model(
@@ -37,7 +36,7 @@ def load_model(
     labels: StrPath | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     runtime: RuntimeName | None = None,
-    precision: PrecisionName = "auto",
+    precision: Precision = "f32",
     allow_unsafe_ops: bool = False,
     listener: ProgressListener = SILENT,
 ) -> Model:
@@ -50,8 +49,7 @@ def load_model(
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
     have resize, crop_fraction and resample, which then count instead of the model's own. runtime is
     openvino or tensorflow; without it, OpenVINO runs what it can read and TensorFlow the rest.
-    precision is f32, bf16 (faster and less exact, where the processor has it), or auto, which is
-    f32.
+    precision is f32 or bf16 (faster and less exact, where the processor has it).
     allow_unsafe_ops runs modules that could touch files, the network or run code, which are refused
     otherwise: only for those you trust. listener is told what is worth saying to a person.
     Raises NasnetError, in words, for what can't be opened or doesn't fit.
@@ -62,7 +60,7 @@ def load_model(
         labels_file=labels,
         changes=preprocessing or {},
         runtime_name=runtime,
-        precision="f32" if precision == "auto" else precision,
+        precision=precision,
         allow_unsafe_ops=allow_unsafe_ops,
         listener=listener,
     )
@@ -79,19 +77,6 @@ def _open(path: Path) -> OpenedModel:
     if found is None:  # it has just been recognised
         raise ModelError(f"{path} has changed while it was read.", "Run again.")
     return open_file(found)
-
-
-class How(TypedDict, total=False):
-    """How a run is done, which its results don't depend on, but for what limits refuse.
-
-    workers threads decode, two more than there are processors unless told otherwise; batch_size
-    pictures are decoded ahead of the model. timings learns where the time went.
-    """
-
-    workers: int | None
-    batch_size: int | None
-    limits: Limits | None
-    timings: Timings | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +155,13 @@ class Model:
         """
         from nasnet_cli.images.listing import list_sources
         from nasnet_cli.images.source import SkipCounter
+        from nasnet_cli.pipeline import Item
+        from nasnet_cli.results.from_model import classified
 
         sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
-        return self.classify_sources(
-            sources, top=top, threshold=threshold, logits=logits, workers=workers
-        )
+        items = (Item(source, None) for source in sources)
+        for result in self.results(("logits",), items, top=top, workers=workers):
+            yield classified(result, self.labels, threshold=threshold, logits=logits)
 
     def embed(
         self, paths: Iterable[StrPath], *, normalize: bool = False, workers: int | None = None
@@ -185,23 +172,12 @@ class Model:
         """
         from nasnet_cli.images.listing import list_sources
         from nasnet_cli.images.source import SkipCounter
-
-        sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
-        return self.embed_sources(sources, normalize=normalize, workers=workers)
-
-    def embed_sources(
-        self,
-        sources: Iterable[Source],
-        *,
-        normalize: bool = False,
-        **how: Unpack[How],
-    ) -> Iterator[Embedded]:
-        """Like embed, for inputs that are found already."""
         from nasnet_cli.pipeline import Item
         from nasnet_cli.results.from_model import embedded
 
+        sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
         items = (Item(source, None) for source in sources)
-        for result in self.results(("features",), items, **how):
+        for result in self.results(("features",), items, workers=workers):
             yield embedded(result, normalize=normalize)
 
     def results(
@@ -210,11 +186,17 @@ class Model:
         items: Iterable[Item[Context]],
         *,
         top: int | None = None,
-        **how: Unpack[How],
+        limits: Limits | None = None,
+        workers: int | None = None,
+        batch_size: int | None = None,
+        timings: Timings | None = None,
     ) -> Iterator[Result[Context]]:
         """Yield the model's outputs for each item, in order; several outputs need one decode.
 
-        With top, results have the best classes (results/top.py) as "best" instead of the logits.
+        An item is a source with a context, which its result gives back. With top, results have the
+        best classes (results/topk.py) as "best" instead of the logits. Inputs over limits are
+        errors. workers threads decode, two more than CPUs if None; batch_size images are decoded
+        ahead of the model. timings learns where the time goes.
         """
         from functools import partial
 
@@ -226,12 +208,12 @@ class Model:
         from nasnet_cli.runtime.base import available_cores
         from nasnet_cli.timings import Timings
 
-        timings = how.get("timings") or Timings()
+        timings = timings or Timings()
         decoders = DecoderPool()
         decode = partial(
             load,
             preprocessing=self.preprocessing,
-            limits=how.get("limits"),
+            limits=limits,
             budget=PixelBudget(),
             decoders=decoders,
             timings=timings,
@@ -242,29 +224,12 @@ class Model:
             partial(self.runtime, outputs),
             # Two more than there are processors: what waits for a file, or for its turn with
             # Python, leaves none idle.
-            workers=how.get("workers") or available_cores() + 2,
-            batch_size=how.get("batch_size") or pipeline.DEFAULT_BATCH_SIZE,
+            workers=workers or available_cores() + 2,
+            batch_size=batch_size or pipeline.DEFAULT_BATCH_SIZE,
             reduce=partial(with_best, top=top, is_logits=self.module.output == "logits"),
             stop_decoding=decoders.close,
             timings=timings,
         )
-
-    def classify_sources(
-        self,
-        sources: Iterable[Source],
-        *,
-        top: int,
-        threshold: float = 0.0,
-        logits: bool = False,
-        **how: Unpack[How],
-    ) -> Iterator[Classified]:
-        """Like classify, for inputs that are found already."""
-        from nasnet_cli.pipeline import Item
-        from nasnet_cli.results.from_model import classified
-
-        items = (Item(source, None) for source in sources)
-        for result in self.results(("logits",), items, top=top, **how):
-            yield classified(result, self.labels, threshold=threshold, logits=logits)
 
     def runtime(self, outputs: Sequence[Output]) -> Runtime:
         """The model ready to run for these outputs; what was compiled is kept for the next time.

@@ -1,148 +1,117 @@
-"""nasnet classify: what pictures show."""
+"""nasnet classify: label images."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
 from nasnet_cli.cli import options
-from nasnet_cli.cli.run import Job, target, vector_format
-from nasnet_cli.results.atomic import is_direct
+from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.run import Job, job_spec, target, vector_target
+from nasnet_cli.results.atomic import is_direct, open_output
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.outputs import TargetFormat
-    from nasnet_cli.results.writers import Format, Writer
 
-FORMATS = ("table", "json", "jsonl", "csv", "parquet")
+FORMATS: tuple[TargetFormat, ...] = ("table", "json", "jsonl", "csv", "parquet")
 
 
-@click.command()
+@options.command(
+    "nasnet classify photos/",
+    "nasnet classify photos/ holiday.zip --top 1 --out labels.csv",
+    "nasnet classify photos/ --model imagenet-mobile --out labels.jsonl --resume",
+)
 @options.input_options
-@options.model_option
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    metavar="K",
-    help="How many labels for each picture.",
-)
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    metavar="P",
-    help="Leave out labels that are less probable.",
-)
-@click.option("--logits", is_flag=True, help="Give the model's raw output too.")
-@click.option(
-    "--labels",
-    type=click.Path(),
-    metavar="FILE",
-    help="Names of the classes: text, a line each, or TSV, CSV, JSON.  [default: the model's own]",
-)
+@options.model_options
+@options.label_options
 @options.preprocessing_options
-@options.format_option(FORMATS)
-@options.output_options
-@options.resume_options
-@click.option(
+@options.output_options(FORMATS)
+@options.option(
     "--embed",
+    "vectors_out",
     type=click.Path(),
     metavar="FILE",
-    help="Write feature vectors too, as the command embed does, to a .npy, .npz or .parquet file.",
+    section=options.OUTPUT,
+    help="Also write feature vectors to FILE (.npy, .npz or .parquet), like nasnet embed.",
 )
 @options.vector_options
+@options.resume_options
 @options.shard_options
-@options.runtime_options
-@options.run_options
-def command(paths: tuple[str, ...], **given: Any) -> int:
-    """Say what pictures show.
+@options.speed_options
+@options.console_options
+def command(
+    inputs: options.InputOptions,
+    model: options.ModelOptions,
+    labels: options.LabelOptions,
+    preprocessing: options.PreprocessingOptions,
+    output: options.OutputOptions,
+    vectors_out: str | None,
+    vectors: options.VectorOptions,
+    resuming: options.ResumeOptions,
+    shards: options.ShardOptions,
+    speed: options.SpeedOptions,
+    console: Console,
+) -> int:
+    """Label images with the classes that a model knows.
 
-    PATHS are pictures, folders and archives (.zip, .tar, .tar.gz); - reads a list of them from
-    standard input. Without any, the current folder. Exits with 0 when every input has a result
-    and with 3 when some have an error.
+    PATHS are images, folders and archives (.zip, .tar, .tar.gz); - reads a list of paths from
+    standard input. The default is the current folder. Exit code: 0 if every input has a result, 3
+    if some have errors.
     """
-    if given["embed"] is None and (given["normalize"] or given["dtype"] != "float32"):
-        raise click.UsageError("--normalize and --dtype are about vectors; they need --embed.")
-    if options.wants_shards(given):
+    if vectors_out is None and vectors != options.VectorOptions():
+        raise click.UsageError("--normalize and --dtype need --embed.")
+    spec = job_spec(
+        ("labels",) if vectors_out is None else ("labels", "vectors"),
+        inputs,
+        model,
+        preprocessing,
+        labels,
+        vectors,
+    )
+    if shards.wanted:
         from nasnet_cli.cli.sharded import run_sharded
 
-        return run_sharded("labels", paths, given, given["format_"])
-    out = given["out"]
-    format_: TargetFormat = options.chosen_format(given, FORMATS)
-    if out is None or is_direct(out):
-        return _stream(format_, paths, given)
-    targets = [target("labels", format_, out)]
-    if given["embed"] is not None:
-        targets.append(target("vectors", vector_format(given["embed"]), given["embed"]))
-    job = Job(paths, given, tuple(t.kind for t in targets))
-    job.write(*targets)
+        if vectors_out is not None:
+            raise click.UsageError("--embed cannot be used with shards; run nasnet embed.")
+        return run_sharded(Job(spec, inputs, speed, console), output, resuming, shards)
+    format_ = output.chosen_format(FORMATS)
+    if output.out is None or is_direct(output.out):
+        for option, is_used in (
+            ("--resume", resuming.resume),
+            ("--embed", vectors_out is not None),
+            ("--format parquet", format_ == "parquet"),
+        ):
+            if is_used:
+                raise click.UsageError(f"{option} needs --out and the name of a file.")
+        job = Job(spec, inputs, speed, console)
+        _stream(job, output.out, format_)
+        return job.finish("classified")
+    targets = [target("labels", format_, output.out)]
+    if vectors_out is not None:
+        targets.append(vector_target(vectors_out))
+    job = Job(spec, inputs, speed, console)
+    job.write(targets, resuming, overwrite=output.overwrite)
     return job.finish("classified")
 
 
-def _stream(format_: TargetFormat, paths: tuple[str, ...], given: dict[str, Any]) -> int:
-    """Writes each row as it comes, to standard output, a pipe or a device."""
-    for name, is_given in (
-        ("--resume", given["resume"]),
-        ("--embed", given["embed"] is not None),
-        ("--format parquet", format_ == "parquet"),
+def _stream(job: Job, out: str | None, format_: TargetFormat) -> None:
+    """Write each row as it comes, to standard output, a pipe or a device."""
+    from nasnet_cli.jobs.outputs import open_label_writer
+    from nasnet_cli.jobs.rows import classified_rows
+
+    to_stdout = out is None
+    rows = job.rows(to_terminal=to_stdout and sys.stdout.isatty())
+    with (
+        nullcontext(sys.stdout.buffer)
+        if out is None
+        else open_output(out, overwrite=False) as stream
     ):
-        if is_given:
-            raise click.UsageError(f"{name} needs --out and the name of a file.")
-    job = Job(paths, given, ("labels",))
-    job.open_ahead()
-    work = job.work
-    rows = job.model.classify_sources(
-        job.inputs.sources(),
-        top=work.top,
-        threshold=work.threshold,
-        logits=work.logits,
-        **job.how,
-    )
-    with _stream_of(given["out"]) as (stream, flush):
-        writer = _open(format_, stream, job)
-        for row in job.tally(rows):
+        writer = open_label_writer(format_, stream, job.model, logits=job.spec.logits)
+        for row in classified_rows(rows, job.spec, job.model):
             writer.write(row)
-            flush()
+            stream.flush()  # the reader of a pipe sees each row as it comes
         writer.finish(job.summary)
-    return job.finish("classified")
-
-
-@contextmanager
-def _stream_of(out: str | None) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
-    """Where the rows go, and what to call after each: who reads the pipe sees it as it comes."""
-    if out is None:
-        yield sys.stdout.buffer, sys.stdout.flush
-        sys.stdout.flush()
-        return
-    from nasnet_cli.results.atomic import open_output
-
-    with open_output(out, overwrite=False) as stream:
-        yield stream, stream.flush
-
-
-def _open(format_: TargetFormat, stream: BinaryIO, job: Job) -> Writer:
-    logits = job.work.logits
-    if format_ == "table":
-        import io
-
-        from nasnet_cli.results.table import TableWriter
-
-        # On standard output itself, rich sees whether it is a terminal, and how wide.
-        is_stdout = stream is sys.stdout.buffer
-        text = sys.stdout if is_stdout else io.TextIOWrapper(stream, "utf-8", write_through=True)
-        return TableWriter(text, logits=logits)
-    from nasnet_cli.results.writers import open_writer
-
-    return open_writer(
-        cast("Format", format_),
-        stream,
-        model=job.model.describe(),
-        preprocessing=job.model.describe_preprocessing(),
-        logits=logits,
-    )
+        stream.flush()

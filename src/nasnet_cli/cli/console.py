@@ -1,4 +1,4 @@
-"""What a command says beside its data, all of it on standard error: the one place that prints."""
+"""Notes, details and progress bars: everything a command writes beside its results, to stderr."""
 
 from __future__ import annotations
 
@@ -7,29 +7,48 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.results.text import printable
+
+if TYPE_CHECKING:
+    from nasnet_cli.results.records import Failure
 
 
 class Console:
-    """Notes and progress for a person. quiet leaves errors alone; verbose adds detail."""
+    """Write to standard error. quiet leaves only errors; verbose adds details.
+
+    It is the Reporter (jobs/run.py) of the jobs that a command runs.
+    """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet = quiet
         self.verbose = verbose and not quiet
-        self._has_bar = sys.stderr.isatty() and not quiet
+        self.has_bars = sys.stderr.isatty() and not quiet
+        self._advance: Callable[[int], None] = _ignore
 
     def note(self, message: str) -> None:
-        """Says something unless quiet."""
+        """Write a message unless quiet."""
         if not self.quiet:
             click.secho(printable(message), err=True, dim=sys.stderr.isatty() and _has_colour())
 
     def detail(self, message: str) -> None:
-        """Says something when verbose."""
+        """Write a message if verbose."""
         if self.verbose:
             click.echo(printable(message), err=True)
+
+    def error(self, message: str) -> None:
+        """Write an error."""
+        click.echo(f"Error: {printable(message)}", err=True)
+
+    def row(self, path: str, error: Failure | None) -> None:
+        """Advance the progress bar by a finished row; if verbose, say why it failed."""
+        self._advance(1)
+        if error is not None:
+            self.detail(f"{path}: {error.message}")
 
     @contextmanager
     def progress(
@@ -37,36 +56,96 @@ class Console:
         count: Callable[[], int] | None,
         *,
         rows_are_shown: bool = False,
-        already: int = 0,
-        unit: str = "pictures",
+        initial: int = 0,
+        unit: str = "images",
     ) -> Iterator[Callable[[int], None]]:
-        """What to call with the number of units done since, so that a bar on a terminal goes on.
+        """Show a progress bar on a terminal; yield a function that advances it by some units.
 
-        count tells how many there will be and may take its time: it is called in a thread, and
-        the bar has no end until it returns. With rows_are_shown the caller prints each row on the
-        same terminal, and the bar makes way for it. already is the number that was done before.
+        count returns the total; it runs in a thread, and the bar has no end until it returns.
+        rows_are_shown says that the caller prints rows on the same terminal, so that the bar makes
+        way for them. initial units are done already.
         """
-        if not self._has_bar:
-            yield lambda pictures: None
+        if not self.has_bars:
+            yield _ignore
             return
         from tqdm import tqdm
 
         with tqdm(
-            unit=f" {unit}", initial=already, dynamic_ncols=True, leave=False, file=sys.stderr
+            unit=f" {unit}", initial=initial, dynamic_ncols=True, leave=False, file=sys.stderr
         ) as bar:
             if count is not None:
 
-                def find_end() -> None:
+                def find_total() -> None:
                     bar.total = count()
 
-                threading.Thread(target=find_end, daemon=True).start()
+                threading.Thread(target=find_total, daemon=True).start()
 
-            def advance(pictures: int) -> None:
-                bar.update(pictures)
+            def advance(units: int) -> None:
+                bar.update(units)
                 if rows_are_shown:
                     bar.clear()
 
-            yield advance
+            self._advance = advance
+            try:
+                yield advance
+            finally:
+                self._advance = _ignore
+
+
+class ConsoleListener(ProgressListener):
+    """Show downloads: a bar with rate and time left on a terminal, one line when piped.
+
+    A context manager, which removes the bar at its end.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Any = None
+        self._announced: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def note(self, message: str) -> None:
+        self._close()
+        self._console.note(message)
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        if self._console.quiet:
+            return
+        if not self._console.has_bars:
+            if name not in self._announced:
+                size = f", {total / 1e6:,.1f} MB" if total else ""
+                self._console.note(f"{name}: downloading{size}.")
+            self._announced.add(name)
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total,
+                desc=name,
+                unit="B",
+                unit_scale=True,
+                dynamic_ncols=True,
+                leave=False,
+                file=sys.stderr,
+            )
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _ignore(units: int) -> None:
+    pass
 
 
 def _has_colour() -> bool:

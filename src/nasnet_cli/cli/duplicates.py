@@ -1,15 +1,16 @@
-"""nasnet duplicates: which pictures are nearly the same, by their vectors."""
+"""nasnet duplicates: find groups of near-duplicate images by their vectors."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from nasnet_cli.cli import neighbours, options
 from nasnet_cli.cli.console import Console
+from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
     from nasnet_cli.results.neighbours import Group
@@ -17,34 +18,38 @@ if TYPE_CHECKING:
 Pair = TypeVar("Pair")
 
 
-@click.command()
+@options.command(
+    "nasnet duplicates vectors.npy",
+    "nasnet duplicates vectors.npy --threshold 0.99",
+    "nasnet duplicates vectors.npy --out groups.csv",
+)
 @click.argument("vectors", type=click.Path())
-@click.option(
+@options.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.97,
     show_default=True,
     metavar="C",
-    help="The cosine from which on two pictures are nearly the same; 1 is for equal vectors.",
+    help="Cosine similarity at which two images are near-duplicates; 1 means equal vectors.",
 )
-@neighbours.format_option
-@options.output_options
-@options.talk_options
-def command(vectors: str, **given: Any) -> None:
-    """Find groups of pictures that are nearly the same.
+@options.output_options(neighbours.FORMATS)
+@options.console_options
+def command(
+    vectors: str, threshold: float, output: options.OutputOptions, console: Console
+) -> None:
+    """Find groups of near-duplicate images.
 
-    VECTORS is a .npy file of nasnet embed, with its .jsonl beside it. Every pair is compared, by
-    the cosine, and pictures are in one group when a chain of pairs at or above the threshold joins
-    them. Each is shown with its cosine to the first of its group.
+    VECTORS is a .npy file of nasnet embed, with its .jsonl beside it. Every pair is compared by
+    cosine similarity, and images are in one group when a chain of pairs at or above the threshold
+    joins them. Each is shown with its similarity to the first of its group.
     """
-    neighbours.chosen_format(given)  # a wrong one is known before the work
+    output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
     from nasnet_cli import __version__
     from nasnet_cli.results.meta import document
     from nasnet_cli.results.neighbours import GROUPS
     from nasnet_cli.similarity import count_pairs, near_groups, open_index, without_direction
 
     start = time.monotonic()
-    console = Console(quiet=given["quiet"], verbose=given["verbose"])
     index = open_index(vectors)
 
     def walk(pairs: Iterable[Pair]) -> Iterator[Pair]:
@@ -56,30 +61,25 @@ def command(vectors: str, **given: Any) -> None:
     counts = {"vectors": index.rows, "without_direction": without_direction(index)}
     counts |= {"groups": 0, "grouped": 0}
 
-    def counted(groups: Iterator[Group]) -> Iterator[Group]:
+    def tally(groups: Iterator[Group]) -> Iterator[Group]:
         for group in groups:
             counts["groups"] += 1
             counts["grouped"] += len(group.members)
             yield group
 
-    about = {"index": index.describe(), "options": {"threshold": given["threshold"]}}
+    about = {"index": index.describe(), "options": {"threshold": threshold}}
     tool = {"tool": {"name": "nasnet", "version": __version__}}
     neighbours.write(
         GROUPS,
-        counted(near_groups(index, given["threshold"], walk)),
-        given,
+        tally(near_groups(index, threshold, walk)),
+        output,
         head=about,
         tail=lambda: {"summary": counts},
         meta=lambda: (document({**tool, **about, "summary": counts}) + "\n").encode(),
     )
-    console.note(_summary(counts, time.monotonic() - start))
-
-
-def _summary(counts: dict[str, int], seconds: float) -> str:
     left_out = counts["without_direction"]
-    zero = f", {left_out:,} of them zero or not finite and like nothing" if left_out else ""
-    groups = "group" if counts["groups"] == 1 else "groups"
-    return (
-        f"{counts['vectors']:,} vectors{zero}: {counts['groups']:,} {groups} with "
-        f"{counts['grouped']:,} pictures; {seconds:.1f} s."
+    ignored = f" ({left_out:,} zero or not finite, ignored)" if left_out else ""
+    console.note(
+        f"{counted(index.rows, 'vector')}{ignored}: {counted(counts['groups'], 'group')} with "
+        f"{counted(counts['grouped'], 'image')}; {time.monotonic() - start:.1f} s."
     )

@@ -1,55 +1,61 @@
-"""nasnet embed: pictures as feature vectors."""
+"""nasnet embed: turn images into feature vectors."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import click
+from typing import TYPE_CHECKING
 
 from nasnet_cli.cli import options
-from nasnet_cli.cli.run import Job, target, vector_format
+from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.run import Job, job_spec, vector_target
 
-FORMATS = ("npy", "npz", "parquet")
+if TYPE_CHECKING:
+    from nasnet_cli.jobs.outputs import TargetFormat
+
+FORMATS: tuple[TargetFormat, ...] = ("npy", "npz", "parquet")
 
 
-@click.command()
+@options.command(
+    "nasnet embed photos/ --out vectors.npy",
+    "nasnet embed photos/ --out vectors.parquet --normalize --dtype float16",
+    "nasnet embed photos/ --out vectors/ --shards 100",
+)
 @options.input_options
-@options.model_option
+@options.model_options
 @options.vector_options
 @options.preprocessing_options
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(),
-    metavar="FILE",
-    required=True,
-    help="Write to FILE, whole or not at all: .npy, .npz or .parquet.",
+@options.file_options(
+    FORMATS, "Write to FILE: .npy, .npz or .parquet. Files appear only when complete."
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    help="[default: by FILE's ending; npy for shards]",
-)
-@options.overwrite_option
 @options.resume_options
 @options.shard_options
-@options.runtime_options
-@options.run_options
-def command(paths: tuple[str, ...], **given: Any) -> int:
-    """Turn pictures into feature vectors.
+@options.speed_options
+@options.console_options
+def command(
+    inputs: options.InputOptions,
+    model: options.ModelOptions,
+    vectors: options.VectorOptions,
+    preprocessing: options.PreprocessingOptions,
+    output: options.OutputOptions,
+    resuming: options.ResumeOptions,
+    shards: options.ShardOptions,
+    speed: options.SpeedOptions,
+    console: Console,
+) -> int:
+    """Turn images into feature vectors.
 
-    Writes an array [N, depth]. FILE.npy is for numpy.load, with mmap_mode too; FILE.jsonl beside
-    it has a line of JSON for each input: its path, its status and its row. An input that fails has
-    a line and no row. FILE.npz has the arrays vectors and paths. FILE.parquet has a row for each
-    input, the vector as a list of fixed size. PATHS are as in classify. Exits with 0 when every
-    input has a vector and with 3 when some have an error.
+    PATHS are as in nasnet classify. The result is an array [N, depth]. FILE.npy can be memory-mapped
+    by numpy.load; FILE.jsonl beside it has a line for each input with its path, status and row. An
+    input with an error has a line but no row. FILE.npz holds the arrays vectors and paths.
+    FILE.parquet has a row for each input, with the vector as a list of fixed size. Exit code: 0 if
+    every input has a vector, 3 if some have errors.
     """
-    if options.wants_shards(given):
+    spec = job_spec(("vectors",), inputs, model, preprocessing, vectors=vectors)
+    if shards.wanted:
         from nasnet_cli.cli.sharded import run_sharded
 
-        return run_sharded("vectors", paths, given, given["format_"])
-    format_ = given["format_"] or vector_format(given["out"])
-    job = Job(paths, given, ("vectors",))
-    job.write(target("vectors", format_, given["out"]))
+        return run_sharded(Job(spec, inputs, speed, console), output, resuming, shards)
+    assert output.out is not None  # it is required
+    vectors_target = vector_target(output.out, output.named_format(FORMATS))
+    job = Job(spec, inputs, speed, console)
+    job.write([vectors_target], resuming, overwrite=output.overwrite)
     return job.finish("embedded")

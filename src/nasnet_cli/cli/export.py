@@ -106,7 +106,7 @@ def command(
 
 def _source(model: str | None, console: Console) -> Path:
     """What to export: a path as it is, and from elsewhere what resolve makes of it."""
-    from nasnet_cli.cli.fetching import ConsoleListener
+    from nasnet_cli.cli.console import ConsoleListener
     from nasnet_cli.models.detect import detect
     from nasnet_cli.models.resolve import resolve
 

@@ -21,8 +21,7 @@ def command(model: str | None, as_json: bool) -> None:
     MODEL is what --model takes elsewhere: a path, a published name, a handle; without it, the
     built-in model. Nothing of the model is run.
     """
-    from nasnet_cli.cli.console import Console
-    from nasnet_cli.cli.fetching import ConsoleListener
+    from nasnet_cli.cli.console import Console, ConsoleListener
     from nasnet_cli.model import load_model
     from nasnet_cli.results.text import json_text, printable
 

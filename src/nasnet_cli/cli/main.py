@@ -1,44 +1,36 @@
-"""The command line: a group whose commands are imported when they are called, and its exits."""
+"""The command line: a group that imports a command when it is called, and how it ends."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import gc
 import importlib
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
+from nasnet_cli.cli import exits, startup
+from nasnet_cli.cli.console import Console
 from nasnet_cli.errors import NasnetError
 
-# Each command's module in this package, and the line that says what it does: `nasnet --help` must
-# not import them all.
+# Each command's module in this package, and its line in `nasnet --help`, which must not import
+# them all.
 COMMANDS = {
-    "classify": "Say what pictures show.",
-    "embed": "Turn pictures into feature vectors.",
-    "export": "Write a model in another form, and check it.",
-    "inspect": "Say what a model is.",
-    "similar": "Find the pictures that are most like a picture.",
-    "duplicates": "Find groups of pictures that are nearly the same.",
-    "status": "Say how far a job with shards is.",
-    "merge": "Make one file of a job with shards.",
-    "cache": "List, check and remove what is kept of models.",
+    "classify": "Label images.",
+    "embed": "Turn images into feature vectors.",
+    "export": "Convert a model to another format and check the result.",
+    "inspect": "Show a model's format, signatures, labels and preprocessing.",
+    "similar": "Find the images most similar to an image.",
+    "duplicates": "Find groups of near-duplicate images.",
+    "status": "Show the progress of a sharded job.",
+    "merge": "Merge the shards of a job into one file.",
+    "cache": "List, verify and remove cached models.",
 }
-
-EXIT_PROBLEM = 1
-EXIT_SOME_FAILED = 3
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-
-_GARBAGE_THRESHOLD = 50_000
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command itself is asked for."""
+    """A group that imports a command's module when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -80,75 +72,67 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="Show the version and exit.",
 )
 def main() -> None:
-    """Say what is in folders of pictures, with NASNet-A.
+    """Classify and embed folders of images with NASNet-A, offline, on a CPU.
 
-    The built-in model works at once and without a network; --model takes others.
+    \b
+    Examples:
+      nasnet classify photos/
+      nasnet embed photos/ --out vectors.npy
+      nasnet similar query.jpg --index vectors.npy
+
+    The built-in model works offline; --model selects another one.
     """
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits with its status. The console script's entry.
+    """Run the command line and exit with its status. The console script's entry.
 
-    Arguments that are given come from Python, whose process goes on after SystemExit.
+    With arguments it is called from Python, whose process goes on after SystemExit.
     """
     signal.signal(signal.SIGTERM, _terminate)
     if arguments is not None:
         sys.exit(_status(arguments))
-    # What is imported stays: looking through it for garbage again and again takes a tenth of a
-    # short run.
-    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
-    _leave(_status(arguments))
-
-
-def _leave(status: int) -> NoReturn:
-    """Exits without taking apart what is in memory, which takes a tenth of a second."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # its reader may have gone
-            stream.flush()
-    atexit._run_exitfuncs()
-    os._exit(status)
+    startup.relax_garbage_collection()
+    startup.exit_now(_status(arguments))
 
 
 def _terminate(*_: Any) -> None:
-    raise SystemExit(EXIT_TERMINATED)
+    raise SystemExit(exits.TERMINATED)
 
 
 def _status(arguments: list[str] | None) -> int:
+    """Run a command and return its exit status; errors become a sentence on standard error."""
     try:
         result = main.main(arguments, prog_name="nasnet", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as done:
-        return done.exit_code
+        return result if isinstance(result, int) else exits.OK
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
-        return EXIT_INTERRUPTED
+        return exits.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has had enough, as in `nasnet … | head`; nothing to say.
+        # The reader of our output has left, as in `nasnet … | head`: nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return exits.BROKEN_PIPE
     except NasnetError as error:
-        _explain(str(error))
-        return EXIT_PROBLEM
+        return _problem(str(error))
     except MemoryError:
-        _explain("There is not enough memory. Close other programs, or use fewer --workers.")
-        return EXIT_PROBLEM
+        return _problem("Out of memory. Close other programs, or use fewer --workers.")
     except Exception as error:  # the last resort: users get a sentence, never a traceback
-        _explain(
-            f"Something unforeseen went wrong ({type(error).__name__}: {error}). "
-            "Please report it, with what NASNET_DEBUG=1 shows."
+        return _problem(
+            f"Unexpected error ({type(error).__name__}: {error}). "
+            "Please report it together with the output of NASNET_DEBUG=1."
         )
-        return EXIT_PROBLEM
 
 
-def _explain(message: str) -> None:
+def _problem(message: str) -> int:
     if os.environ.get("NASNET_DEBUG") == "1":
         import traceback
 
         traceback.print_exc()
-    from nasnet_cli.results.text import printable
-
-    click.echo(f"Error: {printable(message)}", err=True)
+    Console().error(message)
+    return exits.PROBLEM

@@ -1,4 +1,4 @@
-"""nasnet merge: the shards of a job as one file."""
+"""nasnet merge: merge the shards of a job into one file."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ from pathlib import Path
 
 import click
 
-from nasnet_cli.cli import options
+from nasnet_cli.cli import exits, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.main import EXIT_SOME_FAILED
+from nasnet_cli.results.text import counted
 
 
-@click.command()
-@click.argument("folder", metavar="DIR", type=click.Path())
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(),
-    metavar="FILE",
-    required=True,
-    help="Write to FILE, whole or not at all, and what belongs beside it.",
+@options.command(
+    "nasnet merge job/ --out labels.jsonl",
+    "nasnet merge job/ --out labels.jsonl --overwrite",
+    "nasnet merge job/ --out so-far.jsonl --partial",
 )
+@click.argument("folder", metavar="DIR", type=click.Path())
+@options.out_option("Write to FILE and its companions. They appear only when complete.", True)
 @options.overwrite_option
-@click.option("--partial", is_flag=True, help="Leave out shards that are not done.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@options.option("--partial", is_flag=True, help="Leave out shards that are not done.")
+@options.quiet_option
 def command(folder: str, out: str, overwrite: bool, partial: bool, quiet: bool) -> int:
-    """Make one file of a job with shards.
+    """Merge the shards of a job into one file.
 
-    DIR is what --out named when the job was run. FILE has the bytes that one run without shards
-    would have written, in the format of the shards: jsonl, csv, npy or parquet. Each shard is
-    compared with the sha256 in its marker. Exits with 0 when every input has a result and with 3
-    when some have an error.
+    DIR is the --out of the job. FILE gets the bytes that the job would have written without shards,
+    in the format of the shards: jsonl, csv, npy or parquet. Each shard is compared with the sha256
+    in its marker. Exit code: 0 if every input has a result, 3 if some have errors.
     """
     from nasnet_cli.jobs.shards.manifest import open_manifest
     from nasnet_cli.jobs.shards.merge import finished_parts, merge
@@ -40,8 +36,8 @@ def command(folder: str, out: str, overwrite: bool, partial: bool, quiet: bool) 
     parts = finished_parts(open_manifest(Path(folder)), partial=partial)
     merge(parts, Path(out), overwrite=overwrite)
     summary = parts.summary
-    failed = f", {summary.failed:,} of them with errors" if summary.failed else ""
+    failed = f", {summary.failed:,} with errors" if summary.failed else ""
     Console(quiet=quiet).note(
-        f"{summary.inputs:,} pictures of {len(parts.shards):,} shards{failed}."
+        f"{counted(summary.inputs, 'image')} in {counted(len(parts.shards), 'shard')}{failed}."
     )
-    return EXIT_SOME_FAILED if summary.failed else 0
+    return exits.SOME_FAILED if summary.failed else exits.OK

@@ -1,46 +1,39 @@
-"""What similar and duplicates have in common: their formats, and where the results go."""
+"""What similar and duplicates share: their formats, and where results go."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from nasnet_cli.cli import options
+from nasnet_cli.cli.options import OutputOptions
 
 if TYPE_CHECKING:
-    from nasnet_cli.results.neighbours import Form, Section
+    from nasnet_cli.results.neighbours import Form, LikenessFormat, Section
 
 Record = TypeVar("Record")
-FORMATS = ("table", "json", "jsonl", "csv")
-
-format_option = options.format_option(FORMATS)
-
-
-def chosen_format(given: Mapping[str, Any]) -> Any:
-    """As options.chosen_format, of what similar and duplicates write."""
-    return options.chosen_format(given, FORMATS)
+FORMATS: tuple[LikenessFormat, ...] = ("table", "json", "jsonl", "csv")
 
 
 def write(
     form: Form[Record],
     records: Iterable[Record],
-    given: Mapping[str, Any],
+    output: OutputOptions,
     *,
     head: Mapping[str, Section],
     tail: Callable[[], Mapping[str, Section]],
     meta: Callable[[], bytes],
 ) -> None:
-    """Writes records as the options in given say; meta gives what stands beside a file.
+    """Write records to standard output, or to a file with meta beside it.
 
     head and tail are what a JSON document has before and after the records.
     """
     from nasnet_cli.results.neighbours import written
 
-    format_ = chosen_format(given)
+    format_ = output.chosen_format(FORMATS)
     pieces = written(format_, form, records, head, tail)
-    if given["out"] is None:
-        # A terminal that can't show a name shows it escaped; files and pipes are UTF-8.
+    if output.out is None:
+        # A terminal that cannot show a name shows it escaped; files and pipes are UTF-8.
         encoding = sys.stdout.encoding if format_ == "table" else "utf-8"
         for piece in pieces:
             sys.stdout.buffer.write(piece.encode(encoding, "backslashreplace"))
@@ -49,8 +42,8 @@ def write(
     from nasnet_cli.results.atomic import open_outputs
     from nasnet_cli.results.meta import meta_path
 
-    out = given["out"]
-    with open_outputs(out, meta_path(out), overwrite=given["overwrite"]) as (stream, beside):
+    files = (output.out, meta_path(output.out))
+    with open_outputs(*files, overwrite=output.overwrite) as (stream, beside):
         for piece in pieces:
             stream.write(piece.encode())
         beside.write(meta())

@@ -1,248 +1,542 @@
-"""Options that several commands share, under the same names everywhere."""
+"""Options that commands share: from Click's parameters to typed objects.
+
+Each group of options is a frozen dataclass, and a decorator that adds the options to a command and
+passes it the object: a command never sees a dictionary. Help shows the options in SECTIONS, after
+three examples.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from nasnet_cli.cli.console import Console
+
+if TYPE_CHECKING:
+    from nasnet_cli.jobs.state import Check
+    from nasnet_cli.results.npy import VectorType
+    from nasnet_cli.runtime.base import Precision, RuntimeName
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Value = TypeVar("Value", bound=str)
+
+BASIC, OUTPUT, MODEL = "Basic options", "Output options", "Model options"
+LARGE, ADVANCED = "Large jobs", "Advanced options"
+SECTIONS = (BASIC, OUTPUT, MODEL, LARGE, ADVANCED)
 
 
-def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
+class Option(click.Option):
+    """An option that help shows in a section."""
+
+    def __init__(self, *args: Any, section: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command whose help has examples, and its options in sections."""
+
+    examples: Sequence[str] = ()
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        summary, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(summary)
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+        if rest:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(rest)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in SECTIONS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                sections[getattr(parameter, "section", BASIC)].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+
+def command(*examples: str) -> Callable[[Callable[..., Any]], Command]:
+    """Make a command of a function, with examples for its help."""
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        made = click.command(cls=Command)(function)
+        made.examples = examples
+        return made
 
     return decorate
 
 
-model_option = click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="A module's folder or .tar.gz, a TF-Slim checkpoint, a Keras, ONNX, TFLite or OpenVINO "
-    "file; imagenet-mobile or another published name; an https handle.  "
-    "[default: the built-in model]",
-)
+def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
+    """Add an option to a command, in a section of its help; settings are Click's."""
+    return click.option(*names, cls=Option, section=section, **settings)
 
-unsafe_option = click.option(
-    "--allow-unsafe-ops",
-    is_flag=True,
-    help="Run a model even if it could touch files, the network or run code.",
-)
 
-input_options = _together(
+def _gathered(name: str, kind: Callable[..., Any], *decorators: Decorator) -> Decorator:
+    """Add a group of options to a command, passed as one object that kind makes of them."""
+    names = inspect.signature(kind).parameters
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(**parameters: Any) -> Any:
+            own = {key: parameters.pop(key) for key in names}
+            return function(**parameters, **{name: kind(**own)})
+
+        decorated: Callable[..., Any] = call
+        for decorator in reversed(decorators):
+            decorated = decorator(decorated)
+        return decorated
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """Which images: paths, a file that lists more, and limits to what is read."""
+
+    paths: tuple[str, ...]
+    list_file: BinaryIO | None
+    recursive: bool
+    max_pixels: int
+    max_bytes: int
+
+
+input_options = _gathered(
+    "inputs",
+    InputOptions,
     click.argument("paths", nargs=-1, type=click.Path()),
-    click.option(
+    option(
         "--from",
         "list_file",
         type=click.File("rb"),
         metavar="FILE",
-        help="Read more paths from FILE, a line each or NUL-separated; - is standard input.",
+        help="Read paths from FILE, one per line or NUL-separated; - reads standard input.",
     ),
-    click.option(
+    option(
         "--recursive/--no-recursive",
         default=True,
-        help="Go into folders' folders.  [default: recursive]",
+        help="Search subfolders.  [default: recursive]",
     ),
-    click.option(
+    option(
         "--max-pixels",
         type=click.IntRange(min=1),
         default=200_000_000,
         show_default=True,
-        help="A picture with more pixels is an error.",
+        metavar="N",
+        section=ADVANCED,
+        help="Report an error for images with more pixels.",
     ),
-    click.option(
+    option(
         "--max-bytes",
         type=click.IntRange(min=1),
         default=1 << 30,
         show_default=True,
-        help="A file with more bytes is an error.",
-    ),
-)
-
-preprocessing_options = _together(
-    click.option(
-        "--resize",
-        type=click.Choice(["stretch", "crop", "pad"]),
-        help="How a picture takes the model's shape.  [default: the model's own way]",
-    ),
-    click.option(
-        "--crop-fraction",
-        type=click.FloatRange(0, 1, min_open=True),
-        help="Central part of each side to look at.  [default: the model's own]",
-    ),
-    click.option(
-        "--resample",
-        type=click.Choice(["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]),
-        help="How pixels are made from pixels; tf1 is TensorFlow 1's bilinear.  "
-        "[default: the model's own]",
-    ),
-)
-
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
-
-output_options = _together(
-    click.option(
-        "-o",
-        "--out",
-        type=click.Path(),
-        metavar="FILE",
-        help="Write to FILE, whole or not at all, with FILE.meta.json beside it.  "
-        "[default: standard output]",
-    ),
-    overwrite_option,
-)
-
-shard_options = _together(
-    click.option(
-        "--shards",
-        type=click.IntRange(min=1),
         metavar="N",
-        help="Do the pictures in N parts, of which each is done or not, into the folder that --out "
-        "names. The same command again does what isn't done yet.",
-    ),
-    click.option(
-        "--shard-size",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Like --shards, in parts of N pictures.",
-    ),
-    click.option(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        show_default=True,
-        help="What does the shards: this process, or a Ray cluster.",
-    ),
-    click.option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="A running cluster.  [default: RAY_ADDRESS, or one that is started on this machine]",
-    ),
-    click.option(
-        "--workers-per-node",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Processes with a model of their own on each of Ray's nodes.",
-    ),
-    click.option(
-        "--retries",
-        type=click.IntRange(min=0),
-        default=2,
-        show_default=True,
-        help="How often Ray tries a shard again whose worker died or failed.",
-    ),
-)
-
-vector_options = _together(
-    click.option("--normalize", is_flag=True, help="Make every vector of unit length."),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float32", "float16"]),
-        default="float32",
-        show_default=True,
-        help="Type of the numbers in a vector.",
-    ),
-)
-
-resume_options = _together(
-    click.option(
-        "--resume",
-        is_flag=True,
-        help="Go on with a run of FILE that was interrupted; do only what is missing or changed.",
-    ),
-    click.option(
-        "--check",
-        type=click.Choice(["stat", "content"]),
-        default="stat",
-        show_default=True,
-        help="What tells --resume that a picture has changed: its file's size and time, or its "
-        "bytes.",
+        section=ADVANCED,
+        help="Report an error for files with more bytes.",
     ),
 )
 
 
-def format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
-    """--format of a command that shows its results on a terminal; formats[0] is table."""
-    return click.option(
-        "--format",
-        "format_",
-        type=click.Choice(formats),
-        help="[default: by FILE's ending; a table on a terminal, else jsonl]",
-    )
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and what runs it."""
+
+    model: str | None
+    runtime: RuntimeName | None
+    precision: Precision
+    allow_unsafe_ops: bool
 
 
-def chosen_format(given: Mapping[str, Any], formats: Sequence[str]) -> Any:
-    """The format that was named, or that the output's ending or standard output asks for."""
-    named, out = given["format_"], given["out"]
-    if named is not None:
-        return named
-    if out is None:
-        return "table" if sys.stdout.isatty() else "jsonl"
-    from nasnet_cli.results.writers import format_of
+model_option = option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    section=MODEL,
+    help="Model to use: a TF Hub module or SavedModel (folder or .tar.gz), a Keras, ONNX, TFLite "
+    "or OpenVINO file, a TF-Slim checkpoint, a published name such as imagenet-mobile, or an "
+    "https handle.  [default: the built-in model]",
+)
 
-    found = format_of(out, formats[1:])  # there is no file.table
-    if found is None:
-        raise click.UsageError(
-            f"The ending of {out!r} names no format; add --format {'|'.join(formats)}."
-        )
-    return found
+unsafe_option = option(
+    "--allow-unsafe-ops",
+    is_flag=True,
+    section=ADVANCED,
+    help="Run models that can access files or the network, or run other code.",
+)
 
-
-def wants_shards(given: Mapping[str, Any]) -> bool:
-    """Whether the options of shard_options ask for shards.
-
-    Raises click.UsageError where they contradict each other.
-    """
-    counts = [given["shards"], given["shard_size"]]
-    if all(counts):
-        raise click.UsageError("Use either --shards or --shard-size.")
-    if not any(counts) and given["engine"] != "local":
-        raise click.UsageError("--engine needs --shards or --shard-size.")
-    return any(counts)
-
-
-runtime_options = _together(
-    click.option(
+model_options = _gathered(
+    "model",
+    ModelOptions,
+    model_option,
+    option(
         "--runtime",
         type=click.Choice(["openvino", "tensorflow"]),
-        help="What runs the model.  [default: openvino, or tensorflow for what that can't read]",
+        section=MODEL,
+        help="Inference runtime.  [default: openvino; tensorflow for models that OpenVINO cannot "
+        "read]",
     ),
-    click.option(
+    option(
         "--precision",
-        type=click.Choice(["auto", "f32", "bf16"]),
-        default="auto",
+        type=click.Choice(["f32", "bf16"]),
+        default="f32",
         show_default=True,
-        help="Of the model's sums; bf16 is faster where the processor has it, and less exact. "
-        "auto is f32.",
+        section=MODEL,
+        help="Inference precision; bf16 is faster on CPUs that support it and slightly less "
+        "accurate.",
     ),
     unsafe_option,
 )
 
-talk_options = _together(
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-    click.option("-v", "--verbose", is_flag=True, help="Say more."),
+
+@dataclass(frozen=True)
+class PreprocessingOptions:
+    """Changes to the model's own preprocessing; None changes nothing."""
+
+    resize: Literal["stretch", "crop", "pad"] | None = None
+    crop_fraction: float | None = None
+    resample: str | None = None
+
+    @property
+    def changes(self) -> dict[str, str | float]:
+        """The settings that are given, by their names."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+preprocessing_options = _gathered(
+    "preprocessing",
+    PreprocessingOptions,
+    option(
+        "--resize",
+        type=click.Choice(["stretch", "crop", "pad"]),
+        section=MODEL,
+        help="Fit images to the model's shape by stretching, cropping or padding.  "
+        "[default: the model's own]",
+    ),
+    option(
+        "--crop-fraction",
+        type=click.FloatRange(0, 1, min_open=True),
+        metavar="F",
+        section=MODEL,
+        help="Use only the central fraction of each side.  [default: the model's own]",
+    ),
+    option(
+        "--resample",
+        type=click.Choice(["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]),
+        section=MODEL,
+        help="Resampling filter; tf1 is TensorFlow 1's bilinear.  [default: the model's own]",
+    ),
 )
 
-run_options = _together(
-    click.option(
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What classify reports for an image."""
+
+    top: int = 5
+    threshold: float = 0.0
+    logits: bool = False
+    labels: str | None = None
+
+
+label_options = _gathered(
+    "labels",
+    LabelOptions,
+    option(
+        "--top",
+        type=click.IntRange(min=1),
+        default=LabelOptions.top,
+        show_default=True,
+        metavar="K",
+        help="Number of labels per image.",
+    ),
+    option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        default=LabelOptions.threshold,
+        show_default=True,
+        metavar="P",
+        help="Leave out labels with a lower probability.",
+    ),
+    option("--logits", is_flag=True, section=OUTPUT, help="Include the raw output of the model."),
+    option(
+        "--labels",
+        type=click.Path(),
+        metavar="FILE",
+        section=MODEL,
+        help="Read class names from FILE: text with one per line, TSV, CSV or JSON.  "
+        "[default: the model's own]",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class VectorOptions:
+    """How feature vectors are written."""
+
+    normalize: bool = False
+    dtype: VectorType = "float32"
+
+
+vector_options = _gathered(
+    "vectors",
+    VectorOptions,
+    option(
+        "--normalize", is_flag=True, section=OUTPUT, help="Scale feature vectors to unit length."
+    ),
+    option(
+        "--dtype",
+        type=click.Choice(["float32", "float16"]),
+        default=VectorOptions.dtype,
+        show_default=True,
+        section=OUTPUT,
+        help="Data type of feature vectors.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go; without out, to standard output."""
+
+    out: str | None
+    format_: str | None
+    overwrite: bool
+
+    def named_format(self, formats: Sequence[Value]) -> Value | None:
+        """Return the one of formats that --format names."""
+        return _member(formats, self.format_)
+
+    def chosen_format(self, formats: Sequence[Value]) -> Value:
+        """Return the one of formats that --format, out's extension or standard output asks for.
+
+        formats[0] is table. Raises click.UsageError.
+        """
+        if self.format_ is not None:
+            name: str | None = self.format_
+        elif self.out is None:
+            name = "table" if sys.stdout.isatty() else "jsonl"
+        else:
+            from nasnet_cli.results.writers import format_of
+
+            name = format_of(self.out, formats[1:])  # no file ends in .table
+        format_ = _member(formats, name)
+        if format_ is None:
+            raise click.UsageError(
+                f"The extension of {self.out!r} names no format. Add --format {'|'.join(formats)}."
+            )
+        return format_
+
+
+def _member(formats: Sequence[Value], name: str | None) -> Value | None:
+    """Return the one of formats with a name: the same string, of the formats' own type."""
+    return next((format_ for format_ in formats if format_ == name), None)
+
+
+overwrite_option = option(
+    "--overwrite", is_flag=True, section=OUTPUT, help="Replace existing output."
+)
+
+
+def out_option(help_: str, required: bool) -> Decorator:
+    """Add --out to a command."""
+    return option(
+        "-o",
+        "--out",
+        type=click.Path(),
+        metavar="FILE",
+        required=required,
+        section=OUTPUT,
+        help=help_,
+    )
+
+
+def output_options(formats: Sequence[str]) -> Decorator:
+    """Add --out, --format and --overwrite, for results that can also go to standard output."""
+    return _gathered(
+        "output",
+        OutputOptions,
+        out_option(
+            "Write results to FILE, and how they were made to FILE.meta.json. Files appear only "
+            "when complete.  [default: standard output]",
+            required=False,
+        ),
+        option(
+            "--format",
+            "format_",
+            type=click.Choice(formats),
+            section=OUTPUT,
+            help="Output format.  [default: from FILE's extension; without FILE, table on a "
+            "terminal, else jsonl]",
+        ),
+        overwrite_option,
+    )
+
+
+def file_options(formats: Sequence[str], help_: str) -> Decorator:
+    """Add --out, --format and --overwrite, for results that need a file."""
+    return _gathered(
+        "output",
+        OutputOptions,
+        out_option(help_, required=True),
+        option(
+            "--format",
+            "format_",
+            type=click.Choice(formats),
+            section=OUTPUT,
+            help="Output format.  [default: from FILE's extension; with shards, npy]",
+        ),
+        overwrite_option,
+    )
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """How an interrupted run goes on."""
+
+    resume: bool
+    check: Check
+
+
+resume_options = _gathered(
+    "resuming",
+    ResumeOptions,
+    option(
+        "--resume",
+        is_flag=True,
+        section=LARGE,
+        help="Continue an interrupted run of FILE; process only what is missing or has changed.",
+    ),
+    option(
+        "--check",
+        type=click.Choice(["stat", "content"]),
+        default="stat",
+        show_default=True,
+        section=LARGE,
+        help="How --resume detects changed files: by size and modification time, or by content.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """How a job is split into shards, and what runs them."""
+
+    shards: int | None
+    shard_size: int | None
+    engine: Literal["local", "ray"]
+    ray_address: str | None
+    workers_per_node: int
+    retries: int
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the job is to be split. Raises click.UsageError for a contradiction."""
+        counts = [self.shards, self.shard_size]
+        if all(counts):
+            raise click.UsageError("Use either --shards or --shard-size.")
+        if not any(counts) and self.engine != "local":
+            raise click.UsageError("--engine needs --shards or --shard-size.")
+        return any(counts)
+
+
+shard_options = _gathered(
+    "shards",
+    ShardOptions,
+    option(
+        "--shards",
+        type=click.IntRange(min=1),
+        metavar="N",
+        section=LARGE,
+        help="Split the job into N shards, written to the folder that --out names. Run the same "
+        "command again to process unfinished shards.",
+    ),
+    option(
+        "--shard-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        section=LARGE,
+        help="Split the job into shards of N images.",
+    ),
+    option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        section=LARGE,
+        help="Run shards in this process or on a Ray cluster.",
+    ),
+    option(
+        "--ray-address",
+        metavar="ADDRESS",
+        section=LARGE,
+        help="Ray cluster to connect to.  [default: RAY_ADDRESS, or start one on this machine]",
+    ),
+    option(
+        "--workers-per-node",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        section=LARGE,
+        help="Worker processes on each Ray node; each loads the model.",
+    ),
+    option(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=2,
+        show_default=True,
+        metavar="N",
+        section=LARGE,
+        help="How often Ray retries a shard whose worker failed or died.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SpeedOptions:
+    """How much is decoded at once; results do not depend on it."""
+
+    workers: int | None
+    batch_size: int
+
+
+speed_options = _gathered(
+    "speed",
+    SpeedOptions,
+    option(
         "--workers",
         type=click.IntRange(min=1, max=256),
-        help="Threads that decode pictures.  [default: two more than there are processors]",
+        metavar="N",
+        section=ADVANCED,
+        help="Number of decoding threads.  [default: number of CPUs + 2]",
     ),
-    click.option(
+    option(
         "--batch-size",
         type=click.IntRange(min=1, max=4096),
         default=256,
         show_default=True,
         metavar="N",
-        help="Pictures decoded ahead of the model. Results don't depend on it.",
+        section=ADVANCED,
+        help="Number of images decoded ahead of the model. Does not affect results.",
     ),
-    talk_options,
 )
+
+quiet_option = option("-q", "--quiet", is_flag=True, help="Print errors only.")
+verbose_option = option("-v", "--verbose", is_flag=True, help="Print details.")
+
+console_options = _gathered("console", Console, quiet_option, verbose_option)

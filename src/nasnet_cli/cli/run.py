@@ -1,220 +1,292 @@
-"""A run of a command over inputs: what classify and embed have in common."""
+"""A run over inputs: what classify, embed and similar share."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.fetching import ConsoleListener
-from nasnet_cli.cli.inputs import Inputs
-from nasnet_cli.cli.main import EXIT_SOME_FAILED
+from nasnet_cli.cli import exits, startup
+from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.options import (
+    InputOptions,
+    LabelOptions,
+    ModelOptions,
+    PreprocessingOptions,
+    ResumeOptions,
+    SpeedOptions,
+    VectorOptions,
+)
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.images.listing import list_sources, read_list
+from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
 from nasnet_cli.jobs.spec import JobSpec, Kind
-from nasnet_cli.results.records import Failure, Summary
+from nasnet_cli.results.records import Summary
+from nasnet_cli.results.text import counted
 from nasnet_cli.timings import Timings
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.outputs import Target, TargetFormat
-    from nasnet_cli.model import How, Model
+    from nasnet_cli.jobs.rows import Row
+    from nasnet_cli.jobs.run import RunOptions
+    from nasnet_cli.model import Model
 
 
-class Row(Protocol):
-    """What every kind of record has."""
+class Inputs:
+    """The sources that a command line names.
+
+    "-" among the paths stands for the list on standard input. Without paths and lists it is the
+    current folder. skips counts what listing them skips.
+    """
+
+    def __init__(self, options: InputOptions) -> None:
+        self._list_file = options.list_file
+        self._paths = options.paths or (() if options.list_file else (".",))
+        self._recursive = options.recursive
+        self._max_bytes = options.max_bytes
+        self.skips = SkipCounter()
+        if self._paths.count("-") + (getattr(self._list_file, "name", "") == "<stdin>") > 1:
+            raise NasnetError("Standard input is named twice.", "Name it once.")
 
     @property
-    def path(self) -> str: ...
+    def can_be_counted(self) -> bool:
+        """Whether listing all inputs once more, to count them, is cheap."""
+        return not self._list_file and not any(
+            path == "-" or is_archive(path) or is_remote(path) for path in self._paths
+        )
+
     @property
-    def error(self) -> Failure | None: ...
+    def file_count(self) -> int | None:
+        """The number of inputs if all are files named one by one, else None."""
+        # Not Path.is_file, which raises for a path that may not be looked at.
+        if self.can_be_counted and all(os.path.isfile(path) for path in self._paths):  # noqa: PTH113
+            return len(self._paths)
+        return None
 
+    def sources(self) -> Iterator[Source]:
+        """List the inputs, in order."""
+        return list_sources(
+            self._names(),
+            recursive=self._recursive,
+            skips=self.skips,
+            max_bytes=self._max_bytes,
+        )
 
-AnyRow = TypeVar("AnyRow", bound=Row)
+    def count(self) -> int:
+        """Count the inputs by listing them."""
+        sources = list_sources(self._paths, recursive=self._recursive, skips=SkipCounter())
+        return sum(1 for _ in sources)
 
+    def no_images(self) -> NasnetError:
+        """Return the error to raise when there are no inputs."""
+        if self._paths == (".",):
+            place = "the current folder"
+        else:
+            names = [path if path != "-" else "the list on standard input" for path in self._paths]
+            if self._list_file:
+                names.append(f"the list {getattr(self._list_file, 'name', '')}".strip())
+            place = ", ".join(names[:3])
+            if len(names) > 3:
+                place += f" and {len(names) - 3} more"
+        return NasnetError(
+            f"There are no images in {place}.", "Name images, or folders that have some."
+        )
 
-# Models in use: to take one apart takes a tenth of a short run, and exiting does without it.
-_until_exit: list[Model] = []
+    def _names(self) -> Iterator[str]:
+        for path in self._paths:
+            if path == "-":
+                yield from read_list(sys.stdin.buffer)
+            else:
+                yield path
+        if self._list_file:
+            yield from read_list(self._list_file)
 
 
 class Job:
-    """The inputs, the model and the counts of one run. given is the command's options by name,
-    results the kinds of results that it makes."""
+    """One run of a command: its spec, inputs, model, console and summary."""
 
     def __init__(
-        self, paths: tuple[str, ...], given: dict[str, Any], results: tuple[Kind, ...]
+        self, spec: JobSpec, inputs: InputOptions, speed: SpeedOptions, console: Console
     ) -> None:
-        self.start = time.monotonic()
-        # NumPy's threads for products of matrices wait busily, and there are none here to speak of.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        self.given = given
-        self.console = Console(quiet=given["quiet"], verbose=given["verbose"])
-        self.inputs = Inputs(
-            paths,
-            given["list_file"],
-            recursive=given["recursive"],
-            max_bytes=given["max_bytes"],
-        )
-        self.work = _work(given, results)
+        self._start = time.monotonic()
+        startup.limit_blas_threads()
+        self.spec = spec
+        self.inputs = Inputs(inputs)
+        self.console = console
         self.summary = Summary()
-        self.timings = Timings()
+        self._speed = speed
+        self._timings = Timings()
 
     @cached_property
     def model(self) -> Model:
-        """The model that was asked for, introduced on standard error if it is the built-in one."""
+        """The model of the spec. A note introduces the built-in one."""
         with ConsoleListener(self.console) as listener:
-            model = self.work.open_model(listener)
-        _until_exit.append(model)
+            model = self.spec.open_model(listener)
+        startup.keep_until_exit(model)
         card = model.module.card
         if model.is_builtin and card is not None and card.accuracy is not None:
             self.console.note(
-                f"Built-in model: {model.module.classes} of ImageNet's classes, "
-                f"{100 * card.accuracy['top1']:.0f} % right on {card.accuracy['dataset']}'s "
-                "validation pictures. For ImageNet's thousand: --model imagenet-mobile."
+                f"Built-in model: {model.module.classes} ImageNet classes, "
+                f"{100 * card.accuracy['top1']:.0f} % top-1 accuracy on the validation images of "
+                f"{card.accuracy['dataset']}. For all 1,000 classes: --model imagenet-mobile."
             )
         return model
 
-    def open_ahead(self) -> None:
-        """Begins to open what runs the model, beside all that comes before the first picture."""
-        self.model.open_ahead(self.work.outputs, pictures=self.inputs.named)
+    def run_options(self) -> RunOptions:
+        """Return the options of a run in this process."""
+        from nasnet_cli.jobs.run import RunOptions
 
-    @property
-    def how(self) -> How:
-        """What a run of the model needs to know beside what is asked of it."""
-        return {
-            "workers": self.given["workers"],
-            "batch_size": self.given["batch_size"],
-            "limits": self.work.limits,
-            "timings": self.timings,
-        }
+        return RunOptions(self._speed.workers, self._speed.batch_size, self._timings)
 
-    def tally(self, rows: Iterable[AnyRow]) -> Iterator[AnyRow]:
-        """The rows, counted, with a bar of progress. Raises NasnetError if there was none."""
-        summary = self.summary
-        rows_are_shown = self.given["out"] is None and sys.stdout.isatty()
-        with self._progress(rows_are_shown=rows_are_shown) as advance:
-            for row in rows:
-                advance(1)
-                summary.inputs += 1
-                if row.error is None:
-                    summary.ok += 1
-                else:
-                    summary.failed += 1
-                    self.tell_failure(row.path, row.error)
-                yield row
-        summary.passed_over = self.inputs.skips.count
-        if not summary.inputs:
-            raise self._no_picture()
+    def rows(self, *, to_terminal: bool = False) -> Iterator[Row]:
+        """Yield a row for each input, in order, with a progress bar; the runtime opens at once.
 
-    def write(self, *targets: Target) -> None:
-        """Makes files of the results, with a bar of progress. Raises NasnetError."""
-        self.open_ahead()
-        from nasnet_cli.jobs.run import NoInputError, Options, run_to_files
+        to_terminal says that the caller shows the rows on the terminal. Raises NasnetError when
+        there are no inputs.
+        """
+        self._open_ahead()
+        return self._rows(to_terminal)
 
-        given = self.given
-        with self._progress(rows_are_shown=False) as advance:
+    def _rows(self, to_terminal: bool) -> Iterator[Row]:
+        from nasnet_cli.jobs.run import stream_rows
 
-            def tell(path: str, error: Failure | None) -> None:
-                advance(1)
-                if error is not None:
-                    self.tell_failure(path, error)
-
-            options = Options(
-                workers=given["workers"],
-                batch_size=given["batch_size"],
-                timings=self.timings,
-                resume=given["resume"],
-                overwrite=given["overwrite"],
-                check=given["check"],
-                tell=tell,
-                note=self.console.note,
-                passed_over=lambda: self.inputs.skips.count,
+        with self._progress(rows_are_shown=to_terminal), self._no_input_in_words():
+            yield from stream_rows(
+                self.spec,
+                self.model,
+                self.inputs.sources(),
+                self.run_options(),
+                self.console,
+                self.summary,
             )
-            try:
-                self.summary = run_to_files(
-                    self.work, self.model, self.inputs.sources(), targets, options
-                )
-            except NoInputError as error:
-                raise self._no_picture() from error
+        self.summary.passed_over = self.inputs.skips.count
 
-    def finish(self, done: str, *, before: int = 0) -> int:
-        """Says how it went, in which ok inputs are done (a word), and gives the exit status.
+    def write(self, targets: Sequence[Target], resuming: ResumeOptions, *, overwrite: bool) -> None:
+        """Write the results to files, with a progress bar. Raises NasnetError."""
+        self._open_ahead()
+        from nasnet_cli.jobs.run import run_to_files
 
-        before is how many of the inputs were done by another run.
+        options = replace(
+            self.run_options(),
+            resume=resuming.resume,
+            check=resuming.check,
+            overwrite=overwrite,
+        )
+        with self._progress(), self._no_input_in_words():
+            self.summary = run_to_files(
+                self.spec,
+                self.model,
+                self.inputs.sources(),
+                targets,
+                options,
+                self.console,
+                self.inputs.skips,
+            )
+
+    def finish(self, verb: str, *, earlier: int = 0) -> int:
+        """Print the summary and return the exit code.
+
+        verb is what was done with inputs that succeeded; earlier is how many of the inputs another
+        run has done.
         """
         summary = self.summary
-        summary.seconds = time.monotonic() - self.start
-        parts = [f"{summary.ok:,} {done}"]
+        summary.seconds = time.monotonic() - self._start
+        parts = [f"{summary.ok:,} {verb}"]
         if summary.failed:
             parts.append(f"{summary.failed:,} with errors")
         if summary.passed_over:
-            files = "file" if summary.passed_over == 1 else "files"
-            parts.append(f"{summary.passed_over:,} other {files} passed over")
-        pictures = "picture" if summary.inputs == 1 else "pictures"
-        if before:
-            parts.append(f"{before:,} of them before")
+            parts.append(f"{counted(summary.passed_over, 'file')} skipped")
+        if earlier:
+            parts.append(f"{earlier:,} in earlier runs")
         took = f"{summary.seconds:.1f} s"
-        if done_now := summary.inputs - before:
+        if done_now := summary.inputs - earlier:
             rate = done_now / summary.seconds
-            took += f", {rate:{'.2g' if rate < 10 else '.0f'}} a second"
-        self.console.note(f"{summary.inputs:,} {pictures}: {', '.join(parts)}; {took}.")
+            took += f", {rate:{'.2g' if rate < 10 else '.0f'}} images/s"
+        self.console.note(f"{counted(summary.inputs, 'image')}: {', '.join(parts)}; {took}.")
         if self.console.verbose:
             from nasnet_cli.runtime.base import available_cores
 
-            for line in self.timings.table(available_cores()):
+            for line in self._timings.table(available_cores()):
                 self.console.detail(line)
-        return EXIT_SOME_FAILED if summary.failed else 0
+        return exits.SOME_FAILED if summary.failed else exits.OK
 
-    def _progress(self, *, rows_are_shown: bool) -> AbstractContextManager[Callable[[int], None]]:
+    def _open_ahead(self) -> None:
+        """Start to open the runtime, beside all that comes before the first image."""
+        self.model.open_ahead(self.spec.outputs, pictures=self.inputs.file_count)
+
+    def _progress(
+        self, *, rows_are_shown: bool = False
+    ) -> AbstractContextManager[Callable[[int], None]]:
         count = self.inputs.count if self.inputs.can_be_counted else None
         return self.console.progress(count, rows_are_shown=rows_are_shown)
 
-    def tell_failure(self, path: str, error: Failure) -> None:
-        """Says, when that is asked for, that an input failed, and why."""
-        self.console.detail(f"{path}: {error.message}")
+    @contextmanager
+    def _no_input_in_words(self) -> Iterator[None]:
+        from nasnet_cli.jobs.run import NoInputError
 
-    def _no_picture(self) -> NasnetError:
-        return NasnetError(
-            f"There is no picture in {self.inputs.in_words}.",
-            "Name pictures, or folders that have some.",
-        )
+        try:
+            yield
+        except NoInputError as error:
+            raise self.inputs.no_images() from error
+
+
+def job_spec(
+    results: tuple[Kind, ...],
+    inputs: InputOptions,
+    model: ModelOptions,
+    preprocessing: PreprocessingOptions,
+    labels: LabelOptions | None = None,
+    vectors: VectorOptions | None = None,
+) -> JobSpec:
+    """Return the spec of a job that makes these kinds of results, from a command's options."""
+    labels = labels or LabelOptions()
+    vectors = vectors or VectorOptions()
+    return JobSpec(
+        results,
+        model=model.model,
+        labels=labels.labels,
+        preprocessing=preprocessing.changes,
+        runtime=model.runtime,
+        precision=model.precision,
+        allow_unsafe_ops=model.allow_unsafe_ops,
+        top=labels.top,
+        threshold=labels.threshold,
+        logits=labels.logits,
+        normalize=vectors.normalize,
+        dtype=vectors.dtype,
+        max_pixels=inputs.max_pixels,
+        max_bytes=inputs.max_bytes,
+    )
 
 
 def target(kind: Kind, format_: TargetFormat, out: str) -> Target:
-    """A file that the user named. Raises OutputError when the name can't be a file's."""
+    """Return the target for a file that the user named.
+
+    Raises OutputError for a name that a file cannot have.
+    """
     from nasnet_cli.jobs.outputs import Target
     from nasnet_cli.results.atomic import check_free
 
-    check_free(out, overwrite=True)  # a Path doesn't know of the slash that a name ends in
+    check_free(out, overwrite=True)  # a Path drops the slash that a name ends in
     return Target(kind, format_, Path(out))
 
 
-def vector_format(out: str) -> TargetFormat:
-    """The format of vectors that a file's ending names."""
+def vector_target(out: str, format_: TargetFormat | None = None) -> Target:
+    """Return the target for vectors in a file; its extension names the format if none is given."""
     ending = Path(out).suffix.lower()
-    if ending not in _VECTOR_FORMATS:
+    if format_ is None and ending not in _VECTOR_FORMATS:
         raise click.UsageError(
-            f"The ending of {out!r} names no format for vectors; end it in .npy, .npz or .parquet."
+            f"The extension of {out!r} names no format for vectors. Use .npy, .npz or .parquet."
         )
-    return _VECTOR_FORMATS[ending]
+    return target("vectors", format_ or _VECTOR_FORMATS[ending], out)
 
 
 _VECTOR_FORMATS: dict[str, TargetFormat] = {".npy": "npy", ".npz": "npz", ".parquet": "parquet"}
-
-
-def _work(given: dict[str, Any], results: tuple[Kind, ...]) -> JobSpec:
-    """What the command's options ask for; the command has those of its own results."""
-    names = ("resize", "crop_fraction", "resample")
-    own = [f.name for f in fields(JobSpec) if f.name in given]
-    return JobSpec(
-        results,
-        preprocessing={name: given[name] for name in names if given[name] is not None},
-        **{name: given[name] for name in own},
-    )

@@ -1,100 +1,118 @@
-"""nasnet similar: which pictures of an index are most like a picture."""
+"""nasnet similar: find the images of an index that are most similar to an image."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nasnet_cli.cli import neighbours, options
-from nasnet_cli.cli.run import Job
+from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.run import Job, job_spec
 from nasnet_cli.errors import NasnetError
 
 if TYPE_CHECKING:
     from nasnet_cli.similarity import Index
 
 
-@click.command()
+@options.command(
+    "nasnet similar query.jpg --index vectors.npy",
+    "nasnet similar queries/ --index vectors.npy --top 3 --out matches.csv",
+    "nasnet similar query.jpg --index vectors.npy --model imagenet-mobile",
+)
 @options.input_options
-@click.option(
+@options.option(
     "--index",
+    "index_path",
     type=click.Path(),
     metavar="FILE",
     required=True,
-    help="Where to look: FILE.npy of nasnet embed, with its .jsonl and .npy.meta.json.",
+    help="Index to search: FILE.npy of nasnet embed, with its .jsonl and .npy.meta.json.",
 )
-@options.model_option
-@click.option(
+@options.model_options
+@options.option(
     "--top",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
     metavar="K",
-    help="How many pictures for each query.",
+    help="Number of matches per query.",
 )
-@neighbours.format_option
-@options.output_options
-@options.runtime_options
-@options.run_options
-def command(paths: tuple[str, ...], **given: Any) -> int:
-    """Find the pictures that are most like a picture.
+@options.output_options(neighbours.FORMATS)
+@options.speed_options
+@options.console_options
+def command(
+    inputs: options.InputOptions,
+    index_path: str,
+    model: options.ModelOptions,
+    top: int,
+    output: options.OutputOptions,
+    speed: options.SpeedOptions,
+    console: Console,
+) -> int:
+    """Find the images most similar to an image.
 
-    PATHS are the queries, named as in classify. Each is compared with every vector in the index,
-    by the cosine. The model must be the one that the index was made with; queries are
-    preprocessed as its pictures were. Exits with 0 when every query has an answer and with 3 when
-    some have an error.
+    PATHS are the queries, named as in nasnet classify. Each is compared with every vector in the
+    index by cosine similarity. The model must be the one that the index was made with; queries are
+    preprocessed like its images. Exit code: 0 if every query has an answer, 3 if some have errors.
     """
-    neighbours.chosen_format(given)  # a wrong one is known before the work
+    output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
+    from nasnet_cli.jobs.rows import embedded_rows
+    from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import MATCHED
     from nasnet_cli.similarity import open_index, similar
 
-    index = open_index(given["index"])
-    made_by = index.meta()
-    how = {
-        name: made_by["preprocessing"].get(name) for name in ("resize", "crop_fraction", "resample")
-    }
-    job = Job(paths, {**given, **how}, ("vectors",))
-    _check(job, index, made_by)
-    job.open_ahead()
-    queries = job.model.embed_sources(job.inputs.sources(), **job.how)
+    index = open_index(index_path)
+    index_meta = index.meta()
+    preprocessing = options.PreprocessingOptions(
+        **{
+            name: index_meta["preprocessing"].get(name)
+            for name in ("resize", "crop_fraction", "resample")
+        }
+    )
+    spec = replace(job_spec(("vectors",), inputs, model, preprocessing), top=top)
+    job = Job(spec, inputs, speed, console)
+    _check_same_model(job, index, index_meta)
+
+    def meta() -> bytes:
+        identity = job.spec.identity(job.model)
+        identity["options"] = {
+            "index": index_path,
+            "top": top,
+            "max_pixels": job.spec.max_pixels,
+        }
+        return meta_document(**identity, summary=job.summary.counts())
+
     neighbours.write(
         MATCHED,
-        job.tally(similar(index, queries, given["top"])),
-        given,
+        similar(index, embedded_rows(job.rows(), spec), top),
+        output,
         head={
             "model": job.model.describe(),
             "preprocessing": job.model.describe_preprocessing(),
             "index": index.describe(),
         },
         tail=lambda: {"summary": job.summary.counts()},
-        meta=lambda: _meta(job),
+        meta=meta,
     )
     return job.finish("looked up")
 
 
-def _meta(job: Job) -> bytes:
-    """What stands beside the answers in a file."""
-    from nasnet_cli.results.meta import meta_document
-
-    identity = job.work.identity(job.model)
-    identity["options"] = {name: job.given[name] for name in ("index", "top", "max_pixels")}
-    return meta_document(**identity, summary=job.summary.counts())
-
-
-def _check(job: Job, index: Index, made_by: dict[str, Any]) -> None:
-    """Raises NasnetError unless model and preprocessing are those that the index was made with."""
-    if job.model.module.digest != made_by["model"]["digest"]:
-        name = made_by["model"].get("location")
+def _check_same_model(job: Job, index: Index, index_meta: dict[str, Any]) -> None:
+    """Raise NasnetError unless model and preprocessing are those of the index."""
+    if job.model.module.digest != index_meta["model"]["digest"]:
+        name = index_meta["model"].get("location")
         raise NasnetError(
             f"{index.path} was made with another model: {name}.",
             "Name that one with --model, or make the vectors again with nasnet embed.",
         )
     try:
-        is_same = job.model.describe_preprocessing()["digest"] == made_by["preprocessing"]["digest"]
+        digest = job.model.describe_preprocessing()["digest"]
     except ValueError:
-        is_same = False
-    if not is_same:
+        digest = None
+    if digest != index_meta["preprocessing"]["digest"]:
         raise NasnetError(
-            f"{index.path} was made with a preprocessing that this version doesn't have.",
+            f"{index.path} was made with a preprocessing that this version does not have.",
             "Make the vectors again with nasnet embed.",
         )

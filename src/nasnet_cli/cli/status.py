@@ -1,89 +1,88 @@
-"""nasnet status: how far a sharded job is."""
+"""nasnet status: show the progress of a sharded job."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.main import EXIT_SOME_FAILED
+from nasnet_cli.cli import exits, options
+from nasnet_cli.results.records import Summary
+from nasnet_cli.results.text import counted, printable
 
 if TYPE_CHECKING:
+    from nasnet_cli.jobs.shards.manifest import Manifest
     from nasnet_cli.jobs.shards.shard import ShardState
 
 
-@click.command()
+@options.command(
+    "nasnet status job/",
+    "nasnet status job/ --verify",
+    "nasnet status job/ --json",
+)
 @click.argument("folder", metavar="DIR", type=click.Path())
-@click.option("--verify", is_flag=True, help="Read all that was written and compare its sha256.")
-@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, with a line for each shard.")
-@click.option("-q", "--quiet", is_flag=True, help="Only answer by the exit status.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more: a line for each shard.")
+@options.option("--verify", is_flag=True, help="Read all outputs and compare their sha256.")
+@options.option("--json", "as_json", is_flag=True, help="Print JSON, with a line for each shard.")
+@options.option("-q", "--quiet", is_flag=True, help="Print nothing; see the exit code.")
+@options.option("-v", "--verbose", is_flag=True, help="Print a line for each shard.")
 def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Say how far a job with shards is.
+    """Show the progress of a sharded job.
 
-    DIR is what --out named. A shard is done when its marker is there and matches its pictures, its
-    work and its files. Exits with 0 when all are done and with 3 when some are not.
+    DIR is the --out of the job. A shard is done when it has a marker that matches its images, the
+    job and its files. Exit code: 0 if all shards are done, 3 if some are missing.
     """
     from nasnet_cli.jobs.shards.manifest import open_manifest
     from nasnet_cli.jobs.shards.shard import states
 
     manifest = open_manifest(Path(folder))
-    totals: dict[str, Any] = {
-        "pictures": manifest.pictures,
-        "shards": {"all": manifest.shards, "done": 0, "failed": 0, "missing": 0},
-        "counts": {"inputs": 0, "ok": 0, "failed": 0},
-    }
-    answer = _Answer(as_json=as_json, all_shards=verbose, console=Console(quiet=quiet))
-    for found in states(manifest, verify=verify):
-        totals["shards"][found.state] += 1
-        for name in totals["counts"]:
-            totals["counts"][name] += (found.counts or {}).get(name, 0)
-        answer.shard(found)
-    answer.end(totals)
-    return 0 if totals["shards"]["done"] == manifest.shards else EXIT_SOME_FAILED
+    numbers = {"all": manifest.shards, "done": 0, "failed": 0, "missing": 0}
+    counts = Summary()
+    before = '{"shards": [\n'
+    for shard in states(manifest, verify=verify):  # printed as they come: there may be a million
+        numbers[shard.state] += 1
+        counts.add(shard.counts or Summary())
+        if quiet:
+            continue
+        if as_json:
+            click.echo(before + _json_line(shard), nl=False)
+            before = ",\n"
+        elif verbose or shard.why:
+            click.echo(_line(shard))
+    if not quiet:
+        print_totals = _print_json_totals if as_json else _print_totals
+        print_totals(manifest, numbers, counts)
+    return exits.OK if numbers["done"] == manifest.shards else exits.SOME_FAILED
 
 
-class _Answer:
-    """The answer as it comes, for a person or as JSON; a job may have a million shards."""
+def _json_line(shard: ShardState) -> str:
+    line: dict[str, object] = {"shard": shard.shard, "state": shard.state, "pictures": shard.images}
+    if shard.why:
+        line["why"] = shard.why
+    if shard.counts is not None:
+        line["counts"] = _json_counts(shard.counts)
+    return json.dumps(line)
 
-    def __init__(self, *, as_json: bool, all_shards: bool, console: Console) -> None:
-        self._json = as_json
-        self._all_shards = all_shards
-        self._quiet = console.quiet
-        self._before = '{"shards": [\n'
 
-    def shard(self, found: ShardState) -> None:
-        if self._quiet:
-            return
-        if self._json:
-            line = {
-                "shard": found.shard,
-                "state": found.state,
-                "pictures": found.pictures,
-                **({"why": found.why} if found.why else {}),
-                **({"counts": dict(found.counts)} if found.counts is not None else {}),
-            }
-            click.echo(self._before + json.dumps(line), nl=False)
-            self._before = ",\n"
-        elif self._all_shards or found.why:
-            from nasnet_cli.results.text import printable
+def _json_counts(counts: Summary) -> dict[str, int]:
+    return {"inputs": counts.inputs, "ok": counts.ok, "failed": counts.failed}
 
-            why = f": {found.why}" if found.why else ""
-            words = f"shard {found.shard} ({found.pictures:,} pictures) {found.state}{why}"
-            click.echo(printable(words))
 
-    def end(self, totals: dict[str, Any]) -> None:
-        if self._quiet:
-            return
-        shards, counts = totals["shards"], totals["counts"]
-        if self._json:
-            click.echo(f'\n], "totals": {json.dumps(totals)}}}')
-            return
-        click.echo(
-            f"{shards['done']:,} of {shards['all']:,} shards done, {shards['failed']:,} failed, "
-            f"{shards['missing']:,} missing; {counts['inputs']:,} of {totals['pictures']:,} "
-            f"pictures, {counts['failed']:,} of them with errors."
-        )
+def _line(shard: ShardState) -> str:
+    why = f": {shard.why}" if shard.why else ""
+    return printable(f"shard {shard.shard} ({counted(shard.images, 'image')}) {shard.state}{why}")
+
+
+def _print_json_totals(manifest: Manifest, numbers: dict[str, int], counts: Summary) -> None:
+    totals = {"pictures": manifest.pictures, "shards": numbers, "counts": _json_counts(counts)}
+    click.echo(f'\n], "totals": {json.dumps(totals)}}}')
+
+
+def _print_totals(manifest: Manifest, numbers: dict[str, int], counts: Summary) -> None:
+    click.echo(
+        f"{numbers['done']:,} of {counted(numbers['all'], 'shard')} done, "
+        f"{numbers['failed']:,} failed, {numbers['missing']:,} missing; "
+        f"{counts.inputs:,} of {counted(manifest.pictures, 'image')}, "
+        f"{counts.failed:,} with errors."
+    )

@@ -1,37 +1,37 @@
-"""What a job writes: its targets, the rows of its state, and the files that are made of them."""
+"""The outputs of a job: its targets, and the files that are made of its rows."""
 
 from __future__ import annotations
 
-import io
+import codecs
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast
 
 from nasnet_cli.errors import OutputError
-from nasnet_cli.jobs.spec import JobSpec, Kind
-from nasnet_cli.jobs.state import Row, check_same_settings
+from nasnet_cli.jobs.rows import Row, classified_rows, embedded_rows
+from nasnet_cli.jobs.spec import JobSpec, Kind, check_same_settings
 from nasnet_cli.results.atomic import check_free, is_direct, open_outputs, remove_leftovers
 from nasnet_cli.results.meta import META_SUFFIX, meta_document, meta_path
 from nasnet_cli.results.records import Classified, Embedded, Summary
 
 if TYPE_CHECKING:
     from nasnet_cli.model import Model
-    from nasnet_cli.pipeline import Result
-    from nasnet_cli.results.writers import Format
+    from nasnet_cli.results.writers import Format, Writer
 
 TargetFormat = Literal["jsonl", "json", "csv", "table", "parquet", "npy", "npz"]
 
-# Formats that hold what is in OUT.meta.json themselves.
+# Formats that hold the content of OUT.meta.json themselves.
 _WITH_META_INSIDE = ("parquet", "npz")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Something to write: a kind of results, in a format, to the file path.
+    """An output: a kind of results, in a format, in the file path.
 
-    Labels come as jsonl, json, csv, table or parquet, vectors as npy, npz or parquet.
+    Labels are jsonl, json, csv, table or parquet; vectors are npy, npz or parquet.
     """
 
     kind: Kind
@@ -39,7 +39,7 @@ class Target:
     path: Path
 
     def files(self, *, with_meta: bool = True) -> tuple[Path, ...]:
-        """The file and those that belong to it: the lines beside a .npy, and OUT.meta.json."""
+        """Return the file and its companions: the lines beside a .npy, and OUT.meta.json."""
         files = [self.path]
         if self.format == "npy":
             files.append(self.path.with_suffix(".jsonl"))
@@ -48,73 +48,26 @@ class Target:
         return tuple(files)
 
 
-def encode(result: Result[Any], work: JobSpec) -> Row:
-    """A model's result as a row of a job's state.
-
-    Packed labels are BEST (results/top.py) for each rank; a packed vector is its numbers in the
-    work's type.
-    """
-    from nasnet_cli.results.from_model import failure, of_unit_length
-
-    path = result.source.path
-    if result.outputs is None:
-        return Row(path, failure(result))
-    labels = vector = b""
-    if "labels" in work.results:
-        best = result.outputs["best"]
-        kept = best[best["probability"] >= work.threshold]
-        if not work.logits:
-            kept["output"] = 0.0
-        labels = kept.tobytes()
-    if "vectors" in work.results:
-        from nasnet_cli.results.npy import numbers_of
-
-        numbers = result.outputs["features"]
-        if work.normalize:
-            numbers = of_unit_length(numbers)
-        vector = numbers.astype(numbers_of(work.dtype), copy=False).tobytes()
-    return Row(path, None, labels, vector)
-
-
 @dataclass(frozen=True)
 class Records:
-    """The finished rows of a job as records, in order, as often as they are asked for."""
+    """The rows of a job, in order, as often as they are asked for."""
 
     rows: Callable[[], Iterator[Row]]
     summary: Summary
-    work: JobSpec
+    spec: JobSpec
     model: Model
 
     def labels(self) -> Iterator[Classified]:
-        """What was found for each input."""
-        import numpy as np
-
-        from nasnet_cli.results.topk import BEST, predictions
-
-        labels, logits = self.model.labels, self.work.logits
-        for row in self.rows():
-            if row.error is not None:
-                yield Classified(row.path, None, row.error)
-            else:
-                best = np.frombuffer(row.labels, BEST)
-                yield Classified(row.path, predictions(best, labels, with_logits=logits))
+        """Yield the labels of each input."""
+        return classified_rows(self.rows(), self.spec, self.model)
 
     def vectors(self) -> Iterator[Embedded]:
-        """The vector of each input, in the work's type."""
-        import numpy as np
-
-        from nasnet_cli.results.npy import numbers_of
-
-        numbers = numbers_of(self.work.dtype)
-        for row in self.rows():
-            if row.error is not None:
-                yield Embedded(row.path, None, row.error)
-            else:
-                yield Embedded(row.path, np.frombuffer(row.vector, numbers))
+        """Yield the vector of each input."""
+        return embedded_rows(self.rows(), self.spec)
 
 
 def prepare(targets: Sequence[Target], *, overwrite: bool, with_meta: bool) -> None:
-    """Raises NasnetError when the targets can't be written: before hours of work, not after."""
+    """Raise NasnetError if the targets cannot be written: before hours of work, not after."""
     seen: set[Path] = set()
     for target in targets:
         if target.format == "parquet":
@@ -123,29 +76,28 @@ def prepare(targets: Sequence[Target], *, overwrite: bool, with_meta: bool) -> N
             require()
         if is_direct(target.path):
             raise OutputError(
-                f"{target.path} is a pipe or a device, where {target.format} can't be written.",
+                f"{target.path} is a pipe or a device, which cannot hold {target.format}.",
                 "Name a file.",
             )
         for path in target.files(with_meta=with_meta):
             if path.resolve() in seen:
                 raise OutputError(
-                    f"Two of the outputs would be written to {path}.",
-                    "Give one of them another name.",
+                    f"Two outputs would be written to {path}.", "Give one of them another name."
                 )
             seen.add(path.resolve())
-            # A description whose result is gone stands in no one's way.
+            # A description whose result is gone is in nobody's way.
             check_free(str(path), overwrite or path.name.endswith(META_SUFFIX))
 
 
 def publish(
     targets: Sequence[Target], records: Records, *, overwrite: bool, with_meta: bool
 ) -> None:
-    """Writes all files of the targets, and gives them their names when all are on disk.
+    """Write all files of the targets, and give them their names when all are on disk.
 
     Raises OutputError, and leaves none of them then.
     """
     files = [target.files(with_meta=with_meta) for target in targets]
-    meta = meta_document(**records.work.identity(records.model), summary=records.summary.counts())
+    meta = meta_document(**records.spec.identity(records.model), summary=records.summary.counts())
     names = [path for some in files for path in some]
     for path in names:
         remove_leftovers(path)
@@ -158,9 +110,9 @@ def publish(
 def finished(
     targets: Sequence[Target], identity: Mapping[str, Any], *, with_meta: bool
 ) -> Summary | None:
-    """The summary of a run that has made the targets already; None when a file is missing.
+    """Return the summary of the run that wrote the targets; None when a file is missing.
 
-    Raises NasnetError when they are another job's, or don't say whose.
+    Raises NasnetError when they are another job's, or do not say whose.
     """
     if not all(path.exists() for t in targets for path in t.files(with_meta=with_meta)):
         return None
@@ -169,19 +121,19 @@ def finished(
         if not with_meta and target.format not in _WITH_META_INSIDE:
             return None
         try:
-            meta = json.loads(_meta_of(target))
+            meta = json.loads(_read_meta(target))
             summary = Summary(**meta.pop("summary"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(
-                f"{target.path} doesn't say what it was made with.",
+                f"{target.path} does not say how it was made.",
                 "Use --overwrite to replace it, or name another file.",
             ) from error
         check_same_settings(meta, identity, str(target.path))
     return summary
 
 
-def _meta_of(target: Target) -> bytes:
-    """What stands in or beside an output. Raises OSError, ValueError or KeyError."""
+def _read_meta(target: Target) -> bytes:
+    """Return the description in or beside an output. Raises OSError, ValueError or KeyError."""
     if target.format == "parquet":
         from nasnet_cli.results.parquet import read_meta
 
@@ -194,7 +146,7 @@ def _meta_of(target: Target) -> bytes:
 
 
 def _write(target: Target, streams: Sequence[BinaryIO], records: Records, meta: bytes) -> None:
-    """Fills the streams of a target's files."""
+    """Fill the streams of a target's files."""
     if target.kind == "labels":
         _write_labels(target.format, streams[0], records, meta)
     else:
@@ -204,33 +156,36 @@ def _write(target: Target, streams: Sequence[BinaryIO], records: Records, meta: 
 
 
 def _write_labels(format_: TargetFormat, stream: BinaryIO, records: Records, meta: bytes) -> None:
-    logits = records.work.logits
     if format_ == "parquet":
         from nasnet_cli.results import parquet
 
-        parquet.write_labels(stream, records.labels(), meta, logits=logits)
+        parquet.write_labels(stream, records.labels(), meta, logits=records.spec.logits)
         return
-    if format_ == "table":
-        from nasnet_cli.results.table import TableWriter
-
-        text = io.TextIOWrapper(stream, "utf-8", write_through=True)
-        table = TableWriter(text, logits=logits)
-        for row in records.labels():
-            table.write(row)
-        text.detach()  # or the stream would be closed with it
-        return
-    from nasnet_cli.results.writers import open_writer
-
-    writer = open_writer(
-        cast("Format", format_),
-        stream,
-        model=records.model.describe(),
-        preprocessing=records.model.describe_preprocessing(),
-        logits=logits,
-    )
+    writer = open_label_writer(format_, stream, records.model, logits=records.spec.logits)
     for row in records.labels():
         writer.write(row)
     writer.finish(records.summary)
+
+
+def open_label_writer(
+    format_: TargetFormat, stream: BinaryIO, model: Model, *, logits: bool
+) -> Writer:
+    """Return a writer of labels that writes row by row: any format but parquet."""
+    if format_ == "table":
+        from nasnet_cli.results.table import TableWriter
+
+        if stream is sys.stdout.buffer:  # of which rich knows whether it is a terminal
+            return TableWriter(sys.stdout, logits=logits)
+        return TableWriter(cast(TextIO, codecs.getwriter("utf-8")(stream)), logits=logits)
+    from nasnet_cli.results.writers import open_writer
+
+    return open_writer(
+        cast("Format", format_),
+        stream,
+        model=model.describe(),
+        preprocessing=model.describe_preprocessing(),
+        logits=logits,
+    )
 
 
 def _write_vectors(
@@ -238,7 +193,7 @@ def _write_vectors(
 ) -> None:
     from nasnet_cli.results import npy, parquet
 
-    shape = npy.Shape(records.summary.ok, records.model.feature_depth, records.work.dtype)
+    shape = npy.Shape(records.summary.ok, records.model.feature_depth, records.spec.dtype)
     if format_ == "parquet":
         parquet.write_vectors(streams[0], records.vectors(), shape, meta)
     elif format_ == "npz":

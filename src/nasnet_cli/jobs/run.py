@@ -1,35 +1,35 @@
-"""Doing a job: pictures into files that appear whole, and what is finished kept until then."""
+"""Run a job: to a stream of rows, or to files that appear whole and can be resumed until then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.jobs.outputs import Records, Target, encode, finished, prepare, publish
+from nasnet_cli.images.source import SkipCounter, Source
+from nasnet_cli.jobs.outputs import Records, Target, finished, prepare, publish
+from nasnet_cli.jobs.rows import Row, encode
 from nasnet_cli.jobs.spec import JobSpec
-from nasnet_cli.jobs.state import Check, Row, State, open_state, source_key, state_path
 from nasnet_cli.results.records import Failure, Summary
 
 if TYPE_CHECKING:
-    from nasnet_cli.images.source import Source
+    from nasnet_cli.jobs.state import Check, State
     from nasnet_cli.model import Model
-    from nasnet_cli.pipeline import Item
+    from nasnet_cli.pipeline import Item, Result
     from nasnet_cli.timings import Timings
 
-Tell = Callable[[str, Failure | None], None]
+Context = TypeVar("Context")
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a job is done, which its results don't depend on.
+class RunOptions:
+    """How a job is run. Its results do not depend on it.
 
-    workers, batch_size and timings are as in model.How. resume goes on with an unfinished run and
-    is content with a finished one; overwrite replaces outputs; check says what tells a changed
-    input. with_meta writes OUT.meta.json beside outputs that have no room for it. tell is called
-    with the path and error of each row that is finished, note with a sentence for a person.
-    passed_over gives, at the end, how many files are no pictures.
+    workers threads decode, two more than CPUs if None; batch_size images are decoded ahead of the
+    model. timings learns where the time goes. resume continues an unfinished run and accepts a
+    finished one; overwrite replaces outputs; check says how a changed input is detected. with_meta
+    writes OUT.meta.json beside outputs that cannot hold it.
     """
 
     workers: int | None = None
@@ -39,107 +39,159 @@ class Options:
     overwrite: bool = False
     check: Check = "stat"
     with_meta: bool = True
-    tell: Tell = lambda path, error: None
-    note: Callable[[str], None] = lambda text: None
-    passed_over: Callable[[], int] = lambda: 0
+
+
+class Reporter(Protocol):
+    """Hears how a run goes."""
+
+    def row(self, path: str, error: Failure | None) -> None:
+        """Receive the path and error of a finished row."""
+
+    def note(self, message: str) -> None:
+        """Receive a sentence for the user."""
+
+
+class SilentReporter:
+    """A reporter that shows nothing."""
+
+    def row(self, path: str, error: Failure | None) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        pass
+
+
+SILENT = SilentReporter()
 
 
 class NoInputError(NasnetError):
-    """There was nothing to do."""
+    """The inputs hold no image."""
 
     def __init__(self) -> None:
-        super().__init__("There is no picture.", "Name pictures, or folders that have some.")
+        super().__init__("There are no images.", "Name images, or folders that have some.")
+
+
+def stream_rows(
+    spec: JobSpec,
+    model: Model,
+    sources: Iterable[Source],
+    options: RunOptions,
+    reporter: Reporter,
+    summary: Summary,
+) -> Iterator[Row]:
+    """Yield the row of each source as it is finished, in order, counted in summary.
+
+    Nothing is kept: an interrupted run starts over. Raises NoInputError when there is no source.
+    """
+    from nasnet_cli.pipeline import Item
+
+    for result in _results(spec, model, (Item(source, None) for source in sources), options):
+        row = encode(result, spec)
+        _count(row, summary, reporter)
+        yield row
+    if not summary.inputs:
+        raise NoInputError
 
 
 def run_to_files(
-    work: JobSpec,
+    spec: JobSpec,
     model: Model,
     sources: Iterable[Source],
     targets: Sequence[Target],
-    options: Options = Options(),
+    options: RunOptions = RunOptions(),
+    reporter: Reporter = SILENT,
+    skips: SkipCounter | None = None,
 ) -> Summary:
-    """Makes the targets out of sources, each whole or not at all, the first one last.
+    """Write the results for sources to targets, each whole or not at all, the first one last.
 
-    Whatever stops it, what is finished is kept beside the first target (resume.py), unless that
-    is nothing. Raises NasnetError: where an output is there, can't be written, is being written by
-    another run; where the state is another job's; NoInputError where there is no input.
+    However it ends, finished rows are kept beside the first target (state.py) unless there are
+    none. skips counts what listing the sources skips, and is read at the end. Raises NasnetError
+    where an output exists, cannot be written or is being written by another run, and where the
+    state is another job's; NoInputError when there is no source.
     """
+    from nasnet_cli.jobs.state import open_state, state_path
+
     main = targets[0]
-    begun = state_path(main.path).exists()
-    if options.resume and not begun and main.path.exists():
-        done = finished(targets, work.identity(model), with_meta=options.with_meta)
+    if options.resume and not state_path(main.path).exists() and main.path.exists():
+        done = finished(targets, spec.identity(model), with_meta=options.with_meta)
         if done is not None:
-            options.note(f"{main.path} is done already.")
+            reporter.note(f"{main.path} is already complete.")
             return done
     overwrite = options.overwrite or options.resume
     prepare(targets, overwrite=overwrite, with_meta=options.with_meta)
 
     def identity() -> dict[str, Any]:
-        return {**work.identity(model), "run": {"check": options.check}}
+        return {**spec.identity(model), "run": {"check": options.check}}
 
-    with open_state(main.path, identity, resume=options.resume, note=options.note) as state:
+    summary = Summary()
+    with open_state(main.path, identity, resume=options.resume, note=reporter.note) as state:
         try:
-            summary = _fill(state, work, model, sources, options)
+            for row in _stored_rows(state, spec, model, sources, options):
+                _count(row, summary, reporter)
+            summary.passed_over = skips.count if skips else 0
             if not summary.inputs:
                 raise NoInputError
             state.commit()
-            records = Records(state.rows, summary, work, model)
+            records = Records(state.rows, summary, spec, model)
             publish(targets, records, overwrite=overwrite, with_meta=options.with_meta)
         except BaseException:
-            _leave(state, options)
+            _keep(state, reporter)
             raise
         state.remove()
     return summary
 
 
-def _fill(
-    state: State, work: JobSpec, model: Model, sources: Iterable[Source], options: Options
-) -> Summary:
-    """Sees to it that the state has a row for each source, and counts them."""
+def _stored_rows(
+    state: State, spec: JobSpec, model: Model, sources: Iterable[Source], options: RunOptions
+) -> Iterator[Row]:
+    """Yield the row of each source, in order: the state's where it has one, else a new one."""
+    from nasnet_cli.jobs.state import source_key
     from nasnet_cli.pipeline import Item
-
-    summary = Summary()
-
-    def count(path: str, error: Failure | None) -> None:
-        summary.inputs += 1
-        if error is None:
-            summary.ok += 1
-        else:
-            summary.failed += 1
-        options.tell(path, error)
 
     def items() -> Iterator[Item[tuple[int, bytes, Row | None]]]:
         for position, source in enumerate(sources):
             # Before the image is read: a change after that is noticed by the next run.
-            key = source_key(source, options.check, work.max_bytes)
+            key = source_key(source, options.check, spec.max_bytes)
             row = state.take(position, key)
             yield Item(source, (position, key, row), is_done=row is not None)
 
-    results = model.results(
-        work.outputs,
-        items(),
-        top=work.top,
-        workers=options.workers,
-        batch_size=options.batch_size,
-        limits=work.limits,
-        timings=options.timings,
-    )
-    for result in results:
+    for result in _results(spec, model, items(), options):
         position, key, row = result.context
         if row is None:
-            row = encode(result, work)
+            row = encode(result, spec)
             state.add(position, key, row)
-        count(row.path, row.error)
-    summary.passed_over = options.passed_over()
-    return summary
+        yield row
 
 
-def _leave(state: State, options: Options) -> None:
-    """Ends without an output: what is finished stays for the next run."""
+def _results(
+    spec: JobSpec, model: Model, items: Iterable[Item[Context]], options: RunOptions
+) -> Iterator[Result[Context]]:
+    return model.results(
+        spec.outputs,
+        items,
+        top=spec.top,
+        limits=spec.limits,
+        workers=options.workers,
+        batch_size=options.batch_size,
+        timings=options.timings,
+    )
+
+
+def _count(row: Row, summary: Summary, reporter: Reporter) -> None:
+    summary.inputs += 1
+    if row.error is None:
+        summary.ok += 1
+    else:
+        summary.failed += 1
+    reporter.row(row.path, row.error)
+
+
+def _keep(state: State, reporter: Reporter) -> None:
+    """End without outputs: finished rows stay for the next run."""
     try:
         if state.is_empty:
             state.remove()
         elif state.exists:  # its folder may have been removed
-            options.note("What is finished is kept: --resume goes on with it.")
+            reporter.note("Finished rows are kept. Continue with --resume.")
     except NasnetError:  # the error that brought us here says it already
         pass

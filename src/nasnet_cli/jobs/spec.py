@@ -1,12 +1,13 @@
-"""What a job does with each picture: all that its results depend on, beside the pictures."""
+"""What a job makes of each image: everything that its results depend on, beside the images."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.source import MAX_BYTES
 from nasnet_cli.models.listener import SILENT, ProgressListener
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
     from nasnet_cli.labels import Label
     from nasnet_cli.model import Model
-    from nasnet_cli.runtime.base import Output, PrecisionName, RuntimeName
+    from nasnet_cli.results.npy import VectorType
+    from nasnet_cli.runtime.base import Output, Precision, RuntimeName
 
 Kind = Literal["labels", "vectors"]
 
@@ -24,17 +26,14 @@ _OPTIONS: dict[Kind, tuple[str, ...]] = {
     "vectors": ("normalize", "dtype"),
 }
 
-_NAMES = {("model", "name"), ("model", "location")}
-
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job's description, which also goes to other processes and into files.
+    """The specification of a job, which also goes to other processes and into files.
 
-    results are the kinds of rows that are made. model, labels, runtime, precision and
-    allow_unsafe_ops are load_model's, preprocessing its changes. top, threshold and logits are
-    classify's, normalize and dtype embed's; max_pixels and max_bytes say which inputs are too
-    large.
+    results are the kinds of results. model, labels, runtime, precision and allow_unsafe_ops are
+    load_model's, preprocessing its changes. top, threshold and logits are classify's, normalize
+    and dtype embed's; max_pixels and max_bytes limit the inputs.
     """
 
     results: tuple[Kind, ...]
@@ -42,39 +41,41 @@ class JobSpec:
     labels: str | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     runtime: RuntimeName | None = None
-    precision: PrecisionName = "auto"
+    precision: Precision = "f32"
     allow_unsafe_ops: bool = False
     top: int = 5
     threshold: float = 0.0
     logits: bool = False
     normalize: bool = False
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: VectorType = "float32"
     max_pixels: int = 200_000_000
     max_bytes: int = MAX_BYTES
 
     def to_dict(self) -> dict[str, Any]:
-        """The description as JSON has it."""
+        """Return the spec as JSON has it."""
         return {**asdict(self), "results": list(self.results)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JobSpec:
-        """The inverse of to_dict."""
-        return cls(**{**data, "results": tuple(data["results"])})
+        """Return the spec of which data is the to_dict()."""
+        # Manifests of earlier versions may say auto, which was f32.
+        precision = data["precision"].replace("auto", "f32")
+        return cls(**{**data, "results": tuple(data["results"]), "precision": precision})
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What the model must give for it."""
+        """The model's outputs that the job needs."""
         return tuple(_OUTPUTS[kind] for kind in self.results)
 
     @property
     def limits(self) -> Limits:
-        """Above which inputs are too large."""
+        """The limits above which inputs are too large."""
         from nasnet_cli.images.load import Limits
 
         return Limits(self.max_pixels, self.max_bytes)
 
     def open_model(self, listener: ProgressListener = SILENT) -> Model:
-        """The model that it names. Raises as load_model does."""
+        """Open the model. Raises as load_model does."""
         from nasnet_cli.model import load_model
 
         return load_model(
@@ -88,7 +89,7 @@ class JobSpec:
         )
 
     def identity(self, model: Model) -> dict[str, dict[str, Any]]:
-        """All that must be the same for two runs to write the same bytes, as in OUT.meta.json."""
+        """Return all that must be equal for two runs to write the same bytes: OUT.meta.json."""
         from nasnet_cli import __version__
 
         runtime = model.runtime(self.outputs)
@@ -115,15 +116,67 @@ def _digest(labels: tuple[Label, ...]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def differences(
-    old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
-    """In words, what two identities don't have in common.
+Identity = Mapping[str, Mapping[str, Any]]
+_SHOWN = 3
+# The same model may be named in several ways; its digest counts.
+_IGNORED = {("model", "name"), ("model", "location")}
+# What differs wherever a setting beside it does.
+_DIGESTS = {("preprocessing", "digest")}
+_FLAGS = {
+    ("preprocessing", "resize"),
+    ("preprocessing", "crop_fraction"),
+    ("preprocessing", "resample"),
+    ("runtime", "precision"),
+}
+_WORDS = {
+    ("tool", "version"): "nasnet {}",
+    ("runtime", "name"): "--runtime {}",
+    ("runtime", "version"): "runtime version {}",
+    ("runtime", "instruction_set"): "instruction set {}",
+    ("options", "labels"): "--labels with digest {}",
+    ("formats", "labels"): "--format {}",
+    ("formats", "vectors"): "--format {}",
+}
 
-    A model is known by its digest: the same one may be named in several ways.
+
+def check_same_settings(old: Identity, new: Identity, output: str) -> None:
+    """Raise NasnetError, naming the differences, unless two identities are the same."""
+    if differs := difference(old, new):
+        raise NasnetError(
+            f"{output} {differs}.",
+            "Use the same options, or start over: --overwrite instead of --resume.",
+        )
+
+
+def difference(old: Identity, new: Identity) -> str:
+    """Say how two identities differ, for a sentence that begins with the output's name.
+
+    Like "was started with --top 5; this run has --top 3". Empty when they are the same.
     """
-    for section in dict.fromkeys([*old, *new]):
-        before, now = old.get(section, {}), new.get(section, {})
-        for name in dict.fromkeys([*before, *now]):
-            if before.get(name) != now.get(name) and (section, name) not in _NAMES:
-                yield f"{section} {name} was {before.get(name)!r} and is {now.get(name)!r}"
+    changed = [
+        (section, name)
+        for section in dict.fromkeys([*old, *new])
+        for name in dict.fromkeys([*old.get(section, {}), *new.get(section, {})])
+        if old.get(section, {}).get(name) != new.get(section, {}).get(name)
+        and (section, name) not in _IGNORED
+    ]
+    changed = [key for key in changed if key not in _DIGESTS] or changed
+    if not changed:
+        return ""
+    before, now = (
+        ", ".join(_setting(*key, identity.get(key[0], {}).get(key[1])) for key in changed[:_SHOWN])
+        for identity in (old, new)
+    )
+    return f"was started with {before}; this run has {now}"
+
+
+def _setting(section: str, name: str, value: Any) -> str:
+    """Return a setting in the words of the command line where it has some."""
+    flag = f"--{name.replace('_', '-')}"
+    if (section, name) in _WORDS and value is not None:
+        return _WORDS[section, name].format(value)
+    if section in ("options", "run") or (section, name) in _FLAGS:
+        if value is None or value is False:
+            return f"no {flag}"
+        return flag if value is True else f"{flag} {value}"
+    return f"{section} {name} {'none' if value is None else value}"

@@ -1,4 +1,4 @@
-"""What goes wrong with the database of a job's state, in words."""
+"""Errors of the database that holds a job's state, in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.results.atomic import in_words
 
-ANEW = "Run without --resume to begin anew."
+START_OVER = "Run without --resume to start over."
 # Our statements fit our tables: where they don't, the tables are others.
 _BROKEN = {
     sqlite3.SQLITE_CORRUPT,
@@ -29,39 +29,37 @@ _ERRNO = {
 
 
 class BrokenStateError(NasnetError):
-    """The state isn't what was written."""
+    """A state is not what was written."""
 
-
-def broken(shown: str) -> BrokenStateError:
-    """The error to raise when the state of the output shown isn't what was written."""
-    return BrokenStateError(f"The state of {shown} is damaged: it isn't what was written.", ANEW)
+    def __init__(self, output: str) -> None:
+        super().__init__(f"The resume state of {output} is damaged.", START_OVER)
 
 
 def is_broken(error: sqlite3.Error) -> bool:
-    """Whether it is the database's content that is at fault."""
+    """Return whether the database's content is at fault."""
     return _code(error) in _BROKEN
 
 
 def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells more than is needed
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
 
 
 @contextmanager
-def words(shown: str) -> Iterator[None]:
-    """Puts the errors of SQLite and of the system in a block into words about the output."""
+def database_errors(output: str) -> Iterator[None]:
+    """Turn errors of SQLite and of the system into errors about an output."""
     try:
         yield
     except sqlite3.Error as error:
         code = _code(error)
         if code == sqlite3.SQLITE_BUSY:
             raise OutputError(
-                f"Another run is writing {shown}.", "Wait for it, or write to another place."
+                f"Another run is writing {output}.", "Wait for it, or write to another place."
             ) from error
         if is_broken(error):
-            raise broken(shown) from error
+            raise BrokenStateError(output) from error
         number = _ERRNO.get(code, errno.EIO)
-        raise in_words(shown, OSError(number, os.strerror(number))) from error
-    except UnicodeDecodeError as error:  # of a message of SQLite's that quotes damaged bytes
-        raise broken(shown) from error
+        raise in_words(output, OSError(number, os.strerror(number))) from error
+    except UnicodeDecodeError as error:  # in a message of SQLite that quotes damaged bytes
+        raise BrokenStateError(output) from error
     except OSError as error:
-        raise in_words(shown, error) from error
+        raise in_words(output, error) from error

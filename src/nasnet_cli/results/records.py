@@ -84,6 +84,12 @@ class Summary:
     passed_over: int = 0
     seconds: float = 0.0
 
+    def add(self, other: Summary) -> None:
+        """Add the rows of another run."""
+        self.inputs += other.inputs
+        self.ok += other.ok
+        self.failed += other.failed
+
     def counts(self) -> dict[str, int]:
         """What goes into files: the counts without the time, so that two runs write the same."""
         return {

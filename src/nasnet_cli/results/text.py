@@ -61,6 +61,11 @@ def decimal(value: float, *, missing: str) -> str:
     return f"{value:z.6f}" if math.isfinite(value) else missing
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one: "2,000 images"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     r"""text that a terminal only shows: one line, and nothing in it that it would obey.
 

@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 import numpy as np
 
 Precision = Literal["f32", "bf16"]
-PrecisionName = Literal["f32", "bf16", "auto"]
 Output = Literal["logits", "features"]
 RuntimeName = Literal["openvino", "tensorflow"]
 

@@ -1,12 +1,12 @@
-"""The list of all pictures of a sharded job, made before the work, on disk and in fixed slices.
+"""The manifest: the list of all images of a sharded job, written before the work, in fixed slices.
 
-    OUT/manifest/manifest.json       what is done with the pictures, and the segments
-    OUT/manifest/pictures-0.r1.jsonl the pictures of segment 0, a line each (entries.py)
-    OUT/manifest/slices-0.r1.txt     a line for each shard: first picture, pictures, place, sha256
+    OUT/manifest/manifest.json       what is done with the images, and the segments
+    OUT/manifest/pictures-0.r1.jsonl the images of segment 0, a line each (entries.py)
+    OUT/manifest/slices-0.r1.txt     a line for each shard: first image, images, place, sha256
 
-A picture's number is its line's, counted through the segments. What is added later is a segment
-of its own, so that no shard of the former ones changes. manifest.json is written last and by
-rename: before it is there, there is no manifest. Memory stays flat however many pictures.
+An image's number is its line's, counted through the segments. Images that are added later are a
+segment of their own, so that no earlier shard changes. manifest.json is written last and by rename:
+without it there is no manifest. Memory stays flat however many images there are.
 """
 
 from __future__ import annotations
@@ -14,35 +14,43 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
+from nasnet_cli.jobs.spec import JobSpec, Kind, difference
 from nasnet_cli.results.atomic import in_words, open_output
+
+if TYPE_CHECKING:
+    from nasnet_cli.jobs.outputs import TargetFormat
+    from nasnet_cli.model import Model
 
 FORMAT = "nasnet-manifest"
 VERSION = 1
-# first picture, pictures, place and length in bytes, sha256: of one width, so that a shard's line
-# is found by its number.
+# The part of the work that holds the spec; the others are what must be the same to continue.
+_SPEC = "work"
+# First image, images, place and length in bytes, sha256. All lines have one width, so that a
+# shard's line is found by its number.
 _SLICE_LINE = "{:015d} {:010d} {:018d} {:015d} {}\n"
 _SLICE_LINE_BYTES = 15 + 10 + 18 + 15 + 64 + 5
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How pictures are cut into shards: into so many, or into shards of so many pictures."""
+    """How images are cut into shards: by their number, or by the number of images in each."""
 
     shards: int | None = None
     shard_size: int | None = None
 
     def sizes(self, pictures: int) -> Iterator[int]:
-        """The pictures of each shard, in order; as even as can be when the count is given."""
+        """Yield the number of images in each shard, in order; they differ by one at most for a
+        number of shards."""
         if self.shards is None:
             assert self.shard_size is not None
             full, rest = divmod(pictures, self.shard_size)
@@ -55,7 +63,7 @@ class Cut:
             yield pictures // shards + (i < pictures % shards)
 
     def for_more(self, pictures: int) -> Cut:
-        """How what is added to this many pictures is cut: into shards of about the same size."""
+        """Return the cut of images that are added to pictures: shards of about the same size."""
         if self.shards is None:
             return self
         return Cut(shard_size=max(1, -(-pictures // self.shards)))
@@ -63,7 +71,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Slice:
-    """One shard's pictures: their numbers begin at first; offset and bytes are in its segment."""
+    """One shard's images: their numbers begin at first; offset and bytes are in its segment."""
 
     shard: int
     first: int
@@ -75,7 +83,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Segment:
-    """Pictures that were listed together. revision names the files that they were written to."""
+    """Images that were listed together. revision is part of the names of its files."""
 
     number: int
     revision: int
@@ -83,7 +91,7 @@ class Segment:
     shards: int
     first: int
     pictures: int
-    sha256: str  # of the file of slices, which has those of the pictures
+    sha256: str  # of the file of slices, which has those of the images
 
     @property
     def pictures_name(self) -> str:
@@ -98,7 +106,8 @@ class Segment:
 class Manifest:
     """A manifest on disk. out is the job's folder; start is where relative paths begin.
 
-    work is what is done with the pictures and all that the results depend on, as plain data.
+    work is what is done with the images and all that the results depend on, as JSON has it
+    (describe_work).
     """
 
     out: Path
@@ -114,6 +123,15 @@ class Manifest:
         return manifest_folder(self.out)
 
     @property
+    def spec(self) -> JobSpec:
+        return JobSpec.from_dict(self.work[_SPEC])
+
+    @property
+    def formats(self) -> dict[Kind, TargetFormat]:
+        """The format of each kind of results."""
+        return dict(self.work["formats"])
+
+    @property
     def pictures(self) -> int:
         return sum(segment.pictures for segment in self.segments)
 
@@ -122,7 +140,7 @@ class Manifest:
         return sum(segment.shards for segment in self.segments)
 
     def slices(self) -> Iterator[Slice]:
-        """All slices in order. Raises NasnetError when the manifest isn't what was written."""
+        """Yield all slices in order. Raises NasnetError when the manifest is damaged."""
         for segment in self.segments:
             path, digest = self.folder / segment.slices_name, hashlib.sha256()
             with _open(path) as stream:
@@ -134,7 +152,7 @@ class Manifest:
                 raise _damaged(path)
 
     def slice(self, shard: int) -> Slice:
-        """The slice of one shard, without reading the others."""
+        """Return the slice of one shard, without reading the others."""
         segment = self._segment(shard)
         path = self.folder / segment.slices_name
         with _open(path) as stream:
@@ -142,7 +160,7 @@ class Manifest:
             return _slice(shard, stream.read(_SLICE_LINE_BYTES), path)
 
     def lines(self, shard: int) -> list[bytes]:
-        """A shard's lines, checked against their digest."""
+        """Return a shard's lines, checked against their digest."""
         piece = self.slice(shard)
         path = self.folder / self._segment(shard).pictures_name
         with _open(path) as stream:
@@ -153,7 +171,7 @@ class Manifest:
         return data.splitlines(keepends=True)
 
     def sources(self, shard: int, *, max_bytes: int = MAX_BYTES) -> Iterator[Source]:
-        """A shard's pictures, in order."""
+        """Yield a shard's images, in order."""
         return entry_sources(self.lines(shard), self.start, max_bytes=max_bytes)
 
     def _segment(self, shard: int) -> Segment:
@@ -162,33 +180,55 @@ class Manifest:
                 return segment
         raise NasnetError(
             f"The manifest in {self.folder} has no shard {shard}.",
-            f"It has {self.shards}, counted from 0.",
+            f"Its shards are 0 to {self.shards - 1}.",
+        )
+
+
+def describe_work(
+    spec: JobSpec, model: Model, formats: Mapping[Kind, TargetFormat]
+) -> dict[str, Any]:
+    """Return the work of a manifest: the identity, the formats of the outputs, and the spec."""
+    work = {**spec.identity(model), "formats": dict(formats), _SPEC: spec.to_dict()}
+    as_json: dict[str, Any] = json.loads(json.dumps(work))
+    return as_json
+
+
+def check_same_work(manifest: Manifest, work: Mapping[str, Any]) -> None:
+    """Raise NasnetError, naming the differences, unless a manifest's work is this one."""
+    old, new = (
+        {name: part for name, part in described.items() if name != _SPEC}
+        for described in (manifest.work, work)
+    )
+    if differs := difference(old, new):
+        raise NasnetError(
+            f"The job in {manifest.out} {differs}.",
+            "Use the same options, or another folder for --out.",
         )
 
 
 def manifest_folder(out: Path) -> Path:
-    """Where the manifest of the job in the folder out is."""
+    """Return the folder of the manifest of the job in the folder out."""
     return out / "manifest"
 
 
 def manifest_exists(out: Path) -> bool:
-    """Whether a job has been begun in the folder out."""
+    """Return whether the folder out holds a job."""
     return (manifest_folder(out) / "manifest.json").exists()
 
 
 def make_manifest(
     out: Path, sources: Iterable[Source], skips: SkipCounter, *, work: dict[str, Any], cut: Cut
 ) -> Manifest:
-    """Lists all sources, cuts them and writes the manifest into out, which is made if need be.
+    """List all sources, cut them and write the manifest into out, which is created if need be.
 
-    skips counts what the search for the sources skips, and is read at its end. Shards that are
-    finished in out already stay, and count where their pictures and the work are the same. Raises
-    NasnetError when there are no sources, OutputError when out can't be written.
+    skips counts what listing the sources skips, and is read at the end. Finished shards in out
+    stay, and count where their images and the work are the same. Raises NasnetError when there are
+    no sources, OutputError when out cannot be written.
     """
     empty = Manifest(out, str(Path.cwd()), work, cut, 0, 0, ())
     manifest = add_segment(empty, entry_lines(sources), cut)
     if not manifest.segments:
-        raise NasnetError("There is no picture in the inputs.", "Name pictures, or folders.")
+        raise NasnetError("There are no images.", "Name images, or folders that have some.")
     manifest = replace(manifest, passed_over=skips.count, revision=1)
     _remove_files(out, r"\.shard-\d+\..*")  # unfinished ones, of a job that is no more
     save(manifest)
@@ -196,9 +236,9 @@ def make_manifest(
 
 
 def clear_job(out: Path) -> None:
-    """Removes the job in the folder out, if there is one. Raises OutputError."""
+    """Remove the job in the folder out, if there is one. Raises OutputError."""
     folder = manifest_folder(out)
-    # First, so that what is left by a kill is no job.
+    # First, so that a kill leaves no job.
     _remove_files(folder, r"manifest\.json")
     _remove_files(folder, r"(pictures|slices)-\d+\.r\d+\.\w+")
     _remove_files(out, r"\.?shard-\d+\..*")
@@ -215,7 +255,7 @@ def _remove_files(folder: Path, names: str) -> None:
 
 
 def open_manifest(out: Path) -> Manifest:
-    """The manifest in the folder out. Raises NasnetError: none, damaged, of another version."""
+    """Read the manifest in the folder out. Raises NasnetError: none, damaged, other version."""
     path = manifest_folder(out) / "manifest.json"
     with _open(path) as stream:
         text = stream.read()
@@ -227,9 +267,9 @@ def open_manifest(out: Path) -> Manifest:
         raise NasnetError(f"{path} is not a manifest of nasnet.", "Name another folder.")
     if content.get("version") != VERSION:
         raise NasnetError(
-            f"{path} is a manifest of version {content.get('version')}, which this nasnet "
-            f"({VERSION}) doesn't read.",
-            "Use the version of nasnet that began the job, or begin another in a new folder.",
+            f"{path} has version {content.get('version')} of the format; this nasnet reads version "
+            f"{VERSION}.",
+            "Use the version of nasnet that started the job, or start another in a new folder.",
         )
     try:
         return Manifest(
@@ -246,7 +286,7 @@ def open_manifest(out: Path) -> Manifest:
 
 
 def save(manifest: Manifest) -> None:
-    """Writes manifest.json: from then on the manifest is this one."""
+    """Write manifest.json: from then on the manifest is this one."""
     from nasnet_cli import __version__
 
     content = {
@@ -267,7 +307,7 @@ def save(manifest: Manifest) -> None:
 
 
 def add_segment(manifest: Manifest, lines: Iterable[bytes], cut: Cut) -> Manifest:
-    """The manifest with lines as a new last segment, whose files are on disk; not saved yet."""
+    """Return the manifest with a new last segment of lines: its files are written, it isn't."""
     try:
         manifest.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -287,7 +327,7 @@ def add_segment(manifest: Manifest, lines: Iterable[bytes], cut: Cut) -> Manifes
 
 
 def write_slices(folder: Path, segment: Segment, sizes: Iterable[int]) -> Segment:
-    """Cuts a segment's file of pictures into slices of these sizes and writes the file of them."""
+    """Cut a segment's file of images into slices of these sizes, and write the file of slices."""
     whole = hashlib.sha256()
     pictures = shards = offset = 0
     with (
@@ -308,7 +348,7 @@ def write_slices(folder: Path, segment: Segment, sizes: Iterable[int]) -> Segmen
 
 
 def remove_old(manifest: Manifest) -> None:
-    """Removes the files of segments as they were before: those that the manifest doesn't name."""
+    """Remove files of earlier revisions: those that the manifest does not name."""
     kept = {name for s in manifest.segments for name in (s.pictures_name, s.slices_name)}
     for path in manifest.folder.glob("*-*.r*.*"):
         if path.name not in kept:
@@ -335,18 +375,18 @@ def _open(path: Path) -> BinaryIO:
             raise _damaged(path) from error
         raise NasnetError(
             f"There is no sharded job in {out}.",
-            "Name the folder that --out named when the job was begun.",
+            "Name the folder that --out named when the job was started.",
         ) from error
     except OSError as error:
         reason = error.strerror or "input/output error"
         raise NasnetError(
-            f"{path} cannot be read: {reason}.", "See to it, and run again."
+            f"{path} cannot be read: {reason}.", "Check the folder, and run again."
         ) from error
 
 
 def _damaged(path: Path) -> NasnetError:
     return NasnetError(
         f"The manifest is damaged: {path} is not what was written.",
-        f"Remove {path.parent} and run again: pictures are listed anew, and finished shards stay "
-        "as they are where the list is the same.",
+        f"Remove {path.parent} and run again: images are listed once more, and finished shards "
+        "stay where the list is the same.",
     )

@@ -1,7 +1,7 @@
-"""One file of a job's shards, with the bytes that one run over the same pictures would write.
+"""Merge a job's shards into one file, with the bytes of an unsharded run over the same images.
 
-The shards' rows are taken as they are: nothing is computed again, and memory stays flat. Each part
-is compared with the sha256 in its marker while it is read, before the result takes its name.
+The shards' rows are copied: nothing is computed again, and memory stays flat. Each part is compared
+with the sha256 in its marker while it is read, before the result takes its name.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from nasnet_cli.results.records import Summary
 
 # A row of vectors.jsonl that has a vector ends so; rows with an error end in two braces.
 _ROW = re.compile(rb'"row": (\d+)\}\n$')
-_COUNTED = 10
+_LISTED = 10
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".npy", ".npz", ".parquet")
-# What OUT.meta.json says, beside the counts.
+# Parts of the work that OUT.meta.json has, beside the counts.
 _DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An output of a finished shard: its path, and the sha256 that its marker gives it."""
+    """An output of a finished shard: its path, and its sha256 by the marker."""
 
     path: Path
     sha256: str
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes in pieces. Raises NasnetError at the end when they aren't what was written."""
+        """Yield the bytes in pieces. Raises NasnetError at the end if the sha256 differs."""
         digest = hashlib.sha256()
         try:
             for chunk in chunks(self.path):
@@ -49,12 +49,12 @@ class Part:
             ) from error
         if digest.hexdigest() != self.sha256:
             raise NasnetError(
-                f"{self.path} is not what was written: its sha256 isn't its marker's.",
+                f"{self.path} is not what was written: its sha256 differs from its marker's.",
                 "Remove it and run the job again, then merge.",
             )
 
     def lines(self) -> Iterator[bytes]:
-        """The same as lines, with their ends."""
+        """Yield the bytes as lines, with their ends. Raises as chunks does."""
         rest = b""
         for chunk in self.chunks():
             *whole, rest = (rest + chunk).split(b"\n")
@@ -72,35 +72,32 @@ class Parts:
     summary: Summary
 
     def files(self, ending: str) -> Iterator[Part]:
-        """The outputs of that ending, one of each shard, in order."""
+        """Yield the outputs with an extension, one of each shard, in order."""
         for shard in self.shards:
-            for name, said in (shard.outputs or {}).items():
+            for name, listed in (shard.outputs or {}).items():
                 if name.endswith(ending):
-                    yield Part(self.manifest.out / name, said["sha256"])
+                    yield Part(self.manifest.out / name, listed["sha256"])
 
 
 def finished_parts(manifest: Manifest, *, partial: bool) -> Parts:
-    """What there is to merge. Raises NasnetError when shards aren't done, unless partial."""
+    """Return the parts to merge. Raises NasnetError when shards are not done, unless partial."""
     done: list[ShardState] = []
     missing: list[int] = []
     summary = Summary(passed_over=manifest.passed_over)
-    for found in states(manifest):
-        if found.state != "done":
-            missing.append(found.shard)
-            continue
-        done.append(found)
-        counts = found.counts or {}
-        summary.inputs += counts.get("inputs", 0)
-        summary.ok += counts.get("ok", 0)
-        summary.failed += counts.get("failed", 0)
+    for shard in states(manifest):
+        if shard.counts is None:
+            missing.append(shard.shard)
+        else:
+            done.append(shard)
+            summary.add(shard.counts)
     if missing and not partial:
-        some = ", ".join(map(str, missing[:_COUNTED]))
-        more = f" and {len(missing) - _COUNTED:,} more" if len(missing) > _COUNTED else ""
-        word = "shard" if len(missing) == 1 else "shards"
+        some = ", ".join(map(str, missing[:_LISTED]))
+        more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
+        noun = "shard" if len(missing) == 1 else "shards"
         raise NasnetError(
             f"{len(missing):,} of {manifest.shards:,} shards of {manifest.out} are not done: "
-            f"{word} {some}{more}.",
-            "Run the job again to finish it, or merge what there is with --partial.",
+            f"{noun} {some}{more}.",
+            "Run the job again to finish it, or merge the finished shards with --partial.",
         )
     if not done:
         raise NasnetError(f"No shard of {manifest.out} is done.", "Run the job, then merge.")
@@ -108,12 +105,12 @@ def finished_parts(manifest: Manifest, *, partial: bool) -> Parts:
 
 
 def merge(parts: Parts, out: Path, *, overwrite: bool) -> None:
-    """Makes the file out of the parts, with what belongs beside it.
+    """Merge the parts into the file out, with its companions.
 
-    Raises NasnetError: where out's name is that of another format, a part isn't what was written,
-    out is there already or can't be written.
+    Raises NasnetError where out has the extension of another format, a part is damaged, or out
+    exists or cannot be written.
     """
-    ((kind, format_),) = parts.manifest.work["formats"].items()
+    ((kind, format_),) = parts.manifest.formats.items()
     target = Target(kind, format_, out)
     _check_ending(target, parts)
     prepare([target], overwrite=overwrite, with_meta=True)
@@ -138,9 +135,9 @@ def _check_ending(target: Target, parts: Parts) -> None:
     ending = target.path.suffix.lower()
     if ending != f".{target.format}" and (ending in _ENDINGS or target.format == "npy"):
         raise NasnetError(
-            f"The shards of {parts.manifest.out} are {target.format}, which {target.path} doesn't "
-            "end in.",
-            f"Give FILE the ending .{target.format}.",
+            f"The shards of {parts.manifest.out} are {target.format}, but the name of {target.path} "
+            f"does not end in .{target.format}.",
+            f"Give FILE the extension .{target.format}.",
         )
 
 
@@ -151,24 +148,24 @@ def _join_lines(parts: Parts, stream: BinaryIO) -> None:
 
 
 def _join_csv(parts: Parts, stream: BinaryIO) -> None:
-    """With the first part's head alone."""
+    """Join the rows of all parts, below the header of the first."""
     for number, part in enumerate(parts.files(".csv")):
-        is_head = number > 0
+        has_header = number > 0
         for chunk in part.chunks():
-            if is_head:  # a part's first piece holds its head: it is shorter than any piece
-                chunk, is_head = chunk[chunk.index(b"\n") + 1 :], False
+            if has_header:  # whole in the first piece: it is shorter than any piece
+                chunk, has_header = chunk[chunk.index(b"\n") + 1 :], False
             stream.write(chunk)
 
 
 def _join_vectors(parts: Parts, stream: BinaryIO) -> None:
-    """The numbers of all parts, after a head that counts them all."""
+    """Join the numbers of all parts, after a header that counts them all."""
     from nasnet_cli.results.npy import NPY_HEAD_BYTES, Shape, npy_head, npy_shape
 
     is_first = True
     for part in parts.files(".npy"):
         head = b""
         for chunk in part.chunks():
-            if len(head) < NPY_HEAD_BYTES:  # all of it is in the first piece
+            if len(head) < NPY_HEAD_BYTES:  # whole in the first piece
                 head, chunk = chunk[:NPY_HEAD_BYTES], chunk[NPY_HEAD_BYTES:]
                 if is_first:
                     shape = npy_shape(head)
@@ -178,13 +175,12 @@ def _join_vectors(parts: Parts, stream: BinaryIO) -> None:
 
 
 def _join_sidecars(parts: Parts, stream: BinaryIO) -> None:
-    """The lines beside vectors, with the numbers of the rows in the merged array."""
+    """Join the lines beside vectors, with the numbers of the rows in the merged array."""
     rows = 0
     for part in parts.files(".jsonl"):
         for line in part.lines():
-            found = _ROW.search(line)
-            if found:
-                line = line[: found.start(1)] + b"%d}\n" % rows
+            if match := _ROW.search(line):
+                line = line[: match.start(1)] + b"%d}\n" % rows
                 rows += 1
             stream.write(line)
 

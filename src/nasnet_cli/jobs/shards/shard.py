@@ -1,134 +1,184 @@
-"""One shard of a job: its files, the marker that makes it done, and doing it.
+"""One shard of a job: how it is run, its files, and the marker that says it is done.
 
 A shard's outputs (shard-00007.jsonl and the like) are published by rename, and after them its
-marker, shard-00007.json. The shard is done when the marker is there and matches: its slice of the
-manifest, the work, and the sizes of the outputs (their sha256 too, when asked). Doing a shard again
-gives the same names and bytes, so two who do one at once do no harm.
+marker, shard-00007.json. The shard is done when the marker is there and matches its slice of the
+manifest, the work, and the sizes of the outputs (on request their sha256 too). Running a shard
+again gives the same names and bytes, so two that run it at once do no harm.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.source import Source
-from nasnet_cli.jobs.shards.manifest import Manifest, Slice
+from nasnet_cli.jobs.outputs import Target
+from nasnet_cli.jobs.run import SILENT, Reporter, RunOptions, run_to_files
+from nasnet_cli.jobs.shards.manifest import Manifest, Slice, check_same_work, describe_work
+from nasnet_cli.jobs.state import state_path
+from nasnet_cli.jobs.state_errors import BrokenStateError
 from nasnet_cli.results.atomic import in_words, open_output
+from nasnet_cli.results.records import Summary
+
+if TYPE_CHECKING:
+    from nasnet_cli.images.source import Source
+    from nasnet_cli.model import Model
 
 MARKER_VERSION = 1
 State = Literal["done", "failed", "missing"]
 
-ShardRunner = Callable[[Iterator[Source], Path], tuple[Mapping[str, int], list[Path]]]
-"""Does pictures into files whose names begin like the path (which has no ending); gives the counts
-and the files, all of them published."""
+# Parts of the work that stand in each marker too, for readers of the shard alone.
+_DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """What is known of a shard. counts are those of its marker; why says what is wrong."""
+    """The state of a shard. counts are those of its marker; why says what is wrong."""
 
     shard: int
-    pictures: int
+    images: int
     state: State
     why: str = ""
-    counts: Mapping[str, int] | None = None
+    counts: Summary | None = None
     outputs: Mapping[str, Mapping[str, Any]] | None = None
 
 
+class ShardRunner:
+    """Runs the shards of a job with one model.
+
+    in_place keeps the finished rows of a shard beside its outputs and resumes there. Otherwise a
+    shard is written to this machine's temporary folder (TMPDIR) and copied when it is whole, so
+    that a folder that machines share sees plain writes and renames only. The model is opened here
+    unless it is given. Raises NasnetError when results would not be the same here: another version,
+    model or instruction set.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        options: RunOptions,
+        *,
+        model: Model | None = None,
+        reporter: Reporter = SILENT,
+        in_place: bool = True,
+    ) -> None:
+        self._spec = manifest.spec
+        self._formats = manifest.formats
+        self._options = replace(options, overwrite=True, with_meta=False)
+        self._model = model or self._spec.open_model()
+        self._reporter = reporter
+        self._in_place = in_place
+        check_same_work(manifest, describe_work(self._spec, self._model, self._formats))
+
+    def run(self, manifest: Manifest, shard: int) -> Summary:
+        """Run a shard, publish its outputs and then its marker, and return the counts.
+
+        Raises NasnetError, and leaves no marker then.
+        """
+        piece = manifest.slice(shard)
+        sources = manifest.sources(shard, max_bytes=self._spec.max_bytes)
+        marker_path = _marker_path(manifest.out, shard)
+        try:
+            # A marker must not stand for outputs that are being replaced.
+            marker_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise in_words(str(marker_path), error) from error
+        counts, outputs = self._write(sources, manifest.out / shard_name(shard))
+        if counts.inputs != piece.pictures:
+            raise NasnetError(
+                f"Shard {shard} of {manifest.out} has {piece.pictures:,} images, of which "
+                f"{counts.inputs:,} were processed.",
+                "Run again.",
+            )
+        _write_marker(manifest, piece, counts, outputs)
+        with suppress(OSError):
+            _failure_path(manifest.out, shard).unlink(missing_ok=True)
+        return counts
+
+    def _write(self, sources: Iterator[Source], base: Path) -> tuple[Summary, list[Path]]:
+        """Write the outputs of a shard, whose names are base with an extension."""
+        if self._in_place:
+            return self._write_here(sources, base)
+        with TemporaryDirectory(prefix="nasnet-") as folder:
+            counts, files = self._write_here(sources, Path(folder, base.name))
+            return counts, [_copy(path, base.with_name(path.name)) for path in files]
+
+    def _write_here(self, sources: Iterator[Source], base: Path) -> tuple[Summary, list[Path]]:
+        targets = [
+            Target(kind, format_, Path(f"{base}.{format_}"))
+            for kind, format_ in self._formats.items()
+        ]
+        state = state_path(targets[0].path)
+        # Only with a state: an output that exists may be of images that have changed.
+        options = replace(self._options, resume=state.exists())
+        try:
+            counts = run_to_files(
+                self._spec, self._model, sources, targets, options, self._reporter
+            )
+        except BrokenStateError as error:
+            state.unlink(missing_ok=True)
+            raise NasnetError(
+                f"The resume state of {base} was damaged and has been removed.", "Run again."
+            ) from error
+        return counts, [path for target in targets for path in target.files(with_meta=False)]
+
+
 def shard_name(shard: int) -> str:
-    """What the names of a shard's files begin with."""
+    """Return the beginning of the names of a shard's files."""
     return f"shard-{shard:05d}"
 
 
-def work_digest(work: Mapping[str, Any]) -> str:
-    """Tells one job's work from another's."""
-    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
-
-
-def run_shard(manifest: Manifest, shard: int, do: ShardRunner) -> Mapping[str, int]:
-    """Does a shard and publishes its outputs and then its marker. Gives the counts.
-
-    Raises NasnetError, and leaves no marker then.
-    """
-    piece = manifest.slice(shard)
-    sources = manifest.sources(shard, max_bytes=manifest.work["options"]["max_bytes"])
-    marker_path = _marker_path(manifest.out, shard)
-    try:
-        # A marker must not stand for outputs that are being replaced.
-        marker_path.unlink(missing_ok=True)
-    except OSError as error:
-        raise in_words(str(marker_path), error) from error
-    counts, outputs = do(sources, manifest.out / shard_name(shard))
-    if counts["inputs"] != piece.pictures:
-        raise NasnetError(
-            f"Shard {shard} of {manifest.out} has {piece.pictures:,} pictures, and "
-            f"{counts['inputs']:,} were done.",
-            "Run again.",
-        )
-    marker = {
-        "format": "nasnet-shard",
-        "version": MARKER_VERSION,
-        "shard": shard,
-        "first": piece.first,
-        "pictures": piece.pictures,
-        "slice": piece.sha256,
-        "counts": dict(counts),
-        "outputs": {path.name: _digest(path) for path in sorted(outputs)},
-        "work": work_digest(manifest.work),
-        **{name: manifest.work[name] for name in _SHOWN},
-    }
-    with open_output(marker_path, overwrite=True) as stream:
-        stream.write((json.dumps(marker, indent=1) + "\n").encode())
-    with suppress(OSError):
-        _failure_path(manifest.out, shard).unlink(missing_ok=True)
-    return counts
-
-
-# What of the work stands in each marker too: who sees only the shard knows what made it.
-_SHOWN = ("tool", "runtime", "model", "preprocessing", "options")
-
-
 def record_failure(manifest: Manifest, shard: int, why: str) -> None:
-    """Leaves word of why a shard couldn't be done, for status; as far as that can be written."""
+    """Record for `nasnet status` why a shard failed, as far as that can be written."""
     path = _failure_path(manifest.out, shard)
     with suppress(NasnetError), open_output(path, overwrite=True) as stream:
         stream.write((json.dumps({"shard": shard, "why": why}) + "\n").encode())
 
 
 def states(manifest: Manifest, *, verify: bool = False) -> Iterator[ShardState]:
-    """What is known of each shard, in order. verify reads all outputs and compares their sha256."""
-    digest = work_digest(manifest.work)
+    """Yield the state of each shard, in order. verify compares the sha256 of all outputs."""
+    digest = _work_digest(manifest.work)
     for piece in manifest.slices():
         yield _state(manifest.out, piece, digest, verify)
 
 
-def digest_of(stream: Iterator[bytes]) -> str:
-    """The sha256 of bytes that come in pieces, in hexadecimal."""
-    digest = hashlib.sha256()
-    for chunk in stream:
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def chunks(path: Path) -> Iterator[bytes]:
-    """A file's bytes in pieces of a mebibyte."""
+    """Yield a file's bytes in pieces of a mebibyte."""
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
             yield chunk
+
+
+def _write_marker(manifest: Manifest, piece: Slice, counts: Summary, outputs: list[Path]) -> None:
+    marker = {
+        "format": "nasnet-shard",
+        "version": MARKER_VERSION,
+        "shard": piece.shard,
+        "first": piece.first,
+        "pictures": piece.pictures,
+        "slice": piece.sha256,
+        "counts": {"inputs": counts.inputs, "ok": counts.ok, "failed": counts.failed},
+        "outputs": {path.name: _digest(path) for path in sorted(outputs)},
+        "work": _work_digest(manifest.work),
+        **{name: manifest.work[name] for name in _DESCRIBED},
+    }
+    with open_output(_marker_path(manifest.out, piece.shard), overwrite=True) as stream:
+        stream.write((json.dumps(marker, indent=1) + "\n").encode())
 
 
 def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
     try:
         marker = json.loads(_marker_path(out, piece.shard).read_bytes())
         version, slice_digest = marker["version"], marker["slice"]
-        outputs, counts = dict(marker["outputs"]), dict(marker["counts"])
-        its_work = marker["work"]
+        outputs, counts = dict(marker["outputs"]), Summary(**marker["counts"])
+        marker_work = marker["work"]
     except FileNotFoundError:
         why = _failure(out, piece.shard)
         return ShardState(piece.shard, piece.pictures, "failed" if why else "missing", why)
@@ -138,9 +188,9 @@ def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
     if version != MARKER_VERSION:
         why = "its marker is of another version"
     elif slice_digest != piece.sha256:
-        why = "its pictures have changed"
-    elif its_work != work:
-        why = "it was done with another model, options or version"
+        why = "its images have changed"
+    elif marker_work != work:
+        why = "it was run with another model, options or version"
     else:
         why = _wrong_outputs(out, outputs, verify)
     if why:
@@ -149,11 +199,12 @@ def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
 
 
 def _wrong_outputs(out: Path, outputs: Mapping[str, Mapping[str, Any]], verify: bool) -> str:
-    for name, said in outputs.items():
+    """Return what is wrong with the outputs that a marker lists; empty if nothing is."""
+    for name, listed in outputs.items():
         try:
-            if (out / name).stat().st_size != said["bytes"]:
-                return f"{name} is not as long as its marker says"
-            if verify and digest_of(chunks(out / name)) != said["sha256"]:
+            if (out / name).stat().st_size != listed["bytes"]:
+                return f"{name} has not the size that its marker says"
+            if verify and _sha256(out / name) != listed["sha256"]:
                 return f"{name} is not what was written"
         except FileNotFoundError:
             return f"{name} is gone"
@@ -171,12 +222,28 @@ def _failure(out: Path, shard: int) -> str:
 
 def _digest(path: Path) -> dict[str, Any]:
     try:
-        return {"bytes": path.stat().st_size, "sha256": digest_of(chunks(path))}
+        return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     except OSError as error:
         raise NasnetError(
             f"{path} was written and cannot be read: {error.strerror}.",
-            "See to the folder, and run again.",
+            "Check the folder, and run again.",
         ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _work_digest(work: Mapping[str, Any]) -> str:
+    """Return a digest that tells one job's work from another's."""
+    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+
+def _copy(path: Path, target: Path) -> Path:
+    with path.open("rb") as stream, open_output(target, overwrite=True) as copy:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+    return target
 
 
 def _marker_path(out: Path, shard: int) -> Path:

@@ -1,9 +1,9 @@
-"""A manifest and the pictures as they are now: what is new is added, what has changed is marked.
+"""Bring a manifest up to date with the images as they are now.
 
-New pictures become a segment at the end. A picture whose file has another size or time gets its
-new line in its old place, so that its shard's slice, and no other, is another one and the shard is
-done anew. A picture that is gone stays in the manifest: what is done is done, and where its shard
-is done anew its row says not_found.
+New images become a segment at the end. An image whose file has another size or modification time
+gets a new line in its old place, so that only its own shard's slice changes and only that shard is
+run again. An image that is gone stays in the manifest: finished shards keep its row, and when its
+shard is run again the row says not_found.
 """
 
 from __future__ import annotations
@@ -27,40 +27,36 @@ from nasnet_cli.jobs.shards.manifest import (
     write_slices,
 )
 from nasnet_cli.results.atomic import open_output
+from nasnet_cli.results.text import counted
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Pictures that are new, that have changed, and that are gone, since the last time."""
+    """Numbers of images that are new, have changed or are gone since the last run."""
 
     added: int = 0
     changed: int = 0
     gone: int = 0
 
     def __str__(self) -> str:
-        """In words; empty when there are none."""
-        counts = ((self.added, "new"), (self.changed, "changed"), (self.gone, "gone"))
-        words = [
-            f"{count:,} {'picture is' if count == 1 else 'pictures are'} {how}"
-            for count, how in counts
-            if count
-        ]
-        return ", ".join(words)
+        """The changes in words, or an empty string."""
+        counts = ((self.added, "new"), (self.changed, "changed"), (self.gone, "missing"))
+        return ", ".join(counted(count, f"{how} image") for count, how in counts if count)
 
 
 def extend(
     manifest: Manifest, sources: Iterable[Source], skips: SkipCounter
 ) -> tuple[Manifest, Changes]:
-    """The manifest brought up to date with sources, and saved if it is another one now.
+    """Return the manifest brought up to date with sources, saved if it has changed.
 
-    Nothing is kept in memory: while the list is the same as before, it is compared line by line;
-    from the first difference on in a database that SQLite keeps in a temporary file
-    (SQLITE_TMPDIR says where). Raises NasnetError and OutputError.
+    Nothing is kept in memory: as long as the list is the same as before, it is compared line by
+    line; from the first difference on, in a database that SQLite keeps in a temporary file (in
+    SQLITE_TMPDIR). Raises NasnetError and OutputError.
     """
     try:
-        with _Known(manifest) as known:
+        with _KnownLines(manifest) as known:
             new = (line for line in entry_lines(sources) if not known.take(line))
-            grown = add_segment(manifest, new, manifest.cut.for_more(_at_first(manifest)))
+            grown = add_segment(manifest, new, manifest.cut.for_more(manifest.segments[0].pictures))
             changes = known.changes(grown.pictures - manifest.pictures)
             if changes.changed:
                 segments = list(grown.segments)
@@ -69,8 +65,8 @@ def extend(
                 grown = replace(grown, segments=tuple(segments))
     except sqlite3.Error as error:
         raise NasnetError(
-            f"The list of pictures cannot be compared with the last one: {error}.",
-            "See to it that there is space for temporary files, or set SQLITE_TMPDIR.",
+            f"The list of images cannot be compared with the last one: {error}.",
+            "Make space for temporary files, or set SQLITE_TMPDIR.",
         ) from error
     if changes.added or changes.changed:
         grown = replace(grown, revision=manifest.revision + 1)
@@ -81,12 +77,8 @@ def extend(
     return grown, changes
 
 
-def _at_first(manifest: Manifest) -> int:
-    return manifest.segments[0].pictures
-
-
-def _rewritten(manifest: Manifest, segment: Segment, known: _Known) -> Segment:
-    """The segment with its changed lines, in files of the next revision; or as it is."""
+def _rewritten(manifest: Manifest, segment: Segment, known: _KnownLines) -> Segment:
+    """Write the segment with its changed lines to files of the next revision, if it has some."""
     changed = known.changed_lines(segment.number)
     at, text = next(changed, (-1, b""))
     if at < 0:
@@ -110,7 +102,7 @@ def _rewritten(manifest: Manifest, segment: Segment, known: _Known) -> Segment:
     return write_slices(manifest.folder, new, sizes)
 
 
-class _Known:
+class _KnownLines:
     """The lines of a manifest, each to be taken once by a line that is listed now."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -121,7 +113,7 @@ class _Known:
         self._heads: list[_Head] = []
         self._database: sqlite3.Connection | None = None
 
-    def __enter__(self) -> _Known:
+    def __enter__(self) -> _KnownLines:
         for segment in self._manifest.segments:
             stream = (self._manifest.folder / segment.pictures_name).open("rb")
             self._heads.append(_Head(segment.number, self._stack.enter_context(stream)))
@@ -131,28 +123,28 @@ class _Known:
         self._stack.close()
 
     def take(self, line: bytes) -> bool:
-        """Whether the picture is in the manifest. If its line differs, that is remembered."""
+        """Return whether the image is in the manifest, and remember its line if that differs."""
         if self._database is None:
             for head in self._heads:
                 if head.line == line:
                     head.advance()
                     return True
-            self._database = self._filled()
+            self._database = self._fill_database()
         path = _path(line)
-        found = self._database.execute(
+        row = self._database.execute(
             "SELECT segment, line, text FROM known WHERE path = ? LIMIT 1", (path,)
         ).fetchone()
-        if found is None:
+        if row is None:
             return False
-        segment, number, text = found
+        segment, number, text = row
         if text != line:
-            # A folder may hold a name twice: the one that is the same is its own.
+            # A name may be listed twice: prefer the line that is the same.
             same = self._database.execute(
                 "SELECT segment, line FROM known WHERE path = ? AND text = ?", (path, line)
             ).fetchone()
             if same is None:
-                row = (segment, number, line)
-                self._database.execute("INSERT INTO changed VALUES (?, ?, ?)", row)
+                change = (segment, number, line)
+                self._database.execute("INSERT INTO changed VALUES (?, ?, ?)", change)
             else:
                 segment, number = same
         self._database.execute(
@@ -162,23 +154,23 @@ class _Known:
         return True
 
     def changes(self, added: int) -> Changes:
-        """What has changed, when all that is there has been taken."""
+        """Return the changes, when all that is listed now has been taken."""
         if self._database is None:
-            # Ended early, with nothing but what was known: the rest is gone.
+            # The list ended early, with nothing new: the rest is gone.
             return Changes(added, 0, sum(1 for head in self._heads for _ in head.rest()))
         (changed,) = self._database.execute("SELECT count(*) FROM changed").fetchone()
         (gone,) = self._database.execute("SELECT count(*) FROM known").fetchone()
         return Changes(added, changed, gone)
 
     def changed_lines(self, segment: int) -> Iterator[tuple[int, bytes]]:
-        """The number and the new text of each changed line of a segment, in order."""
+        """Yield the number and the new text of each changed line of a segment, in order."""
         if self._database is not None:
             yield from self._database.execute(
                 "SELECT line, text FROM changed WHERE segment = ? ORDER BY line", (segment,)
             )
 
-    def _filled(self) -> sqlite3.Connection:
-        # An empty name is a database in a temporary file that nobody else sees.
+    def _fill_database(self) -> sqlite3.Connection:
+        # An empty name stands for a private database in a temporary file.
         database = self._stack.enter_context(closing(sqlite3.connect("", isolation_level=None)))
         database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
@@ -194,7 +186,7 @@ class _Known:
 
 
 class _Head:
-    """A segment's next line; empty at the end."""
+    """The reading position in a segment. line is the next one; empty at the end."""
 
     def __init__(self, segment: int, stream: BinaryIO) -> None:
         self.segment = segment

@@ -1,0 +1,85 @@
+"""The rows of a job: one for each input, packed, from a model's result and back to a record.
+
+Importing this does not import SQLite: a run to a pipe keeps no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.results.records import Classified, Embedded, Failure
+
+if TYPE_CHECKING:
+    from nasnet_cli.model import Model
+    from nasnet_cli.pipeline import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A finished input. labels and vector are packed by encode; empty with an error, and for
+    results that the job does not make."""
+
+    path: str
+    error: Failure | None
+    labels: bytes = b""
+    vector: bytes = b""
+
+
+def encode(result: Result[Any], spec: JobSpec) -> Row:
+    """Return a model's result as a row.
+
+    Its labels are packed as BEST (results/topk.py) for each rank, its vector as numbers of the
+    spec's type.
+    """
+    from nasnet_cli.results.from_model import failure, of_unit_length
+
+    path = result.source.path
+    if result.outputs is None:
+        return Row(path, failure(result))
+    labels = vector = b""
+    if "labels" in spec.results:
+        best = result.outputs["best"]
+        kept = best[best["probability"] >= spec.threshold]
+        if not spec.logits:
+            kept["output"] = 0.0
+        labels = kept.tobytes()
+    if "vectors" in spec.results:
+        from nasnet_cli.results.npy import numbers_of
+
+        numbers = result.outputs["features"]
+        if spec.normalize:
+            numbers = of_unit_length(numbers)
+        vector = numbers.astype(numbers_of(spec.dtype), copy=False).tobytes()
+    return Row(path, None, labels, vector)
+
+
+def classified_rows(rows: Iterator[Row], spec: JobSpec, model: Model) -> Iterator[Classified]:
+    """Yield the labels of rows, in words."""
+    import numpy as np
+
+    from nasnet_cli.results.topk import BEST, predictions
+
+    labels = model.labels
+    for row in rows:
+        if row.error is not None:
+            yield Classified(row.path, None, row.error)
+        else:
+            best = np.frombuffer(row.labels, BEST)
+            yield Classified(row.path, predictions(best, labels, with_logits=spec.logits))
+
+
+def embedded_rows(rows: Iterator[Row], spec: JobSpec) -> Iterator[Embedded]:
+    """Yield the vectors of rows, in the spec's type."""
+    import numpy as np
+
+    from nasnet_cli.results.npy import numbers_of
+
+    numbers = numbers_of(spec.dtype)
+    for row in rows:
+        if row.error is not None:
+            yield Embedded(row.path, None, row.error)
+        else:
+            yield Embedded(row.path, np.frombuffer(row.vector, numbers))
