@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli import options
+from nasnet_cli.cli import job_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, job_spec, target, vector_target
+from nasnet_cli.cli.sections import OUTPUT, command_with, option
 from nasnet_cli.results.atomic import is_direct, open_output
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FORMATS: tuple[TargetFormat, ...] = ("table", "json", "jsonl", "csv", "parquet")
 
 
-@options.command(
+@command_with(
     "nasnet classify photos/",
     "nasnet classify photos/ holiday.zip --top 1 --out labels.csv",
     "nasnet classify photos/ --model imagenet-mobile --out labels.jsonl --resume",
@@ -29,18 +30,18 @@ FORMATS: tuple[TargetFormat, ...] = ("table", "json", "jsonl", "csv", "parquet")
 @options.label_options
 @options.preprocessing_options
 @options.output_options(FORMATS)
-@options.option(
+@option(
     "--embed",
     "vectors_out",
     type=click.Path(),
     metavar="FILE",
-    section=options.OUTPUT,
+    section=OUTPUT,
     help="Also write feature vectors to FILE (.npy, .npz or .parquet), like nasnet embed.",
 )
 @options.vector_options
-@options.resume_options
-@options.shard_options
-@options.speed_options
+@job_options.resume_options
+@job_options.shard_options
+@job_options.speed_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
@@ -50,9 +51,9 @@ def command(
     output: options.OutputOptions,
     vectors_out: str | None,
     vectors: options.VectorOptions,
-    resuming: options.ResumeOptions,
-    shards: options.ShardOptions,
-    speed: options.SpeedOptions,
+    resuming: job_options.ResumeOptions,
+    shards: job_options.ShardOptions,
+    speed: job_options.SpeedOptions,
     console: Console,
 ) -> int:
     """Label images with the classes that a model knows.
@@ -79,13 +80,13 @@ def command(
         return run_sharded(Job(spec, inputs, speed, console), output, resuming, shards)
     format_ = output.chosen_format(FORMATS)
     if output.out is None or is_direct(output.out):
-        for option, is_used in (
+        for name, is_used in (
             ("--resume", resuming.resume),
             ("--embed", vectors_out is not None),
             ("--format parquet", format_ == "parquet"),
         ):
             if is_used:
-                raise click.UsageError(f"{option} needs --out and the name of a file.")
+                raise click.UsageError(f"{name} needs --out and the name of a file.")
         job = Job(spec, inputs, speed, console)
         _stream(job, output.out, format_)
         return job.finish("classified")

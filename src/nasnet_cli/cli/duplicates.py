@@ -10,6 +10,7 @@ import click
 
 from nasnet_cli.cli import neighbours, options
 from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.sections import command_with, option
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 Pair = TypeVar("Pair")
 
 
-@options.command(
+@command_with(
     "nasnet duplicates vectors.npy",
     "nasnet duplicates vectors.npy --threshold 0.99",
     "nasnet duplicates vectors.npy --out groups.csv",
 )
 @click.argument("vectors", type=click.Path())
-@options.option(
+@option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.97,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nasnet_cli.cli import options
+from nasnet_cli.cli import job_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, job_spec, vector_target
+from nasnet_cli.cli.sections import command_with
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.outputs import TargetFormat
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 FORMATS: tuple[TargetFormat, ...] = ("npy", "npz", "parquet")
 
 
-@options.command(
+@command_with(
     "nasnet embed photos/ --out vectors.npy",
     "nasnet embed photos/ --out vectors.parquet --normalize --dtype float16",
     "nasnet embed photos/ --out vectors/ --shards 100",
@@ -26,9 +27,9 @@ FORMATS: tuple[TargetFormat, ...] = ("npy", "npz", "parquet")
 @options.file_options(
     FORMATS, "Write to FILE: .npy, .npz or .parquet. Files appear only when complete."
 )
-@options.resume_options
-@options.shard_options
-@options.speed_options
+@job_options.resume_options
+@job_options.shard_options
+@job_options.speed_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
@@ -36,9 +37,9 @@ def command(
     vectors: options.VectorOptions,
     preprocessing: options.PreprocessingOptions,
     output: options.OutputOptions,
-    resuming: options.ResumeOptions,
-    shards: options.ShardOptions,
-    speed: options.SpeedOptions,
+    resuming: job_options.ResumeOptions,
+    shards: job_options.ShardOptions,
+    speed: job_options.SpeedOptions,
     console: Console,
 ) -> int:
     """Turn images into feature vectors.

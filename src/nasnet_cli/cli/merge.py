@@ -8,10 +8,11 @@ import click
 
 from nasnet_cli.cli import exits, options
 from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.sections import command_with, option
 from nasnet_cli.results.text import counted
 
 
-@options.command(
+@command_with(
     "nasnet merge job/ --out labels.jsonl",
     "nasnet merge job/ --out labels.jsonl --overwrite",
     "nasnet merge job/ --out so-far.jsonl --partial",
@@ -19,7 +20,7 @@ from nasnet_cli.results.text import counted
 @click.argument("folder", metavar="DIR", type=click.Path())
 @options.out_option("Write to FILE and its companions. They appear only when complete.", True)
 @options.overwrite_option
-@options.option("--partial", is_flag=True, help="Leave out shards that are not done.")
+@option("--partial", is_flag=True, help="Leave out shards that are not done.")
 @options.quiet_option
 def command(folder: str, out: str, overwrite: bool, partial: bool, quiet: bool) -> int:
     """Merge the shards of a job into one file.

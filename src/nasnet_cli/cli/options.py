@@ -1,107 +1,26 @@
 """Options that commands share: from Click's parameters to typed objects.
 
 Each group of options is a frozen dataclass, and a decorator that adds the options to a command and
-passes it the object: a command never sees a dictionary. Help shows the options in SECTIONS, after
-three examples.
+passes it the object: a command never sees a dictionary. Those of large jobs are in job_options.py.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 
 import click
 
 from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.sections import ADVANCED, MODEL, OUTPUT, Decorator, gathered, option
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.state import Check
     from nasnet_cli.results.npy import VectorType
     from nasnet_cli.runtime.base import Precision, RuntimeName
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Value = TypeVar("Value", bound=str)
-
-BASIC, OUTPUT, MODEL = "Basic options", "Output options", "Model options"
-LARGE, ADVANCED = "Large jobs", "Advanced options"
-SECTIONS = (BASIC, OUTPUT, MODEL, LARGE, ADVANCED)
-
-
-class Option(click.Option):
-    """An option that help shows in a section."""
-
-    def __init__(self, *args: Any, section: str, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.section = section
-
-
-class Command(click.Command):
-    """A command whose help has examples, and its options in sections."""
-
-    examples: Sequence[str] = ()
-
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        summary, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
-        formatter.write_paragraph()
-        with formatter.indentation():
-            formatter.write_text(summary)
-        if self.examples:
-            with formatter.section("Examples"):
-                for example in self.examples:
-                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
-        if rest:
-            formatter.write_paragraph()
-            with formatter.indentation():
-                formatter.write_text(rest)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in SECTIONS}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and isinstance(parameter, click.Option):
-                sections[getattr(parameter, "section", BASIC)].append(record)
-        for name, records in sections.items():
-            if records:
-                with formatter.section(name):
-                    formatter.write_dl(records)
-
-
-def command(*examples: str) -> Callable[[Callable[..., Any]], Command]:
-    """Make a command of a function, with examples for its help."""
-
-    def decorate(function: Callable[..., Any]) -> Command:
-        made = click.command(cls=Command)(function)
-        made.examples = examples
-        return made
-
-    return decorate
-
-
-def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
-    """Add an option to a command, in a section of its help; settings are Click's."""
-    return click.option(*names, cls=Option, section=section, **settings)
-
-
-def _gathered(name: str, kind: Callable[..., Any], *decorators: Decorator) -> Decorator:
-    """Add a group of options to a command, passed as one object that kind makes of them."""
-    names = inspect.signature(kind).parameters
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def call(**parameters: Any) -> Any:
-            own = {key: parameters.pop(key) for key in names}
-            return function(**parameters, **{name: kind(**own)})
-
-        decorated: Callable[..., Any] = call
-        for decorator in reversed(decorators):
-            decorated = decorator(decorated)
-        return decorated
-
-    return decorate
 
 
 @dataclass(frozen=True)
@@ -115,7 +34,7 @@ class InputOptions:
     max_bytes: int
 
 
-input_options = _gathered(
+input_options = gathered(
     "inputs",
     InputOptions,
     click.argument("paths", nargs=-1, type=click.Path()),
@@ -179,7 +98,7 @@ unsafe_option = option(
     help="Run models that can access files or the network, or run other code.",
 )
 
-model_options = _gathered(
+model_options = gathered(
     "model",
     ModelOptions,
     model_option,
@@ -217,7 +136,7 @@ class PreprocessingOptions:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-preprocessing_options = _gathered(
+preprocessing_options = gathered(
     "preprocessing",
     PreprocessingOptions,
     option(
@@ -253,7 +172,7 @@ class LabelOptions:
     labels: str | None = None
 
 
-label_options = _gathered(
+label_options = gathered(
     "labels",
     LabelOptions,
     option(
@@ -292,7 +211,7 @@ class VectorOptions:
     dtype: VectorType = "float32"
 
 
-vector_options = _gathered(
+vector_options = gathered(
     "vectors",
     VectorOptions,
     option(
@@ -367,7 +286,7 @@ def out_option(help_: str, required: bool) -> Decorator:
 
 def output_options(formats: Sequence[str]) -> Decorator:
     """Add --out, --format and --overwrite, for results that can also go to standard output."""
-    return _gathered(
+    return gathered(
         "output",
         OutputOptions,
         out_option(
@@ -389,7 +308,7 @@ def output_options(formats: Sequence[str]) -> Decorator:
 
 def file_options(formats: Sequence[str], help_: str) -> Decorator:
     """Add --out, --format and --overwrite, for results that need a file."""
-    return _gathered(
+    return gathered(
         "output",
         OutputOptions,
         out_option(help_, required=True),
@@ -404,139 +323,7 @@ def file_options(formats: Sequence[str], help_: str) -> Decorator:
     )
 
 
-@dataclass(frozen=True)
-class ResumeOptions:
-    """How an interrupted run goes on."""
-
-    resume: bool
-    check: Check
-
-
-resume_options = _gathered(
-    "resuming",
-    ResumeOptions,
-    option(
-        "--resume",
-        is_flag=True,
-        section=LARGE,
-        help="Continue an interrupted run of FILE; process only what is missing or has changed.",
-    ),
-    option(
-        "--check",
-        type=click.Choice(["stat", "content"]),
-        default="stat",
-        show_default=True,
-        section=LARGE,
-        help="How --resume detects changed files: by size and modification time, or by content.",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class ShardOptions:
-    """How a job is split into shards, and what runs them."""
-
-    shards: int | None
-    shard_size: int | None
-    engine: Literal["local", "ray"]
-    ray_address: str | None
-    workers_per_node: int
-    retries: int
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the job is to be split. Raises click.UsageError for a contradiction."""
-        counts = [self.shards, self.shard_size]
-        if all(counts):
-            raise click.UsageError("Use either --shards or --shard-size.")
-        if not any(counts) and self.engine != "local":
-            raise click.UsageError("--engine needs --shards or --shard-size.")
-        return any(counts)
-
-
-shard_options = _gathered(
-    "shards",
-    ShardOptions,
-    option(
-        "--shards",
-        type=click.IntRange(min=1),
-        metavar="N",
-        section=LARGE,
-        help="Split the job into N shards, written to the folder that --out names. Run the same "
-        "command again to process unfinished shards.",
-    ),
-    option(
-        "--shard-size",
-        type=click.IntRange(min=1),
-        metavar="N",
-        section=LARGE,
-        help="Split the job into shards of N images.",
-    ),
-    option(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        show_default=True,
-        section=LARGE,
-        help="Run shards in this process or on a Ray cluster.",
-    ),
-    option(
-        "--ray-address",
-        metavar="ADDRESS",
-        section=LARGE,
-        help="Ray cluster to connect to.  [default: RAY_ADDRESS, or start one on this machine]",
-    ),
-    option(
-        "--workers-per-node",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        section=LARGE,
-        help="Worker processes on each Ray node; each loads the model.",
-    ),
-    option(
-        "--retries",
-        type=click.IntRange(min=0),
-        default=2,
-        show_default=True,
-        metavar="N",
-        section=LARGE,
-        help="How often Ray retries a shard whose worker failed or died.",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class SpeedOptions:
-    """How much is decoded at once; results do not depend on it."""
-
-    workers: int | None
-    batch_size: int
-
-
-speed_options = _gathered(
-    "speed",
-    SpeedOptions,
-    option(
-        "--workers",
-        type=click.IntRange(min=1, max=256),
-        metavar="N",
-        section=ADVANCED,
-        help="Number of decoding threads.  [default: number of CPUs + 2]",
-    ),
-    option(
-        "--batch-size",
-        type=click.IntRange(min=1, max=4096),
-        default=256,
-        show_default=True,
-        metavar="N",
-        section=ADVANCED,
-        help="Number of images decoded ahead of the model. Does not affect results.",
-    ),
-)
-
 quiet_option = option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose_option = option("-v", "--verbose", is_flag=True, help="Print details.")
 
-console_options = _gathered("console", Console, quiet_option, verbose_option)
+console_options = gathered("console", Console, quiet_option, verbose_option)

@@ -16,13 +16,12 @@ import click
 
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.job_options import ResumeOptions, SpeedOptions
 from nasnet_cli.cli.options import (
     InputOptions,
     LabelOptions,
     ModelOptions,
     PreprocessingOptions,
-    ResumeOptions,
-    SpeedOptions,
     VectorOptions,
 )
 from nasnet_cli.errors import NasnetError

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli.options import OutputOptions, ResumeOptions, ShardOptions
+from nasnet_cli.cli.job_options import ResumeOptions, ShardOptions
+from nasnet_cli.cli.options import OutputOptions
 from nasnet_cli.cli.run import Job
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.images.source import is_remote

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasnet_cli.cli import neighbours, options
+from nasnet_cli.cli import job_options, neighbours, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, job_spec
+from nasnet_cli.cli.sections import command_with, option
 from nasnet_cli.errors import NasnetError
 
 if TYPE_CHECKING:
     from nasnet_cli.similarity import Index
 
 
-@options.command(
+@command_with(
     "nasnet similar query.jpg --index vectors.npy",
     "nasnet similar queries/ --index vectors.npy --top 3 --out matches.csv",
     "nasnet similar query.jpg --index vectors.npy --model imagenet-mobile",
 )
 @options.input_options
-@options.option(
+@option(
     "--index",
     "index_path",
     type=click.Path(),
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     help="Index to search: FILE.npy of nasnet embed, with its .jsonl and .npy.meta.json.",
 )
 @options.model_options
-@options.option(
+@option(
     "--top",
     type=click.IntRange(min=1),
     default=10,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     help="Number of matches per query.",
 )
 @options.output_options(neighbours.FORMATS)
-@options.speed_options
+@job_options.speed_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
@@ -48,7 +49,7 @@ def command(
     model: options.ModelOptions,
     top: int,
     output: options.OutputOptions,
-    speed: options.SpeedOptions,
+    speed: job_options.SpeedOptions,
     console: Console,
 ) -> int:
     """Find the images most similar to an image.

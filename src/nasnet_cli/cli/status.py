@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli import exits, options
+from nasnet_cli.cli import exits
+from nasnet_cli.cli.sections import command_with, option
 from nasnet_cli.results.records import Summary
 from nasnet_cli.results.text import counted, printable
 
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
     from nasnet_cli.jobs.shards.shard import ShardState
 
 
-@options.command(
+@command_with(
     "nasnet status job/",
     "nasnet status job/ --verify",
     "nasnet status job/ --json",
 )
 @click.argument("folder", metavar="DIR", type=click.Path())
-@options.option("--verify", is_flag=True, help="Read all outputs and compare their sha256.")
-@options.option("--json", "as_json", is_flag=True, help="Print JSON, with a line for each shard.")
-@options.option("-q", "--quiet", is_flag=True, help="Print nothing; see the exit code.")
-@options.option("-v", "--verbose", is_flag=True, help="Print a line for each shard.")
+@option("--verify", is_flag=True, help="Read all outputs and compare their sha256.")
+@option("--json", "as_json", is_flag=True, help="Print JSON, with a line for each shard.")
+@option("-q", "--quiet", is_flag=True, help="Print nothing; see the exit code.")
+@option("-v", "--verbose", is_flag=True, help="Print a line for each shard.")
 def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Show the progress of a sharded job.
 

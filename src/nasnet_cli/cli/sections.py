@@ -1,0 +1,89 @@
+"""Commands whose help has examples and sections of options, and options gathered in one object."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+BASIC, OUTPUT, MODEL = "Basic options", "Output options", "Model options"
+LARGE, ADVANCED = "Large jobs", "Advanced options"
+SECTIONS = (BASIC, OUTPUT, MODEL, LARGE, ADVANCED)
+
+
+class Option(click.Option):
+    """An option that help shows in a section."""
+
+    def __init__(self, *args: Any, section: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command whose help has examples, and its options in sections."""
+
+    examples: Sequence[str] = ()
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        summary, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(summary)
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+        if rest:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(rest)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in SECTIONS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                sections[getattr(parameter, "section", BASIC)].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+
+def command_with(*examples: str) -> Callable[[Callable[..., Any]], Command]:
+    """Return a decorator that makes a command of a function, with examples for its help."""
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        made = click.command(cls=Command)(function)
+        made.examples = examples
+        return made
+
+    return decorate
+
+
+def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
+    """Add an option to a command, in a section of its help; settings are Click's."""
+    return click.option(*names, cls=Option, section=section, **settings)
+
+
+def gathered(name: str, kind: Callable[..., Any], *decorators: Decorator) -> Decorator:
+    """Add a group of options to a command, passed as one object that kind makes of them."""
+    names = inspect.signature(kind).parameters
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(**parameters: Any) -> Any:
+            own = {key: parameters.pop(key) for key in names}
+            return function(**parameters, **{name: kind(**own)})
+
+        decorated: Callable[..., Any] = call
+        for decorator in reversed(decorators):
+            decorated = decorator(decorated)
+        return decorated
+
+    return decorate
