@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -188,3 +191,19 @@ def test_record_has_id_label_and_probability() -> None:
     record = chooser.record(chooser.choose(values[None], 0.5)[0])
     # As the label list has it: what tells two cranes apart is the id beside it.
     assert record == Everyday(CRANE, "crane", 0.75)
+
+
+def test_examples_of_the_docs_are_true() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "labels.md").read_text(encoding="utf-8")
+    names = builtin_labels("imagenet_1001")
+    rows = re.findall(r"^\| (.+ \d+ %) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == 5
+    for predictions, expected in rows:
+        values = [0.0] * len(names)
+        for prediction in predictions.split(", "):
+            name, percent, _ = prediction.rsplit(" ", 2)
+            values[[label.name for label in names].index(name)] = int(percent) / 100
+        found = everyday(names, [1 - sum(values), *values[1:]])
+        assert expected == (
+            f"{found[0]}, {found[1]:.0%}".replace("%", " %") if found else "not sure"
+        )

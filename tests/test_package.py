@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,11 @@ def test_the_label_lists_are_inside(installed, tmp_path):
         "print(len(labels.builtin_labels('imagenet_1001')), labels.labels_for(1000)[0].name)\n"
     )
     assert run(site, code, cwd=tmp_path).stdout == "1001 tench\n"
+
+
+def test_wordnet_and_its_licence_are_inside(installed, tmp_path):
+    wheel, site = installed
+    code = "from nasnet_cli.wordnet import load_hierarchy; print(len(load_hierarchy()))"
+    assert run(site, code, cwd=tmp_path).stdout == "1860\n"
+    names = zipfile.ZipFile(wheel).namelist()
+    assert sum(name.endswith("/LICENSE-WordNet") for name in names) == 2

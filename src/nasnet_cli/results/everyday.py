@@ -17,8 +17,8 @@ from nasnet_cli.labels import Label
 from nasnet_cli.results.records import Everyday
 from nasnet_cli.wordnet import Hierarchy, is_wnid, load_hierarchy
 
-SURE = np.dtype([("candidate", "<i4"), ("probability", "<f8")])
-"""A row's everyday label: its place among the candidates, -1 for none, and its probability."""
+SURE = np.dtype([("wnid", "S9"), ("probability", "<f8")])
+"""A row's everyday label: its WordNet id, empty for none, and its probability in [0, 1]."""
 
 
 class EverydayLabels:
@@ -33,9 +33,11 @@ class EverydayLabels:
     def __init__(self, labels: Sequence[Label], hierarchy: Hierarchy | None = None) -> None:
         hierarchy = load_hierarchy() if hierarchy is None else hierarchy
         candidates = _candidates(labels, hierarchy)
-        self._candidates = list(candidates)
         own = {label.wnid: label.name for label in reversed(labels)}
-        self._names = [own[wnid] if wnid in own else hierarchy[wnid].name for wnid in candidates]
+        self._names = {
+            wnid: own[wnid] if wnid in own else hierarchy[wnid].name for wnid in candidates
+        }
+        self._wnids = [wnid.encode() for wnid in candidates]
         # All candidates' members, one after another, and where those of each begin.
         is_member = _bits(candidates.values(), len(labels))
         self._members = np.flatnonzero(is_member) % is_member.shape[1]
@@ -47,7 +49,7 @@ class EverydayLabels:
     @property
     def is_available(self) -> bool:
         """Whether any class has a WordNet id; without one, nothing has an everyday label."""
-        return bool(self._candidates)
+        return bool(self._wnids)
 
     def choose(self, probabilities: np.ndarray, sure: float) -> np.ndarray:
         """Return the everyday label of each row: [n] of SURE.
@@ -58,26 +60,28 @@ class EverydayLabels:
         row's label doesn't depend on the other rows.
         """
         chosen = np.zeros(len(probabilities), SURE)
-        chosen["candidate"] = -1
-        if not self._candidates:
+        if not self._wnids:
             return chosen
-        for row, values in zip(chosen, probabilities.astype(np.float64, copy=False), strict=True):
+        wnids, totals = chosen["wnid"], chosen["probability"]
+        for row, values in enumerate(probabilities.astype(np.float64, copy=False)):
             # A row at a time, so that the order of the sums never depends on the batch.
             sums = np.add.reduceat(values[self._members], self._starts)
             rounded = sums.round(6)
-            first = int(np.argmax(rounded >= sure))
-            if not rounded[first] >= sure:
-                continue
-            best = first + int(np.nanargmax(rounded[first : self._ends[first]]))
-            row["candidate"], row["probability"] = best, sums[best]
+            # Not for NaN, which is neither more nor less.
+            is_sure = rounded >= sure
+            first = int(np.argmax(is_sure))
+            if is_sure[first]:
+                group = slice(first, self._ends[first])
+                best = first + int(np.argmax(np.where(is_sure[group], rounded[group], -1.0)))
+                wnids[row], totals[row] = self._wnids[best], sums[best]
         return chosen
 
     def record(self, chosen: np.void) -> Everyday | None:
         """Return a row of choose as a record; None where the model is not sure of any class."""
-        candidate, probability = chosen.item()
-        if candidate < 0:
+        wnid = bytes(chosen["wnid"]).decode()
+        if not wnid:
             return None
-        return Everyday(self._candidates[candidate], self._names[candidate], probability)
+        return Everyday(wnid, self._names[wnid], float(chosen["probability"]))
 
 
 def _candidates(labels: Sequence[Label], hierarchy: Hierarchy) -> dict[str, int]:
