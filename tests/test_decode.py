@@ -12,15 +12,19 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import imagecodecs
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.decode import decode
+from support.icc import DISPLAY_P3, rgb_profile
 
 RNG = np.random.default_rng(7)
 NOISE = Image.fromarray(RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8))
@@ -143,6 +147,15 @@ def test_transparent_16_bit_grey_becomes_white() -> None:
     assert pixels(data[:at] + chunk + data[at:])[0, :, 0].tolist() == [255, 0x56]
 
 
+def test_transparent_16_bit_colour_becomes_white() -> None:
+    transparent, near, other = (0x1234, 0x5678, 0x9ABC), (0x1234, 0x5678, 0x9ABD), (1, 2, 3)
+    rows = b"\0" + struct.pack(">9H", *transparent, *near, *other)
+    data = inserted(
+        png(3, 1, rows, depth=16, colour=2), chunk(b"tRNS", struct.pack(">3H", *transparent))
+    )
+    assert pixels(data)[0].tolist() == [[255, 255, 255], [0x12, 0x56, 0x9A], [0, 0, 0]]
+
+
 def test_16_bit_grey_where_white_is_zero_is_inverted() -> None:
     values = Image.fromarray(np.array([[0, 0xFFFF]], dtype=np.uint16))
     assert pixels(saved(values, "TIFF", tiffinfo={262: 0}))[0, :, 0].tolist() == [255, 0]
@@ -228,6 +241,48 @@ def test_damaged_exif_is_ignored() -> None:
             assert sorted(decode(saved(SMOOTH, format, exif=broken)).size) == [24, 32]
 
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "PNG"])
+def test_orientation_in_xmp_is_ignored(format: str) -> None:
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    options: dict[str, object] = {"xmp": XMP}
+    if format == "PNG":
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())  # type: ignore[attr-defined]
+    data = saved(SMOOTH, format, **options)
+    assert decode(data).size == SMOOTH.size
+    assert decode(data, needed_size=lambda size: size).size == SMOOTH.size
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_heic_is_decoded_upright(mode: str) -> None:
+    image = SMOOTH.resize((64, 48)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    heif = pillow_heif.from_pillow(image)
+    stream = io.BytesIO()
+    heif.save(stream, quality=100, exif=exif.tobytes())
+    actual = decode(stream.getvalue())
+    expected = image.convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    assert abs(np.asarray(actual).astype(int) - np.asarray(expected)).max() <= 6
+
+
+def test_profile_of_heic_is_kept() -> None:
+    profile = rgb_profile(DISPLAY_P3, 2.2)
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(SMOOTH).save(stream, icc_profile=profile)
+    assert decode(stream.getvalue()).info["icc_profile"] == profile
+
+
+def test_damaged_heic_is_decode_failed() -> None:
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(SMOOTH).save(stream)
+    assert decode_error(stream.getvalue()[:300]).kind in ("decode_failed", "truncated")
+
+
 # Draft decoding
 
 
@@ -309,12 +364,121 @@ def test_damaged_file_is_decode_failed() -> None:
     assert (error.kind, error.message) == ("decode_failed", "The PNG image is damaged.")
 
 
-def test_heic_error_names_the_extra() -> None:
-    code = "import sys; sys.modules['pillow_heif'] = None\n"
+def test_heic_without_its_decoder_names_the_package() -> None:
+    code = "import sys; sys.modules['pi_heif'] = None\n"
     code += "from nasnet_cli.images.decode import decode\n"
     code += r"decode(b'\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf' + bytes(100))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "HEIC images need the extra: pip install 'nasnet-cli[heif]'." in answer.stderr
+    assert "HEIC images need a package that is missing: pip install pi-heif." in answer.stderr
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_psd_of_more_than_8_bits_is_unsupported(bits: int) -> None:
+    head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 4, 4, bits, 3)
+    error = decode_error(head + bytes(12) + b"\0\0" + bytes(3 * 4 * 4 * bits // 8))
+    assert (error.kind, error.message) == (
+        "unsupported",
+        f"PSD images with {bits} bits are not supported.",
+    )
+
+
+def test_jpeg_of_12_bits_and_lossless_jpeg_are_unsupported() -> None:
+    values = RNG.integers(0, 4096, (16, 16), dtype=np.uint16)
+    for data, message in (
+        (imagecodecs.jpeg8_encode(values, bitspersample=12), "kind SOF1 with 12 bits"),
+        (imagecodecs.ljpeg_encode(values, bitspersample=12), "kind SOF3 with 12 bits"),
+    ):
+        error = decode_error(data)
+        assert error.kind == "unsupported" and message in error.message
+
+
+# Files that viewers show although they are damaged
+
+
+def jpegs() -> list[bytes]:
+    """Return JPEGs of all kinds whose last rows matter."""
+    options: list[dict[str, object]] = [
+        {"quality": 90},
+        {"quality": 20, "subsampling": "4:2:0"},
+        {"quality": 90, "progressive": True},
+        {"quality": 50, "restart_marker_rows": 1},
+        {"quality": 30, "optimize": True},
+    ]
+    noise = Image.fromarray(RNG.integers(0, 256, (40, 56, 3), dtype=np.uint8))
+    files = [saved(noise, "JPEG", **each) for each in options]
+    files += [saved(noise.convert(mode), "JPEG", quality=80) for mode in ("L", "CMYK")]
+    # Of one colour, as missing parts are shown.
+    return [*files, saved(Image.new("RGB", (40, 56), (128, 128, 128)), "JPEG")]
+
+
+def test_jpeg_without_its_end_marker_is_decoded() -> None:
+    for data in jpegs():
+        expected = pixels(data)
+        for cut in (1, 2):
+            assert np.array_equal(pixels(data[:-cut]), expected)
+        small = decode(data[:-2], needed_size=lambda _: (5, 5))
+        assert small.size == decode(data, needed_size=lambda _: (5, 5)).size
+
+
+def test_jpeg_without_its_last_pixels_is_truncated() -> None:
+    for data in jpegs()[:-1]:
+        for cut in (4, 6, 10, len(data) // 3):
+            assert decode_error(data[:-cut]).kind == "truncated"
+
+
+def test_pixels_are_reserved_once_for_a_damaged_file() -> None:
+    reserved: list[int] = []
+    decode(jpegs()[0][:-2], reserve=reserved.append)
+    assert reserved == [40 * 56]
+
+
+def chunk(name: bytes, data: bytes, damage: int = 0) -> bytes:
+    checksum = zlib.crc32(name + data) ^ damage
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+
+def inserted(data: bytes, added: bytes, before: bytes = b"IDAT") -> bytes:
+    """Return a PNG with a chunk before another."""
+    at = data.index(before) - 4
+    return data[:at] + added + data[at:]
+
+
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+@pytest.mark.parametrize(
+    "added",
+    [
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_800_000))),
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(40_000_000))),
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(15_000_000))) * 5,
+        chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"x" * 30_000_000)),
+        chunk(b"tEXt", b"Comment\0text", damage=1),
+        chunk(b"gAMA", b"\0\0\xb1\x8f", damage=1),
+        chunk(b"eXIf", b"damaged", damage=1),
+        chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(2_000_000))),
+        chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(30_000_000))),
+        chunk(b"iCCP", b"name\0\0damaged"),
+        chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(500)), damage=1),
+    ],
+    ids=range(11),
+)
+def test_other_chunks_of_a_png_do_not_matter(added: bytes, before: bytes) -> None:
+    data = inserted(saved(NOISE, "PNG"), added, before)
+    assert np.array_equal(pixels(data), np.asarray(NOISE))
+
+
+def test_damaged_chunks_of_pixels_matter() -> None:
+    data = bytearray(saved(NOISE, "PNG"))
+    data[data.index(b"IHDR") + 20] ^= 1  # its checksum
+    assert decode_error(bytes(data)).kind == "decode_failed"
+
+
+def test_large_profile_of_a_png_is_converted() -> None:
+    profile = rgb_profile(DISPLAY_P3, 2.2)
+    profile = struct.pack(">I", 2_000_000) + profile[4:].ljust(2_000_000 - 4, b"\0")
+    data = inserted(
+        saved(NOISE, "PNG"), chunk(b"iCCP", b"P3\0\0" + zlib.compress(profile)), b"IDAT"
+    )
+    assert decode(data).info["icc_profile"] == profile
 
 
 def test_format_without_a_decoder_is_unsupported() -> None:

@@ -73,7 +73,7 @@ class HostileImage(ImageFile.ImageFile):
         self.im = Image.new("RGB", self.size, "teal").im
         return Image.Image.load(self)
 
-def register_heif_opener():
+def register_heif_opener(thumbnails):
     Image.register_open("HEIF", HostileImage, lambda head: head[4:8] == b"ftyp")
 """
 
@@ -98,7 +98,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of the hostile decoder, which workers will import."""
     folder = tmp_path / "packages"
     folder.mkdir()
-    (folder / "pillow_heif.py").write_text(DECODER)
+    (folder / "pi_heif.py").write_text(DECODER)
     monkeypatch.syspath_prepend(str(folder))
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import io
 import logging
 import math
@@ -11,14 +12,19 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from nasnet_cli.errors import InputError
+from nasnet_cli.images import jpeg, png, raw, tiff
+from nasnet_cli.images.color import to_rgb
 from nasnet_cli.images.formats import HEAD_BYTES, signature
+from nasnet_cli.images.tiff import TiffReader
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_PIXELS = 200_000_000
 """Default limit: images with more pixels are too_large."""
@@ -35,9 +41,8 @@ _MAX_SIDE = 1_000_000
 # FITS), and rare ones that random bytes may look like.
 _FORMATS_WITHOUT_SIGNATURE = ("PPM", "ICO", "CUR", "PCX", "SGI", "XPM", "XBM", "DIB", "TGA")
 _CODECS = {"AVIF": "avif", "WEBP": "webp", "JPEG2000": "jpg_2000"}
+_PSD_BITS = 22  # the position of their number in the header
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
-
-_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,13 +89,20 @@ def decode(
     needed_size: Callable[[Size], Size] | None = None,
     reserve: Callable[[int], object] = lambda pixels: None,
 ) -> Image.Image:
-    """Decode an image to an upright Image in mode RGB, as a viewer would show it.
+    """Decode an image to an upright Image as a viewer would show it.
+
+    The Image is in mode RGB. Only where it has an ICC profile that isn't sRGB, it stays in the
+    profile's colours, in mode RGB, L or CMYK with info["icc_profile"], which color.to_srgb converts:
+    preprocess does so after the resize, where it costs little.
 
     data is a file's content or a seekable stream of it, which stays open. Decodes the first frame
-    of an animation and applies the EXIF orientation. Palette, grey, CMYK, YCbCr, LAB and 1-bit
-    images become RGB; alpha is composited on white; 16-bit grey keeps its high byte. 32-bit
-    integer and float images are scaled from their own range when it goes beyond 0..255, floats
-    within 0..1 from that range, and values within 0..255 are kept.
+    of an animation, or a RAW file's largest JPEG preview, and applies the EXIF orientation. Palette,
+    grey, CMYK, YCbCr, LAB and 1-bit images become RGB; alpha is composited on white; 16-bit samples
+    keep their high byte. 32-bit integer and float images are scaled from their own range when it
+    goes beyond 0..255, floats within 0..1 from that range, and values within 0..255 are kept.
+
+    Like viewers, ignores that a JPEG lacks its end marker, and damaged or very large chunks of a
+    PNG that have nothing to do with its pixels.
 
     needed_size maps the upright image's (width, height) to the smallest size that serves the
     caller. With it, a large JPEG is decoded at a fraction of its size (see DRAFT_MARGIN), several
@@ -108,20 +120,24 @@ def decode(
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
     _silence_pillow_warnings()
     Image.MAX_IMAGE_PIXELS = max_pixels
+    decoder = _Decoder(max_pixels, needed_size, reserve)
     name = None
     try:
         head = stream.read(HEAD_BYTES)
         if not head:
             raise InputError("not_an_image", "The file is empty.")
         name = signature(head)
-        with Image.open(stream, formats=_pillow_formats(name)) as image:
-            return _upright_rgb(image, max_pixels, needed_size, reserve)
+        return decoder.decode(name, stream)
     except InputError:
         raise
     # Decoders raise many types on damaged bytes: OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, OverflowError, IndexError and more. One bad file must not stop a job.
     except Exception as error:
-        raise _describe_failure(error, name, stream, max_pixels) from error
+        failure = _describe_failure(error, name, stream, max_pixels)
+        image = _decode_repaired(decoder, name, stream, failure)
+        if image is None:
+            raise failure from error
+        return image
 
 
 def _silence_pillow_warnings() -> None:
@@ -156,107 +172,107 @@ def _register(name: str) -> None:
         if name != "HEIF" or "HEIF" in Image.OPEN:
             return
         try:
-            from pillow_heif import register_heif_opener
+            from pi_heif import register_heif_opener
         except ImportError as error:
+            message = "HEIC images need a package that is missing: pip install pi-heif."
+            raise InputError("unsupported", message) from error
+        register_heif_opener(thumbnails=False)
+
+
+class _Decoder:
+    """Decodes one file, in several attempts if need be, and reserves its pixels once."""
+
+    def __init__(
+        self,
+        max_pixels: int,
+        needed_size: Callable[[Size], Size] | None,
+        reserve: Callable[[int], object],
+    ) -> None:
+        self._max_pixels, self._needed_size = max_pixels, needed_size
+        self._reserve, self._has_reserved = reserve, False
+
+    def decode(
+        self, name: str | None, stream: BinaryIO, orientation: int | None = None
+    ) -> Image.Image:
+        """Decode a stream with this signature, turned by its EXIF orientation unless one is given."""
+        if name == "RAW" or (name == "TIFF" and raw.is_raw_tiff(stream)):
+            preview = raw.find_preview(stream)
+            stream.seek(preview.offset)
+            content = io.BytesIO(stream.read(preview.length))
+            return self.decode("JPEG", content, preview.orientation)
+        if name == "TIFF":
+            for directory in TiffReader(stream).directories()[:1]:
+                tiff.check_supported(directory)
+        stream.seek(0)
+        with Image.open(stream, formats=_pillow_formats(name)) as image:
+            return self._load(image, stream, orientation)
+
+    def _load(self, image: ImageFile, stream: BinaryIO, orientation: int | None) -> Image.Image:
+        width, height = image.size
+        if width * height > self._max_pixels:
             raise InputError(
-                "unsupported", "HEIC images need the extra: pip install 'nasnet-cli[heif]'."
-            ) from error
-        register_heif_opener()
+                "too_large",
+                f"It has {width:,} x {height:,} pixels, more than {self._max_pixels:,} in all.",
+            )
+        if max(width, height) > _MAX_SIDE:
+            raise InputError("too_large", f"One side has more than {_MAX_SIDE:,} pixels.")
+        if self._needed_size is not None and image.format in ("JPEG", "MPO"):
+            is_sideways = (orientation or _exif_orientation(image)) in _SIDEWAYS
+            needed = self._needed_size((height, width) if is_sideways else (width, height))
+            draft_width, draft_height = (math.ceil(side * DRAFT_MARGIN) for side in needed)
+            image.draft(
+                None, (draft_height, draft_width) if is_sideways else (draft_width, draft_height)
+            )
+        if image.format == "TIFF":
+            tiff.correct_tiles(cast("TiffImageFile", image))
+            image.info.pop("xmp", None)  # or Pillow would turn the image as XMP says
+        has_16_bit_transparency = png.has_16_bit_transparency(image)
+        # A progressive JPEG is in memory at its full size, at whatever size it is decoded.
+        is_progressive = "progressive" in image.info
+        self._reserve_once(width * height if is_progressive else image.width * image.height)
+        image.load()
+        # Read after loading: TIFF and HEIC apply the orientation themselves and remove it, and a
+        # PNG's EXIF may follow its pixels.
+        transpose = _TRANSPOSES.get(orientation or _exif_orientation(image))
+        if has_16_bit_transparency:
+            png.whiten_16_bit_transparency(image, stream)
+        rgb = to_rgb(image)
+        return rgb if transpose is None else rgb.transpose(transpose)
+
+    def _reserve_once(self, pixels: int) -> None:
+        if not self._has_reserved:
+            self._reserve(pixels)
+            self._has_reserved = True
 
 
-def _upright_rgb(
-    image: Image.Image,
-    max_pixels: int,
-    needed_size: Callable[[Size], Size] | None,
-    reserve: Callable[[int], object],
-) -> Image.Image:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise InputError(
-            "too_large", f"It has {width:,} x {height:,} pixels, more than {max_pixels:,} in all."
-        )
-    if max(width, height) > _MAX_SIDE:
-        raise InputError("too_large", f"One side has more than {_MAX_SIDE:,} pixels.")
-    if needed_size is not None and image.format in ("JPEG", "MPO"):
-        is_sideways = _orientation(image) in _SIDEWAYS
-        needed = needed_size((height, width) if is_sideways else (width, height))
-        draft_width, draft_height = (math.ceil(side * DRAFT_MARGIN) for side in needed)
-        image.draft(
-            None, (draft_height, draft_width) if is_sideways else (draft_width, draft_height)
-        )
-    # A progressive JPEG is in memory at its full size, at whatever size it is decoded.
-    is_progressive = "progressive" in image.info
-    reserve(width * height if is_progressive else image.width * image.height)
-    image.load()
-    # Read after loading: TIFF and HEIC apply the orientation themselves and remove it, and a
-    # PNG's EXIF may follow its pixels.
-    transpose = _TRANSPOSES.get(_orientation(image))
-    rgb = _to_rgb(image)
-    return rgb if transpose is None else rgb.transpose(transpose)
+def _decode_repaired(
+    decoder: _Decoder, name: str | None, stream: BinaryIO, failure: InputError
+) -> Image.Image | None:
+    """Decode a file that viewers show although it is damaged; None where they don't either."""
+    if (name, failure.kind) not in (("JPEG", "truncated"), ("PNG", "decode_failed")):
+        return None
+    try:
+        stream.seek(0)
+        content = stream.read()
+        repaired = jpeg.completions(content) if name == "JPEG" else [png.essential_chunks(content)]
+        image, digests = None, set[bytes]()
+        for candidate in repaired:
+            image = decoder.decode(name, io.BytesIO(candidate))
+            digests.add(hashlib.sha256(image.tobytes()).digest())
+    except Exception:  # as in decode; the first failure is the one to report
+        return None
+    return image if len(digests) == 1 else None
 
 
-def _orientation(image: Image.Image) -> int:
+def _exif_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8; 1 where there is none or it is damaged."""
+    for key in ("xmp", "XML:com.adobe.xmp"):  # where Pillow looks too, and viewers don't
+        image.info.pop(key, None)
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # as with pixels, damage raises many types; the pixels are still good
         return 1
     return value if isinstance(value, int) else 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _16_bit_to_rgb(image)
-    if image.mode == "I" and image.format == "PPM":
-        # Pillow scales every PGM of more than 8 bits to 0..65535.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return _range_to_rgb(image)
-    if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, (0, 0), rgba)
-        return white
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _16_bit_to_rgb(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    tags = getattr(image, "tag_v2", {})  # a TIFF's
-    bits = tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0]
-    grey = (values >> (max(bits, 8) - 8)).astype(np.uint8)
-    if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
-        grey = 255 - grey
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _range_to_rgb(image: Image.Image) -> Image.Image:
-    """Scale 32-bit integers or floats to grey levels. NaN becomes the darkest."""
-    values = np.asarray(image)
-    low, high = _finite_range(values)
-    if low >= 0 and high <= 255:
-        low, high = 0.0, 1.0 if image.mode == "F" and high <= 1 else 255.0
-    grey = np.empty(values.shape, np.uint8)
-    # In doubles, which hold every 32-bit integer and any float's range; row by row, since a whole
-    # image in doubles can be gigabytes.
-    for row, grey_row in zip(values, grey, strict=True):
-        exact = np.nan_to_num(row.astype(np.float64), nan=low, posinf=high, neginf=low)
-        grey_row[:] = np.rint((exact - low) * (255 / ((high - low) or 1)))
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _finite_range(values: NDArray[np.int32] | NDArray[np.float32]) -> tuple[float, float]:
-    """Return the lowest and the highest finite value; (0, 0) when there is none."""
-    if values.dtype.kind == "i":
-        return float(values.min()), float(values.max())
-    finite = np.isfinite(values)
-    if not finite.any():
-        return 0.0, 0.0
-    low = values.min(where=finite, initial=np.inf)
-    return float(low), float(values.max(where=finite, initial=-np.inf))
 
 
 def _describe_failure(
@@ -273,6 +289,8 @@ def _describe_failure(
         return InputError("not_an_image", "This is not an image in a format that nasnet can read.")
     if isinstance(error, OSError) and error.errno is not None:
         return InputError("unreadable", f"It cannot be read: {error.strerror}.")
+    if (unsupported := _describe_unsupported(error, name, stream)) is not None:
+        return unsupported
     if "truncated" in message or "end of file" in message or _is_cut_short(name, stream):
         return InputError("truncated", f"{subject} ends too early.")
     if isinstance(error, NotImplementedError) or any(
@@ -280,6 +298,32 @@ def _describe_failure(
     ):
         return InputError("unsupported", f"{subject} is of a kind that is not supported.")
     return InputError("decode_failed", f"{subject} is damaged.")
+
+
+def _describe_unsupported(
+    error: Exception, name: str | None, stream: BinaryIO
+) -> InputError | None:
+    """Return the error for an image of a kind that Pillow can't decode; None for other failures."""
+    try:
+        if name == "TIFF" and isinstance(error, UnidentifiedImageError):
+            directory = next(iter(TiffReader(stream).directories()), {})
+            return tiff.unsupported(directory) if tiff.is_complete(directory) else None
+        if name == "JPEG":
+            frame = jpeg.read_frame(stream)
+            if frame is not None and not frame.is_decodable:
+                return InputError(
+                    "unsupported",
+                    f"JPEG images of kind SOF{frame.marker - 0xC0} with {frame.bits} bits a sample "
+                    "are not supported.",
+                )
+        if name == "PSD":
+            stream.seek(_PSD_BITS)
+            bits = int.from_bytes(stream.read(2), "big")
+            if bits in (16, 32):
+                return InputError("unsupported", f"PSD images with {bits} bits are not supported.")
+    except (OSError, ValueError):  # the stream failed for good, or a decoder closed it
+        pass
+    return None
 
 
 def _is_cut_short(name: str | None, stream: BinaryIO) -> bool:

@@ -17,9 +17,21 @@ IMAGE_SUFFIXES = frozenset((
     ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
     ".tga", ".ico", ".cur", ".icns", ".psd", ".pcx", ".dds", ".qoi", ".sgi", ".xbm", ".xpm",
 ))
+RAW_SUFFIXES = frozenset((
+    ".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".fff", ".iiq", ".mef", ".mos", ".nef", ".nrw",
+    ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+))
 # fmt: on
+"""Suffixes of cameras' RAW files. Beside a JPEG of the same name, such a file is the same image."""
+
+_SUFFIXES = IMAGE_SUFFIXES | RAW_SUFFIXES
 
 _STARTS = (
+    (b"IIRO", "RAW"),
+    (b"IIRS", "RAW"),
+    (b"MMOR", "RAW"),
+    (b"IIU\0", "RAW"),
+    (b"FUJIFILMCCD-RAW", "RAW"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"GIF87a", "GIF"),
@@ -44,17 +56,25 @@ _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 
 
 def has_image_suffix(name: str) -> bool:
-    """Return whether a file name has an image suffix."""
+    """Return whether a file name has the suffix of an image or a RAW file."""
     dot = name.rfind(".")
-    return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES
+    return dot > 0 and name[dot:].lower() in _SUFFIXES
+
+
+def has_raw_suffix(name: str) -> bool:
+    """Return whether a file name has the suffix of a RAW file."""
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in RAW_SUFFIXES
 
 
 def signature(head: bytes) -> str | None:
-    """Return the format of a file that begins with head: Pillow's name for it, HEIF or JPEG XL.
+    """Return the format of a file that begins with head: Pillow's name for it, HEIF, JPEG XL or RAW.
 
     head is the file's first HEAD_BYTES bytes. None when no known signature matches; some formats
     (TGA, ICO, PPM and others) have none that is reliable.
     """
+    if head[:4] == b"II*\0" and head[8:10] == b"CR":  # CR2; NEF, DNG and others look like TIFF
+        return "RAW"
     for start, name in _STARTS:
         if head.startswith(start):
             return name
@@ -68,11 +88,13 @@ def signature(head: bytes) -> str | None:
 
 
 def _iso_media_format(head: bytes) -> str | None:
-    """Return HEIF or AVIF, by the major brand and then the compatible ones (mif1 is in both)."""
+    """Return HEIF, AVIF or RAW, by the major brand and then the compatible ones."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
     for brand in (head[8:12], *(head[at : at + 4] for at in range(16, end, 4))):
         if brand in _HEIF_BRANDS:
             return "HEIF"
         if brand in _AVIF_BRANDS:
             return "AVIF"
+        if brand == b"crx ":  # CR3
+            return "RAW"
     return None

@@ -86,7 +86,7 @@ class Preprocessing:
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
-    """Crop and resize an RGB image to an array [height, width, 3].
+    """Crop and resize what decode returned to an sRGB array [height, width, 3].
 
     The array is uint8 in 0..255 with Pillow's filters. With `tf1` it is float32 in [0, 1], as
     TensorFlow doesn't round to bytes here.
@@ -145,12 +145,14 @@ def _crop_box(image_size: tuple[int, int], preprocessing: Preprocessing) -> Box:
 
 
 def _resample(image: Image.Image, box: Box, size: tuple[int, int], resample: Resample) -> Pixels:
-    if resample == "tf1":
-        return _tf1_bilinear(np.asarray(image.crop(box)), size)
     from PIL import Image
 
+    from nasnet_cli.images.color import to_srgb
+
+    if resample == "tf1":
+        return _tf1_bilinear(np.asarray(to_srgb(image.crop(box))), size)
     method = Image.Resampling[resample.upper()]
-    return np.asarray(image.resize(size, method, box=box))
+    return np.asarray(to_srgb(image.resize(size, method, box=box)))
 
 
 def _tf1_bilinear(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
