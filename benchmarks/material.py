@@ -90,10 +90,11 @@ def write_mobile(folder: Path) -> None:
 def export(folder: Path, module: Path, suffix: str) -> None:
     """Writes folder/model.SUFFIX as `nasnet export` does, which checks what it wrote."""
     from nasnet_cli.models.export import export
-    from nasnet_cli.models.formats.table import FORMATS, format_of
-    from nasnet_cli.models.weights_source import load_network
+    from nasnet_cli.models.formats.table import format_for
+    from nasnet_cli.models.resolve import resolve
 
     folder.mkdir(parents=True)
-    form = format_of(suffix)
-    assert form is not None
-    export(load_network(module), folder / f"model{suffix}", FORMATS[form])
+    entry, source = format_for(suffix), resolve(module, runnable=False)
+    assert entry is not None
+    network = source.format.read_network(source.path)
+    export(network, folder / f"model{suffix}", entry)

@@ -29,9 +29,9 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from nasnet_cli.network.layers.keras import build_keras_model, slim_variables
+from nasnet_cli.network.layers.keras import assign_weights, build_keras_model, slim_variables
 from nasnet_cli.network.spec import NASNetA, Stem
-from nasnet_cli.network.weights import Weights, assign_weights
+from nasnet_cli.network.weights import Weights
 from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.loop import Phase, Recipe, train
 from nasnet_cli.training.tiny_imagenet import read_pictures

@@ -11,10 +11,10 @@ import pytest
 
 from nasnet_cli import cache
 from nasnet_cli.models.hub import store
-from nasnet_cli.models.resolve import resolve
 from support import crafted
 from support.cli import run_in_process
 from support.hub_server import tar_of
+from support.models import resolve_path
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -31,7 +31,7 @@ def module(tmp_path):
     made = crafted.write(tmp_path / "made", crafted.meta_graph())
     (made / "noise").write_bytes(os.urandom(20_000))
     (tmp_path / "nice.tgz").write_bytes(tar_of(made))
-    return resolve(str(tmp_path / "nice.tgz"))
+    return resolve_path(str(tmp_path / "nice.tgz"))
 
 
 def compiled(name, data=b"blob"):
@@ -166,7 +166,7 @@ def test_control_characters_in_a_source_are_escaped(module, tmp_path):
     evil = tmp_path / "\x1b[31m\n.tgz"
     made = crafted.write(tmp_path / "made2", crafted.meta_graph(tags=["serve"]))
     evil.write_bytes(tar_of(made))
-    resolve(str(evil))
+    resolve_path(str(evil))
     out = nasnet("ls")[1]
     assert "\x1b" not in out and "\\x1b[31m" in out
 

@@ -17,13 +17,13 @@ from nasnet_cli.labels import Label
 from nasnet_cli.model import load_model
 from nasnet_cli.models.card import Card, read_card, read_module_labels, write_card
 from nasnet_cli.models.export import compare, export
-from nasnet_cli.models.extras import read_from_archive
-from nasnet_cli.models.formats.table import FORMATS, format_of
+from nasnet_cli.models.formats.base import Network
+from nasnet_cli.models.formats.table import FORMATS, format_for
 from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
-from nasnet_cli.models.weights_source import load_network
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from support import golden
+from support.models import load_network
 from test_slim import save_checkpoint
 
 NAMES = {
@@ -44,9 +44,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 def outputs(form, path, pictures):
     """What a written file gives, by its own runtime."""
-    from nasnet_cli.models.export import _RUN
-
-    return _RUN[form](path, pictures, classification=True)
+    return FORMATS[form].run(path, pictures, classification=True)
 
 
 def names_in(folder):
@@ -74,11 +72,9 @@ def labelled(tmp_path_factory, tiny_module):
 @pytest.mark.parametrize("form", ["keras", "tflite", "onnx"])
 def test_the_forms_that_are_written_from_weights_give_the_golden_outputs(form, tmp_path):
     """The other three are held to the same data in test_tf1_hub and test_tf2_saved_model."""
-    from nasnet_cli.models.export import Network, _write
-
     path = tmp_path / NAMES[form]
     network = Network("golden", MOBILE, golden.weights(weight_shapes(MOBILE)), True)
-    _write(FORMATS[form], path, network, {}, "f32")
+    FORMATS[form].write(path, network, {}, "f32")
     is_golden(outputs(form, path, golden.noise(2, 224)))
 
 
@@ -89,12 +85,10 @@ def test_golden_outputs_survive_every_form_in_turn(tmp_path):
     The links are in the ordinary run: the mobile network's golden outputs in each form (above, in
     test_tf1_hub and in test_tf2_saved_model), and weights that go through all forms unchanged.
     """
-    from nasnet_cli.models.export import _write
-
     source = tmp_path / "model.ckpt"
     save_checkpoint(source, golden.weights(weight_shapes(MOBILE)))
     for form, name in NAMES.items():
-        _write(FORMATS[form], tmp_path / name, load_network(source), {}, "f32")
+        FORMATS[form].write(tmp_path / name, load_network(source), {}, "f32")
         is_golden(outputs(form, tmp_path / name, golden.noise(2, 224)))
         if form in READABLE:
             source = tmp_path / name
@@ -154,7 +148,7 @@ def test_every_form_is_made_by_a_command_that_prints_one_line(chain):
     for line, name in zip(printed, NAMES.values(), strict=True):
         assert line.startswith(f"{folder / name}: largest difference ")
         assert line.endswith(" on 16 pictures (tolerance 0.0001)")
-    files = [file for form, name in NAMES.items() for file in FORMATS[form].files(name)]
+    files = [file for form, name in NAMES.items() for file in FORMATS[form].written_names(name)]
     assert names_in(folder) == sorted(files)
 
 
@@ -180,9 +174,9 @@ def test_card_and_labels_go_through_the_forms(labelled, chain, tiny_spec):
     folder, _ = chain
     labels = read_module_labels(labelled)
     cards = [read_card(folder / NAMES[form]) for form in ("tf1-hub", "saved-model")]
-    in_keras, keras_labels = read_from_archive(folder / "model.keras")
+    in_keras = load_network(folder / "model.keras")
     sidecar = json.loads((folder / "model.tflite.nasnet.json").read_text())
-    for card in (*cards, in_keras):
+    for card in (*cards, in_keras.card):
         assert card.name == "tiny thing"
         assert card.preprocessing == {
             "size": [32, 32],
@@ -193,7 +187,7 @@ def test_card_and_labels_go_through_the_forms(labelled, chain, tiny_spec):
         assert card.network == tiny_spec.to_dict()
         assert (card.accuracy["top1"], card.output) == (0.5, "logits")
     assert sidecar["name"] == "tiny thing"
-    assert keras_labels == read_module_labels(folder / "module") == labels
+    assert in_keras.labels == read_module_labels(folder / "module") == labels
     table = (labelled / "assets.extra" / "labels.tsv").read_text()
     assert (folder / "model.tflite.labels.tsv").read_text() == table
     assert onnx_metadata(folder / "model.onnx")["nasnet/assets.extra/labels.tsv"] == table
@@ -344,14 +338,9 @@ def test_help_imports_nothing_heavy():
 
 
 def test_endings_name_forms():
-    assert [format_of(name) for name in NAMES.values()] == [
-        None,
-        None,
-        "keras",
-        "tflite",
-        "onnx",
-        "openvino",
-    ]
+    found = [format_for(name) for name in NAMES.values()]
+    names = [entry.name if entry else None for entry in found]
+    assert names == [None, None, "keras", "tflite", "onnx", "openvino"]
 
 
 def test_sources_are_told_by_their_content(tmp_path, tiny_spec, tiny_module):

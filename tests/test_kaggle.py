@@ -11,10 +11,10 @@ import pytest
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.fetch import ChecksumError
-from nasnet_cli.models.resolve import resolve
 from support import crafted
 from support.hub_server import hub_server
 from support.kaggle_server import kaggle_server
+from support.models import resolve_path
 from test_resolve import Ear, same
 
 pytest.importorskip("kagglehub", reason="kagglehub isn't installed (the extra [kaggle])")
@@ -53,7 +53,7 @@ def kaggle(tmp_path, monkeypatch, module):
 def at_kaggle():
     """What the error says about Kaggle's place, when nothing was had anywhere."""
     with pytest.raises(ModelError) as caught:
-        resolve(NAME)
+        resolve_path(NAME)
     said = str(caught.value)
     assert "\n" not in said
     before, _, rest = said.partition("Kaggle's copy of the hub: ")
@@ -63,12 +63,12 @@ def at_kaggle():
 
 def test_a_module_comes_from_kaggle_once(kaggle, module):
     ear = Ear()
-    folder = resolve(NAME, ear)
+    folder = resolve_path(NAME, ear)
     assert same(folder, module)
     assert sorted(kaggle.asked) == sorted(kaggle.files)
     (note,) = ear.notes
     assert f"{NAME} comes from Kaggle's copy of the hub; not from TF-Slim's" in note
-    assert resolve(NAME) == folder
+    assert resolve_path(NAME) == folder
     assert len(kaggle.asked) == len(kaggle.files)
     assert store.read_record(folder.name).source == f"kaggle:{HANDLE}"
     assert store.fault(folder.name, thorough=True) is None
@@ -86,7 +86,7 @@ def test_a_login_is_kagglehubs(kaggle, monkeypatch):
     kaggle.token = "secret"
     assert at_kaggle().startswith("the server denies access (HTTP 403)")
     monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
-    assert resolve(NAME).is_dir()
+    assert resolve_path(NAME).is_dir()
 
 
 def test_what_kaggle_has_not_got_or_cannot_give(kaggle):
@@ -102,7 +102,7 @@ def test_a_broken_download_leaves_nothing_and_is_made_good(how, kaggle, module, 
     assert at_kaggle() == "the download was cut off or changed on the way"
     assert list((cache_folder / "modules").iterdir()) == []
     setattr(kaggle, how, "")
-    assert same(resolve(NAME), module)
+    assert same(resolve_path(NAME), module)
 
 
 def test_without_a_connection(kaggle, monkeypatch):
@@ -111,20 +111,20 @@ def test_without_a_connection(kaggle, monkeypatch):
 
 
 def test_a_broken_copy_of_kagglehubs_is_fetched_again(kaggle, module, tmp_path):
-    shutil.rmtree(resolve(NAME))
+    shutil.rmtree(resolve_path(NAME))
     (copy,) = (tmp_path / "kagglehub").rglob("saved_model.pb")
     copy.write_bytes(b"\xff\xff")
     ear = Ear()
-    assert same(resolve(NAME, ear), module)
+    assert same(resolve_path(NAME, ear), module)
     assert any(f"kagglehub's copy of {HANDLE} is damaged" in note for note in ear.notes)
 
 
 def test_other_bytes_than_the_first_time_are_refused(kaggle, tmp_path):
-    shutil.rmtree(resolve(NAME))
+    shutil.rmtree(resolve_path(NAME))
     shutil.rmtree(tmp_path / "kagglehub")
     kaggle.files["assets/more"] = b"more"
     with pytest.raises(ChecksumError, match=r"other bytes .* than when it was first"):
-        resolve(NAME)
+        resolve_path(NAME)
 
 
 def test_without_kagglehub_the_extra_is_named(kaggle, monkeypatch):

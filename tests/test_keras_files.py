@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.formats.keras import read_keras_file
-from nasnet_cli.models.formats.keras_names import KerasNames
+from nasnet_cli.models.formats.keras import Keras
+from nasnet_cli.network.keras_names import KerasNames
 from nasnet_cli.network.weights import weight_shapes
 from support import golden
 
@@ -96,7 +96,10 @@ def is_golden(weights, spec, classification=True):
 
 @pytest.mark.parametrize("name", ["whole.h5", "whole.keras", "a.weights.h5"])
 def test_keras_3_layouts(name, keras_3, tiny_spec, tmp_path):
-    spec, weights, classification = read_keras_file(save(keras_3, tmp_path / name))
+    network = Keras().read_network(save(keras_3, tmp_path / name))
+    spec = network.spec
+    weights = network.weights
+    classification = network.classification
     # Weights alone don't say for which size of pictures they are.
     size = 224 if "weights" in name else 32
     assert (spec, classification) == (replace(tiny_spec, image_size=size), True)
@@ -105,7 +108,10 @@ def test_keras_3_layouts(name, keras_3, tiny_spec, tmp_path):
 
 @pytest.mark.parametrize("name", ["whole.h5", "whole.keras", "old_weights.h5"])
 def test_keras_2_layouts(name, keras_2, tiny_spec, tmp_path):
-    spec, weights, classification = read_keras_file(save(keras_2, tmp_path / name))
+    network = Keras().read_network(save(keras_2, tmp_path / name))
+    spec = network.spec
+    weights = network.weights
+    classification = network.classification
     size = 224 if "weights" in name else 32
     assert (spec, classification) == (replace(tiny_spec, image_size=size), True)
     assert is_golden(weights, tiny_spec)
@@ -113,7 +119,10 @@ def test_keras_2_layouts(name, keras_2, tiny_spec, tmp_path):
 
 def test_without_top(tiny_spec, tmp_path):
     model = tiny_nasnet("keras", tiny_spec, include_top=False)
-    spec, weights, classification = read_keras_file(save(model, tmp_path / "no-top.keras"))
+    network = Keras().read_network(save(model, tmp_path / "no-top.keras"))
+    spec = network.spec
+    weights = network.weights
+    classification = network.classification
     assert (spec.filters, classification) == (tiny_spec.filters, False)
     assert is_golden(weights, tiny_spec, classification=False)
 
@@ -130,7 +139,10 @@ def test_a_fine_tuned_model_with_a_head_of_its_own(name, nested, tiny_spec, tmp_
         model = keras.Model(images, head(base(images)))
     else:
         model = keras.Model(base.input, head(base.output))
-    spec, weights, classification = read_keras_file(save(model, tmp_path / name))
+    network = Keras().read_network(save(model, tmp_path / name))
+    spec = network.spec
+    weights = network.weights
+    classification = network.classification
     assert (spec.classes, classification) == (3, True)
     kernel = weights.pop("final_layer/FC/weights")
     np.testing.assert_array_equal(kernel, head.kernel.numpy())
@@ -144,11 +156,14 @@ def test_weights_without_names_are_taken_in_keras_order(tmp_path):
 
     model = keras.applications.NASNetMobile(weights=None, classes=4, input_shape=(224, 224, 3))
     path = save(model, tmp_path / "mobile.weights.h5")
-    _, named, _ = read_keras_file(path)
+    network = Keras().read_network(path)
+    named = network.weights
     with h5py.File(path, "r+") as file:
         taken = [g.attrs.pop("name") for g in walk(file["layers"]) if "name" in g.attrs]
     assert len(taken) > 388
-    spec, unnamed, _ = read_keras_file(path)
+    network = Keras().read_network(path)
+    spec = network.spec
+    unnamed = network.weights
     assert (spec.cells_per_stage, spec.filters, spec.classes) == (4, 44, 4)
     assert all(np.array_equal(named[name], unnamed[name]) for name in named)
     kernel = model.get_layer("separable_conv_2_normal_left5_12").get_weights()[1]
@@ -179,7 +194,7 @@ def test_links_to_other_files_and_soft_links_are_refused(good, tmp_path):
             del file[PART]
             file[PART] = link
         with pytest.raises(ModelError, match=r"link.*kernel.*refused"):
-            read_keras_file(good)
+            Keras().read_network(good)
 
 
 def test_data_in_other_files_is_refused(good, tmp_path):
@@ -189,20 +204,20 @@ def test_data_in_other_files_is_refused(good, tmp_path):
         raw = [(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)]
         file.create_dataset(PART, (3, 3, 3, 32), np.float32, external=raw)
     with pytest.raises(ModelError, match=r"keeps kernel in another file.*refused"):
-        read_keras_file(good)
+        Keras().read_network(good)
     with h5py.File(good, "r+") as file:
         del file[PART]
         layout = h5py.VirtualLayout((3, 3, 3, 32), np.float32)
         layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (3, 3, 3, 32))
         file.create_virtual_dataset(PART, layout)
     with pytest.raises(ModelError, match=r"keeps kernel in another file.*refused"):
-        read_keras_file(good)
+        Keras().read_network(good)
 
 
 def test_groups_in_a_loop_end(good):
     with h5py.File(good, "r+") as file:
         file["model_weights/stem_bn1/again"] = file["model_weights"]
-    read_keras_file(good)
+    Keras().read_network(good)
 
 
 @pytest.mark.parametrize("name", ["good.h5", "good.keras"])
@@ -212,7 +227,7 @@ def test_a_file_that_is_cut_off_is_an_error_in_words(name, keras_3, tmp_path):
     for part in (0, 4, 100, size // 2, size - 1000):
         os.truncate(save(keras_3, path) if path.stat().st_size < part else path, part)
         with pytest.raises(ModelError) as caught:
-            read_keras_file(path)
+            Keras().read_network(path)
         assert str(path) in str(caught.value)
         path.unlink()
         save(keras_3, path)
@@ -224,7 +239,7 @@ def test_a_file_that_is_cut_off_says_how_much_is_there(good):
     with pytest.raises(
         ModelError, match=f"good.h5 is cut off: it has {size - 1000} bytes of {size}"
     ):
-        read_keras_file(good)
+        Keras().read_network(good)
 
 
 def test_a_member_whose_sum_is_wrong_is_told_in_words(tmp_path):
@@ -236,7 +251,7 @@ def test_a_member_whose_sum_is_wrong_is_told_in_words(tmp_path):
     with pytest.raises(
         ModelError, match=r"Bad CRC-32 for file 'model\.weights\.h5'\. Get it again"
     ):
-        read_keras_file(path)
+        Keras().read_network(path)
 
 
 def test_code_in_a_configuration_is_refused_and_not_run(keras_3, tmp_path):
@@ -246,7 +261,7 @@ def test_code_in_a_configuration_is_refused_and_not_run(keras_3, tmp_path):
     model = keras.Model(keras_3.input, out)
     for name in ("lambda.h5", "lambda.keras"):
         with pytest.raises(ModelError, match=r"Lambda.*refused"):
-            read_keras_file(save(model, tmp_path / name))
+            Keras().read_network(save(model, tmp_path / name))
 
 
 def test_a_configuration_that_is_no_json_or_too_deep_is_an_error(keras_3, tmp_path):
@@ -256,7 +271,7 @@ def test_a_configuration_that_is_no_json_or_too_deep_is_an_error(keras_3, tmp_pa
             new.writestr("config.json", text)
             new.writestr("model.weights.h5", old.read("model.weights.h5"))
         with pytest.raises(ModelError, match="is no JSON"):
-            read_keras_file(tmp_path / "bad.keras")
+            Keras().read_network(tmp_path / "bad.keras")
 
 
 def test_a_dataset_that_says_it_is_huge_is_not_read(good):
@@ -264,7 +279,7 @@ def test_a_dataset_that_says_it_is_huge_is_not_read(good):
         del file[PART]
         file.create_dataset(PART, (3, 3, 3, 2**40), np.float32, chunks=(3, 3, 3, 32))
     with pytest.raises(ModelError):
-        read_keras_file(good)
+        Keras().read_network(good)
 
 
 def test_layers_that_are_not_nasnet_s_are_named(keras_3, tmp_path, tiny_spec):
@@ -273,23 +288,23 @@ def test_layers_that_are_not_nasnet_s_are_named(keras_3, tmp_path, tiny_spec):
     x = keras.layers.Dense(9, name="hidden")(keras_3.layers[-2].output)
     model = keras.Model(keras_3.input, [keras_3.output, keras.layers.Dense(2, name="mine")(x)])
     with pytest.raises(ModelError, match=r"'(hidden|mine)'"):
-        read_keras_file(save(model, tmp_path / "more.keras"))
+        Keras().read_network(save(model, tmp_path / "more.keras"))
     other = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
     with pytest.raises(ModelError, match="none of NASNet's"):
-        read_keras_file(save(other, tmp_path / "other.keras"))
+        Keras().read_network(save(other, tmp_path / "other.keras"))
 
 
 def test_what_is_no_keras_file_is_told_by_its_content(tmp_path):
     for content in (b"", b"not a model", b"PK\x03\x04 but no archive"):
         (tmp_path / "model.h5").write_bytes(content)
         with pytest.raises(ModelError, match=r"no (whole [.]keras|Keras) file"):
-            read_keras_file(tmp_path / "model.h5")
+            Keras().read_network(tmp_path / "model.h5")
     with zipfile.ZipFile(tmp_path / "photos.keras", "w") as archive:
         archive.writestr("cat.jpg", b"")
     with pytest.raises(ModelError, match=r"config.json"):
-        read_keras_file(tmp_path / "photos.keras")
+        Keras().read_network(tmp_path / "photos.keras")
     with pytest.raises(ModelError, match="can't be read"):
-        read_keras_file(tmp_path / "absent.h5")
+        Keras().read_network(tmp_path / "absent.h5")
 
 
 def test_half_precision_is_read_and_integers_are_not(good):
@@ -297,13 +312,14 @@ def test_half_precision_is_read_and_integers_are_not(good):
         values = file[PART][()]
         del file[PART]
         file[PART] = values.astype(np.float16)
-    _, weights, _ = read_keras_file(good)
+    network = Keras().read_network(good)
+    weights = network.weights
     assert weights["conv0/weights"].dtype == np.float32
     with h5py.File(good, "r+") as file:
         del file[PART]
         file[PART] = values.astype(np.int8)
     with pytest.raises(ModelError, match="int8"):
-        read_keras_file(good)
+        Keras().read_network(good)
 
 
 def test_the_configuration_is_json_that_nothing_builds(keras_3, tmp_path):
@@ -314,4 +330,4 @@ def test_the_configuration_is_json_that_nothing_builds(keras_3, tmp_path):
         config["module"], config["class_name"] = "os", "system"
         new.writestr("config.json", json.dumps(config))
         new.writestr("model.weights.h5", old.read("model.weights.h5"))
-    assert read_keras_file(tmp_path / "odd.keras")[2]
+    assert Keras().read_network(tmp_path / "odd.keras").classification

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasnet_cli.network.spec import MOBILE, SIZES, NASNetA
-from nasnet_cli.network.weights import assign_weights, weight_shapes
+from nasnet_cli.network.weights import weight_shapes
 from support import golden
 
 
@@ -25,7 +25,7 @@ def test_the_variables_are_the_references_in_name_shape_and_order(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_keras_network_computes_the_golden_outputs(size):
-    from nasnet_cli.network.layers.keras import build_keras_model
+    from nasnet_cli.network.layers.keras import assign_weights, build_keras_model
 
     spec, facts, expected = SIZES[size], golden.facts(size), golden.outputs(size)
     model = build_keras_model(spec)
@@ -111,7 +111,7 @@ def test_graph_network_trains_as_the_reference_does():
 
 
 def test_keras_network_trains_as_the_reference_does():
-    from nasnet_cli.network.layers.keras import build_keras_model, slim_variables
+    from nasnet_cli.network.layers.keras import assign_weights, build_keras_model, slim_variables
 
     spec = replace(MOBILE, bn_decay=0.0)
     model = build_keras_model(spec, auxiliary=True)
@@ -180,7 +180,7 @@ def test_keras_own_nasnet_differs_from_the_reference_by_its_padding_alone():
     """keras.applications pads with zeros before pooling in reduction cells: 5e-2 on the logits."""
     import keras
 
-    from nasnet_cli.network.layers.keras import build_keras_model
+    from nasnet_cli.network.layers.keras import assign_weights, build_keras_model
 
     spec = replace(MOBILE, classes=1000)
     weights = golden.weights(weight_shapes(spec))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,12 +19,13 @@ from nasnet_cli.images import preprocess
 from nasnet_cli.labels import Label
 from nasnet_cli.models import card
 from nasnet_cli.models.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
-from nasnet_cli.models.info import open_saved_model
-from nasnet_cli.models.multiply_adds import MultiplyAdds, multiply_adds
-from nasnet_cli.models.savedmodel.graph import producer
+from nasnet_cli.models.info import MultiplyAdds
+from nasnet_cli.models.outputs import output_kind
+from nasnet_cli.models.savedmodel.graph import operations_before
 from nasnet_cli.network.spec import MOBILE
 from support import crafted
 from support.crafted import function, meta_graph, node, signature, tensor
+from support.models import open_saved_model
 
 TINY = Path(__file__).parent / "data" / "tf1_tiny"
 NAMES = [Label("n1", "one"), Label("n2", "two"), *(Label("", str(i)) for i in range(3, 6))]
@@ -258,149 +260,40 @@ def test_a_softmax_at_the_end_gives_probabilities(tmp_path: Path) -> None:
     assert _open(tmp_path, [node("images", "Placeholder"), call], (last,)).output == "probabilities"
 
 
-def ints(*numbers: int) -> dict[str, Any]:
-    """A constant's attribute."""
-    shape = {"dim": [{"size": len(numbers)}]}
-    return {"tensor": {"dtype": 3, "tensor_shape": shape, "int_val": numbers}}
+def test_openvinos_graph_is_counted_by_its_products() -> None:
+    from nasnet_cli.models.openvino_graph import count_multiply_adds
+    from nasnet_cli.quiet import openvino
+    from openvino import opset13 as op  # isort: skip
+
+    def weights(*shape: int) -> Any:
+        return op.constant(np.ones(shape, np.float32))
+
+    window = ([2, 2], [0, 0], [0, 0], [1, 1])
+    images = op.parameter([-1, 3, 9, 7], np.float32)
+    net = op.convolution(images, weights(4, 3, 3, 3), *window)  # 4x3
+    depthwise = op.group_convolution(net, weights(4, 1, 1, 3, 3), *window)  # 1x1
+    grouped = op.group_convolution(net, weights(2, 5, 2, 1, 1), *window)  # 2x2
+    means = [op.reduce_mean(x, op.constant([2, 3]), False) for x in (depthwise, grouped)]
+    logits = op.matmul(op.concat(means, 1), weights(6, 14), False, True)
+    model = openvino.Model([logits], [images])
+    ordinary = 4 * 3 * 4 * 27 + 2 * 2 * 10 * 2 + 14 * 6
+    assert count_multiply_adds(model, (1, 3, 9, 7)) == (ordinary + 4 * 9, 4 * 9)
 
 
-def shape(*sizes: int) -> dict[str, Any]:
-    return {"shape": {"dim": [{"size": size} for size in sizes]}}
-
-
-WINDOW = {"strides": {"list": {"i": [1, 2, 2, 1]}}, "padding": b"SAME"}
-
-
-def counted(*nodes: Any, functions: tuple[Any, ...] = ()) -> MultiplyAdds | None:
-    """Multiply-adds from images, 9x7, to the last node."""
-    graph = meta_graph([node("images", "Placeholder"), *nodes], functions)
-    return multiply_adds(graph, "images:0", f"{nodes[-1].name}:0", (9, 7))
-
-
-def test_multiply_adds_of_each_padding_and_stride() -> None:
-    weights = node("w", "VarHandleOp", shape=shape(3, 3, 3, 4))
-    read = node("r", "ReadVariableOp", "w")
-    same = node("y", "Conv2D", "images", "r", **WINDOW)
-    assert counted(weights, read, same) == MultiplyAdds(5 * 4 * 27 * 4, 0)
-    valid = node("y", "Conv2D", "images", "r", **{**WINDOW, "padding": b"VALID"})
-    assert counted(weights, read, valid) == MultiplyAdds(4 * 3 * 27 * 4, 0)
-    dilated = {**WINDOW, "padding": b"VALID", "dilations": {"list": {"i": [1, 2, 2, 1]}}}
-    assert counted(weights, read, node("y", "Conv2D", "images", "r", **dilated)) == MultiplyAdds(
-        3 * 2 * 27 * 4, 0
-    )
-    explicit = {
-        **WINDOW,
-        "padding": b"EXPLICIT",
-        "explicit_paddings": {"list": {"i": [0, 0, 1, 2, 0, 0, 0, 0]}},
-    }
-    assert counted(weights, read, node("y", "Conv2D", "images", "r", **explicit)) == MultiplyAdds(
-        5 * 3 * 27 * 4, 0
-    )
-    depthwise = node("y", "DepthwiseConv2dNative", "images", "r", **WINDOW)
-    count = 5 * 4 * 9 * 3 * 4
-    assert counted(weights, read, depthwise) == MultiplyAdds(count, count)
-
-
-def test_multiply_adds_through_pads_slices_and_reshapes() -> None:
-    nodes = [
-        node("pads", "Const", value=ints(0, 0, 0, 1, 0, 1, 0, 0)),
-        node("padded", "Pad", "images", "pads"),  # 10x8
-        node("begin", "Const", value=ints(0, 1, 1, 0)),
-        node("end", "Const", value=ints(0, 0, 0, 0)),
-        node("step", "Const", value=ints(1, 2, 2, 1)),
-        node(
-            "shifted",
-            "StridedSlice",
-            *("padded", "begin", "end", "step"),
-            begin_mask={"i": 9},
-            end_mask={"i": 15},
-        ),  # 5x4
-        node("axis", "Const", value=ints(3)),
-        node("both", "ConcatV2", "shifted", "shifted", "axis"),  # 6 channels
-        node("flat", "Const", value=ints(-1, 120)),
-        node("rows", "Reshape", "both", "flat"),
-        node("w", "VariableV2", shape=shape(7, 120)),
-        node("y", "MatMul", "rows", "w", transpose_b={"b": True}),
-    ]
-    assert counted(*nodes) == MultiplyAdds(120 * 7, 0)
-
-
-def test_shapes_that_are_computed_are_followed() -> None:
-    nodes = [
-        node("shape", "Shape", "images"),
-        node("zero", "Const", value=ints(0)),
-        node("one", "Const", value=ints(1)),
-        node("n", "StridedSlice", "shape", "zero", "one", "one", shrink_axis_mask={"i": 1}),
-        node("rest", "Const", value={"tensor": {"dtype": 3, "int_val": [189]}}),
-        node("new", "Pack", "n", "rest"),
-        node("rows", "Reshape", "images", "new"),
-        node("w", "VariableV2", shape=shape(189, 2)),
-        node("y", "MatMul", "rows", "w"),
-    ]
-    assert counted(*nodes) == MultiplyAdds(189 * 2, 0)
-
-
-def test_each_call_of_a_function_counts() -> None:
-    half = function(
-        "half",
-        ["x", "w"],
-        node("r", "ReadVariableOp", "w"),
-        node("y", "Conv2D", "x", "r:value", **WINDOW),
-        out="y:output",
-    )
-    nodes = [
-        node("w", "VarHandleOp", shape=shape(1, 1, 3, 3)),
-        node("a", "StatefulPartitionedCall", "images", "w", f="half"),
-        node("b", "StatefulPartitionedCall", "a", "w", f="half"),
-    ]
-    expected = 9 * (5 * 4 + 3 * 2)
-    assert counted(*nodes, functions=(half,)) == MultiplyAdds(expected, 0)
+def test_a_module_with_unsafe_operations_is_not_counted(module: Path) -> None:
+    """Counting has OpenVINO read the module."""
+    opened = open_saved_model(module)
+    vars(opened)["unsafe_operations"] = ["ReadFile"]
+    assert opened.multiply_adds is None
 
 
 ENDLESS = function("f", ["x"], node("y", "PartitionedCall", "x", f="f"), r="y:output")
-TWICE = [
-    function(
-        f"f{i}",
-        ["x"],
-        node("a", "PartitionedCall", "x", f=f"f{i + 1}"),
-        node("b", "PartitionedCall", "a", f=f"f{i + 1}"),
-        r="b:output",
-    )
-    for i in range(40)
-]
 
 
-@pytest.mark.parametrize(
-    ("nodes", "functions"),
-    [
-        ([node("y", "Unknown", "images")], []),
-        ([node("y", "Placeholder")], []),
-        ([node("y", "Relu", "nowhere")], []),
-        ([node("y", "Relu")], []),
-        ([node("a", "Relu", "y"), node("y", "Relu", "a")], []),
-        ([node("y", "Conv2D", "images", "images")], []),
-        ([node("y", "Split", "images", "images")], []),
-        ([node("y", "PartitionedCall", "images", f="none")], []),
-        ([node("y", "PartitionedCall", "images", f="f")], [ENDLESS]),
-        ([node("y", "PartitionedCall", "images", f="f0")], TWICE),
-        (
-            [node("three", "Const", value=ints(3))]
-            + [
-                node(f"a{i}", "ConcatV2", *[f"a{i - 1}" if i else "images"] * 2, "three")
-                for i in range(50)
-            ]
-            + [node("y", "Relu", "a49")],
-            [],
-        ),
-    ],
-)
-def test_what_is_not_known_has_no_count(nodes: list[Any], functions: list[Any]) -> None:
-    assert counted(*nodes, functions=tuple(functions)) is None
-
-
-def test_what_cannot_be_traced_has_no_producer() -> None:
+def test_what_cannot_be_traced_holds_logits() -> None:
     nodes = [node("y", "PartitionedCall", "x", f="f"), node("x", "Placeholder")]
     graph = meta_graph([*nodes, node("loop", "Identity", "loop")], [ENDLESS])
-    assert producer(graph, "x:0") == "Placeholder"
+    assert list(operations_before(graph, "x:0")) == ["Placeholder"]
+    assert not [*operations_before(graph, "y:0"), *operations_before(graph, "none:0")]
     for name in ("y:0", "loop:0", "none:0"):
-        assert producer(graph, name) is None
+        assert output_kind(operations_before(graph, name)) == "logits"

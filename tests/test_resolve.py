@@ -19,17 +19,17 @@ import pytest
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import read_card, read_module_labels
-from nasnet_cli.models.convert import About, convert_slim
-from nasnet_cli.models.detect import DetectedModel, detect
+from nasnet_cli.models.convert import About, write_module
+from nasnet_cli.models.detect import detect
+from nasnet_cli.models.formats.slim import Slim
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.fetch import ChecksumError
 from nasnet_cli.models.hub.published import PUBLISHED, hub_cache_name
-from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.models.listener import ProgressListener
-from nasnet_cli.models.resolve import resolve
 from nasnet_cli.network.weights import weight_shapes
 from support import crafted, golden
 from support.hub_server import Answer, hub_server, tar_of
+from support.models import open_saved_model, resolve_path
 from test_slim import layouts, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -115,7 +115,7 @@ def test_the_built_in_model_and_a_folder_need_neither_tensorflow_nor_a_network(m
     code = (
         "import sys\nfrom nasnet_cli.models.resolve import resolve\n"
         "try: resolve(None)\nexcept Exception as e: assert 'built-in' in str(e), e\n"
-        "print(resolve(sys.argv[1]))\n"
+        "print(resolve(sys.argv[1]).path)\n"
         "print([m for m in ('tensorflow', 'numpy', 'requests', 'urllib.request', 'http.client', "
         "'keras', 'openvino') if m in sys.modules])"
     )
@@ -125,9 +125,9 @@ def test_the_built_in_model_and_a_folder_need_neither_tensorflow_nor_a_network(m
 
 
 def test_a_module_is_itself_whatever_its_folder_is_called(module, cache_folder):
-    assert resolve(str(module)) == module
-    assert resolve(module) == module
-    assert resolve(str(module / "saved_model.pb")) == module
+    assert resolve_path(str(module)) == module
+    assert resolve_path(module) == module
+    assert resolve_path(str(module / "saved_model.pb")) == module
     assert not cache_folder.exists()
 
 
@@ -135,11 +135,11 @@ def test_a_module_is_itself_whatever_its_folder_is_called(module, cache_folder):
 def test_an_archive_is_unpacked_into_the_cache_once(module, tmp_path, top, cache_folder):
     archive = tmp_path / "any name at all"
     archive.write_bytes(tar_of(module, top=top))
-    folder = resolve(str(archive))
+    folder = resolve_path(str(archive))
     assert same(folder, module)
     assert folder.parent == cache_folder / "modules"
     stamp = folder.stat()
-    assert resolve(str(archive)) == folder
+    assert resolve_path(str(archive)) == folder
     assert folder.stat() == stamp
     assert kept(cache_folder) == sorted([folder.name, folder.name + ".json"])
 
@@ -147,9 +147,9 @@ def test_an_archive_is_unpacked_into_the_cache_once(module, tmp_path, top, cache
 def test_an_archive_of_other_content_under_the_same_name_is_another_module(tmp_path, packed):
     archive = tmp_path / "module.tar.gz"
     archive.write_bytes(packed)
-    first = resolve(str(archive))
+    first = resolve_path(str(archive))
     archive.write_bytes(tar_of(crafted_module(tmp_path / "other")))
-    assert resolve(str(archive)) != first
+    assert resolve_path(str(archive)) != first
 
 
 def test_an_archive_that_holds_no_model_says_what_was_looked_for(tmp_path, cache_folder):
@@ -157,7 +157,7 @@ def test_an_archive_that_holds_no_model_says_what_was_looked_for(tmp_path, cache
     (tmp_path / "in" / "readme.txt").write_text("hello")
     (tmp_path / "a.tgz").write_bytes(tar_of(tmp_path / "in"))
     with pytest.raises(ModelError, match=r"holds no model.*saved_model\.pb.*model\.ckpt\.index"):
-        resolve(str(tmp_path / "a.tgz"))
+        resolve_path(str(tmp_path / "a.tgz"))
     assert kept(cache_folder) == []
 
 
@@ -166,7 +166,7 @@ def test_an_archive_that_holds_two_models_is_refused(tmp_path):
     crafted_module(tmp_path / "in" / "two")
     (tmp_path / "a.tgz").write_bytes(tar_of(tmp_path / "in"))
     with pytest.raises(ModelError, match="2 models in it: one, two"):
-        resolve(str(tmp_path / "a.tgz"))
+        resolve_path(str(tmp_path / "a.tgz"))
 
 
 def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, cache_folder):
@@ -174,7 +174,7 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
     archive = tmp_path / "train.tgz"
     archive.write_bytes(tar_of(folder))
     with pytest.raises(ModelError, match="only a graph for training") as caught:
-        resolve(str(archive))
+        resolve_path(str(archive))
     assert str(archive) in str(caught.value)
     assert "partial" not in str(caught.value)
     assert kept(cache_folder) == []
@@ -182,10 +182,10 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
 
 def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_module, tmp_path):
     ear = Ear()
-    folder = resolve(str(checkpoint / "model.ckpt"), ear)
+    folder = resolve_path(str(checkpoint / "model.ckpt"), ear)
     assert len(ear.notes) == 1 and "being turned into a module" in ear.notes[0]
     for name in ("", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
-        assert resolve(str(checkpoint / name)) == folder
+        assert resolve_path(str(checkpoint / name)) == folder
     opened = open_saved_model(folder)
     assert (opened.format, opened.classes, opened.image_size) == ("tf1-hub", 7, (224, 224))
     tiny = tiny_module / "variables" / "variables.data-00000-of-00001"
@@ -200,9 +200,10 @@ def test_of_several_checkpoints_the_latest_is_taken_or_one_is_to_be_named(checkp
         for path in checkpoint.glob("model.ckpt.*"):
             (tmp_path / path.name.replace("ckpt", f"ckpt-{step}")).write_bytes(path.read_bytes())
     with pytest.raises(ModelError, match=r"2 checkpoints: model\.ckpt-1, model\.ckpt-2"):
-        resolve(str(tmp_path))
+        resolve_path(str(tmp_path))
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/gone/model.ckpt-1"\n')
-    assert detect(tmp_path) == DetectedModel("slim", tmp_path / "model.ckpt-1")
+    latest = detect(tmp_path)
+    assert (latest.format.name, latest.path) == ("slim", tmp_path / "model.ckpt-1")
 
 
 def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
@@ -212,7 +213,7 @@ def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tiny_nasnet("keras", tiny_spec).save_weights(saved)
-    opened = open_saved_model(resolve(str(saved.rename(tmp_path / "some weights"))))
+    opened = open_saved_model(resolve_path(str(saved.rename(tmp_path / "some weights"))))
     assert (opened.classes, opened.output) == (7, "logits")
 
 
@@ -222,7 +223,7 @@ def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
 def test_what_is_not_recognised_lists_what_was_looked_for(tmp_path, content):
     (tmp_path / "model").write_bytes(content)
     with pytest.raises(ModelError, match=r"no model that is known\. What was looked for: a mod"):
-        resolve(str(tmp_path / "model"))
+        resolve_path(str(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
@@ -240,31 +241,31 @@ def test_what_is_not_what_its_name_says_is_told_so(name, content, words, tmp_pat
     (tmp_path / "m.xml").write_text("<net />")
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=words):
-        resolve(str(tmp_path / name))
+        resolve_path(str(tmp_path / name))
 
 
 def test_an_empty_folder_is_not_recognised(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"The folder .*empty is no model that is known"):
-        resolve(str(tmp_path / "empty"))
+        resolve_path(str(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("typo", ["imagenet-mobil", "ImageNet-Mobile", "imagnet-mobile"])
 def test_a_typo_in_a_name_says_which_names_there_are(typo):
     with pytest.raises(ModelError, match=r"Did you mean imagenet-mobile\?.*imagenet-large-feat"):
-        resolve(typo)
+        resolve_path(typo)
 
 
 def test_a_path_that_is_not_there_names_the_names_without_a_guess():
     with pytest.raises(ModelError, match="no such name, file or folder") as caught:
-        resolve("/nowhere/at/all")
+        resolve_path("/nowhere/at/all")
     assert "Did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("handle", ["gs://bucket/m", "s3://bucket/m", "ftp://host/m"])
 def test_other_protocols_are_refused(handle):
     with pytest.raises(ModelError, match="models come over https"):
-        resolve(handle)
+        resolve_path(handle)
 
 
 # Handles
@@ -272,30 +273,30 @@ def test_other_protocols_are_refused(handle):
 
 def test_a_handle_is_fetched_once_by_the_hubs_protocol(hub, packed, module, cache_folder):
     handle = hub.put("/m/1", Answer(packed, needs_format=True))
-    folder = resolve(handle)
+    folder = resolve_path(handle)
     assert same(folder, module)
     assert hub.requests == [("/m/1?tf-hub-format=compressed", None)]
     hub.http.shutdown()
-    assert resolve(handle) == folder
+    assert resolve_path(handle) == folder
     assert kept(cache_folder) == sorted([folder.name, folder.name + ".json"])
     assert list((cache_folder / "partial").iterdir()) == []
 
 
 def test_the_first_downloads_checksum_binds_the_later_ones(hub, packed, tmp_path, cache_folder):
     handle = hub.put("/m/1", Answer(packed))
-    folder = resolve(handle)
+    folder = resolve_path(handle)
     (folder / "saved_model.pb").unlink()
     hub.put("/m/1", Answer(tar_of(crafted_module(tmp_path / "changed"))))
     with pytest.raises(ChecksumError, match=r"sent other bytes.*`nasnet cache rm"):
-        resolve(handle)
+        resolve_path(handle)
     store.remove(folder.name)
-    assert resolve(handle) == folder
+    assert resolve_path(handle) == folder
 
 
 @pytest.mark.parametrize("harm", ["emptied", "cut", "gone", "no record", "broken record", "more"])
 def test_a_broken_module_in_the_cache_is_fetched_again(hub, packed, module, harm):
     handle = hub.put("/m/1", Answer(packed))
-    folder = resolve(handle)
+    folder = resolve_path(handle)
     record = store.record_file(folder.name)
     if harm == "emptied":  # as temp cleaners do: the folders stay
         for path in folder.rglob("*"):
@@ -312,7 +313,7 @@ def test_a_broken_module_in_the_cache_is_fetched_again(hub, packed, module, harm
     else:
         (folder / "saved_model.cpb").write_bytes(b"")
     ear = Ear()
-    assert resolve(handle, ear) == folder
+    assert resolve_path(handle, ear) == folder
     assert same(folder, module)
     assert "in the cache is damaged" in ear.notes[0]
     assert hub.count("/m/1") == 2
@@ -321,7 +322,7 @@ def test_a_broken_module_in_the_cache_is_fetched_again(hub, packed, module, harm
 def test_tensorflow_hubs_own_cache_is_used(hub, tmp_path, cache_folder):
     handle = hub.url + "/m/1"
     theirs = crafted_module(tmp_path / "tfhub" / hub_cache_name(handle))
-    assert resolve(handle) == theirs
+    assert resolve_path(handle) == theirs
     assert hub.requests == []
 
 
@@ -332,7 +333,7 @@ def test_damaged_folder_in_tensorflow_hubs_cache_is_skipped_and_not_touched(
     theirs = tmp_path / "tfhub" / hub_cache_name(handle)
     (theirs / "variables").mkdir(parents=True)
     ear = Ear()
-    folder = resolve(handle, ear)
+    folder = resolve_path(handle, ear)
     assert folder.parent == cache_folder / "modules"
     assert "Skipping" in ear.notes[0]
     assert [p.name for p in theirs.iterdir()] == ["variables"]
@@ -361,19 +362,19 @@ def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path):
 def test_a_web_page_in_place_of_a_module_is_told(hub, cache_folder):
     handle = hub.put("/m/1", Answer(b"<!DOCTYPE html><html>Please sign in</html>"))
     with pytest.raises(ModelError, match="is a web page, no model"):
-        resolve(handle)
+        resolve_path(handle)
     assert list((cache_folder / "partial").iterdir()) == []
 
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_handle_that_is_refused_is_told(hub, status):
     with pytest.raises(ModelError, match=f"HTTP {status}"):
-        resolve(hub.put("/m/1", Answer(status=status)))
+        resolve_path(hub.put("/m/1", Answer(status=status)))
 
 
 def test_without_a_network_there_is_one_error_with_the_ways_out():
     with pytest.raises(ModelError) as caught:
-        resolve("https://nasnet.invalid/m/1")
+        resolve_path("https://nasnet.invalid/m/1")
     message = str(caught.value)
     assert "no connection to nasnet.invalid" in message
     for way in (
@@ -403,14 +404,16 @@ def test_a_hostile_archive_from_a_server_leaves_nothing(hub, cache_folder, name,
         archive.addfile(info, io.BytesIO())
     handle = hub.put("/m/1", Answer(stream.getvalue()))
     with pytest.raises(ModelError, match=words):
-        resolve(handle)
+        resolve_path(handle)
     assert sorted(p.name for p in cache_folder.iterdir()) == ["locks", "modules", "partial"]
     assert kept(cache_folder) == []
     assert list((cache_folder / "partial").iterdir()) == []
     assert not Path("/tmp/nasnet-evil").exists()
 
 
-RESOLVE = "import sys; from nasnet_cli.models.resolve import resolve; print(resolve(sys.argv[1]))"
+RESOLVE = (
+    "import sys; from nasnet_cli.models.resolve import resolve; print(resolve(sys.argv[1]).path)"
+)
 
 
 def start(handle):
@@ -467,7 +470,7 @@ def test_the_published_checkpoint_becomes_the_published_module_exactly(
         name = path.name.replace("variables", "model.ckpt")
         (tmp_path / "slim" / name).write_bytes(path.read_bytes())
     hub.put(SLIM_MOBILE, Answer(tar_of(tmp_path / "slim", top="nasnet-a_mobile_04_10_2017")))
-    folder = resolve("imagenet-mobile")
+    folder = resolve_path("imagenet-mobile")
     card = read_card(folder)
     assert card.name == "imagenet-mobile"
     assert (card.accuracy["top1"], card.accuracy["top5"]) == (0.740, 0.916)
@@ -483,7 +486,8 @@ def test_the_features_of_a_checkpoint_become_a_module_without_its_classes(
     checkpoint, tmp_path, tiny_spec
 ):
     about = About(name="imagenet-x-features", classification=False)
-    convert_slim(checkpoint / "model.ckpt", tmp_path / "module", about)
+    network = Slim().read_network(checkpoint / "model.ckpt")
+    write_module(network, tmp_path / "module", about, "a TF-Slim checkpoint")
     opened = open_saved_model(tmp_path / "module")
     assert opened.classification is None
     assert opened.feature_depth == tiny_spec.feature_depth
@@ -496,13 +500,13 @@ def test_a_name_comes_from_the_next_place_when_one_has_not_got_it(
     monkeypatch.setenv("NASNET_MIRROR", hub.url)
     hub.put(HUB_MOBILE, Answer(packed, needs_format=True))
     ear = Ear()
-    folder = resolve("imagenet-mobile", ear)
+    folder = resolve_path("imagenet-mobile", ear)
     assert same(folder, module)
     (note,) = ear.notes
     assert "comes from the hub's module; not from TF-Slim's checkpoint: " in note
     assert "HTTP 404" in note
     requests = len(hub.requests)
-    assert resolve("imagenet-mobile") == folder
+    assert resolve_path("imagenet-mobile") == folder
     assert len(hub.requests) == requests
 
 
@@ -510,7 +514,7 @@ def test_a_name_is_found_in_tensorflow_hubs_cache(hub, monkeypatch, tmp_path):
     monkeypatch.setenv("NASNET_MIRROR", hub.url)
     handle = "https://tfhub.dev/google/imagenet/nasnet_mobile/feature_vector/4"
     theirs = crafted_module(tmp_path / "tfhub" / hub_cache_name(handle))
-    assert resolve("imagenet-mobile-features") == theirs
+    assert resolve_path("imagenet-mobile-features") == theirs
     assert hub.requests == []
 
 
@@ -520,14 +524,14 @@ def test_another_network_under_the_published_address_is_not_taken_for_it(
     monkeypatch.setenv("NASNET_MIRROR", hub.url)
     hub.put(SLIM_MOBILE, Answer(tar_of(checkpoint)))
     with pytest.raises(ModelError, match="isn't the published network"):
-        resolve("imagenet-mobile")
+        resolve_path("imagenet-mobile")
 
 
 def test_keras_weights_of_another_checksum_are_refused(hub, monkeypatch, cache_folder):
     monkeypatch.setenv("NASNET_MIRROR", hub.url)
     hub.put(KERAS_MOBILE, Answer(b"\x89HDF\r\n\x1a\n" + bytes(100)))
     with pytest.raises(ChecksumError, match="published one is 020fb642bf7360b370c678b08e0adf61"):
-        resolve("imagenet-mobile")
+        resolve_path("imagenet-mobile")
     assert list((cache_folder / "partial").iterdir()) == []
 
 
@@ -536,7 +540,7 @@ def test_when_no_place_has_it_one_error_lists_them_all_with_the_ways_out(hub, mo
     hub.put(HUB_MOBILE, Answer(status=403))
     ear = Ear()
     with pytest.raises(ModelError) as caught:
-        resolve("imagenet-mobile", ear)
+        resolve_path("imagenet-mobile", ear)
     assert ear.notes == []
     message = str(caught.value)
     for words in (
@@ -555,7 +559,7 @@ def test_offline_a_name_is_given_up_at_once(monkeypatch):
     ear = Ear()
     once = r"TF-Slim's checkpoint and the hub's module and Keras' weights: there is no connection"
     with pytest.raises(ModelError, match=once) as caught:
-        resolve("imagenet-large", ear)
+        resolve_path("imagenet-large", ear)
     assert ear.notes == []  # no second try
     assert len(str(caught.value)) < 600
 

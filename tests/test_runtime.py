@@ -11,26 +11,31 @@ import pytest
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
 from support import golden
+from support.models import open_saved_model
 
 
 @pytest.fixture
 def plan(tiny_module):
     module = open_saved_model(tiny_module)
     return Plan(
-        tiny_module,
-        module.digest,
-        module.classification.input.tensor,
+        module,
         (
             ("logits", module.classification.output.tensor),
             ("features", module.features.output.tensor),
         ),
         module.image_size,
     )
+
+
+def with_digest(plan, digest):
+    """The plan of a model with the same content and another digest."""
+    model = replace(plan.model)
+    vars(model)["digest"] = digest
+    return replace(plan, model=model)
 
 
 def pictures(count):
@@ -77,7 +82,7 @@ def test_the_compiled_network_copies_no_more_than_it_must(plan, cache_folder, mo
     runtime = OpenVINORuntime(plan)
     got = run(runtime, batches)
     monkeypatch.setattr(openvino_passes, "rewrite", lambda model: None)
-    plain = OpenVINORuntime(replace(plan, digest="another"))
+    plain = OpenVINORuntime(with_digest(plan, "another"))
     as_read = run(plain, batches)
     assert all(got[name].tobytes() == as_read[name].tobytes() for name in got)
     assert not turned(runtime)
@@ -148,7 +153,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(plan, tmp_path, monkeypatch)
 
 def test_a_changed_module_is_compiled_anew(plan, cache_folder):
     for digest in ("one", "other", "one"):
-        OpenVINORuntime(replace(plan, digest=digest))
+        OpenVINORuntime(with_digest(plan, digest))
     assert len(blobs(cache_folder)) == 2
 
 
@@ -166,8 +171,9 @@ def test_processes_that_start_at_once_share_one_cache(plan, cache_folder, tiny_m
 
 def test_what_openvino_cannot_read_is_an_error_in_words(plan, cache_folder, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(ModelError, match="OpenVINO can't read the model"):
-        OpenVINORuntime(replace(plan, folder=tmp_path, digest="none"))
+    model = replace(plan.model, path=tmp_path)
+    with pytest.raises(ModelError, match="OpenVINO cannot read the model"):
+        OpenVINORuntime(replace(plan, model=model))
 
 
 def test_the_right_output_is_taken_in_every_process(golden_module, tmp_path):

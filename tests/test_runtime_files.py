@@ -16,7 +16,7 @@ from nasnet_cli.models.card import Card, write_card
 from nasnet_cli.models.detect import detect
 from nasnet_cli.models.export import export
 from nasnet_cli.models.formats.table import FORMATS
-from nasnet_cli.models.weights_source import load_network
+from support.models import load_network
 from test_export import status
 
 PHOTOS = "examples/photos"
@@ -80,7 +80,7 @@ def test_inspect_says_of_a_file_what_it_says_of_a_module(form, files, source):
 @pytest.mark.parametrize("form", FILES)
 def test_the_kind_is_found_from_the_content(form, files, tmp_path):
     other = shutil.copy(files / FILES[form], tmp_path / "some file")
-    assert detect(tmp_path / "some file").kind == form
+    assert detect(tmp_path / "some file").format.name == form
     # A copy has the digest of its original, whatever it is called.
     if form == "onnx":
         digests = {load_model(path).module.digest for path in (other, files / FILES[form])}

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.runtime.base import Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
+from support.models import open_saved_model
 
 SIZE = 32
 
@@ -56,9 +56,7 @@ def plan(convolutions: Path) -> Plan:
     module = open_saved_model(convolutions)
     assert module.classification is not None and module.features is not None
     return Plan(
-        convolutions,
-        module.digest,
-        module.classification.input.tensor,
+        module,
         (
             ("logits", module.classification.output.tensor),
             ("features", module.features.output.tensor),
@@ -81,14 +79,15 @@ def run(runtime: Any, batches: Any) -> dict[str, np.ndarray]:
 
 # In a process of its own, as threads are fixed before TensorFlow computes anything.
 STABLE = """
-import hashlib, os, pickle, sys
+import hashlib, os, sys
 import numpy as np
 
 if sys.argv[3] == "one core" and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from nasnet_cli.model import load_model
 from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
-plan, threads = pickle.loads(bytes.fromhex(sys.argv[1])), int(sys.argv[2])
+plan, threads = load_model(sys.argv[1])._plan(("logits", "features")), int(sys.argv[2])
 images = np.random.default_rng(3).integers(0, 256, (23, 32, 32, 3), np.uint8)
 runtime = TensorFlowRuntime(plan, threads=threads)
 for size in (1, 2, 3, 4):
@@ -100,11 +99,9 @@ for size in (1, 2, 3, 4):
 
 
 def test_a_pictures_result_depends_on_nothing_but_the_picture(plan: Plan) -> None:
-    import pickle
-
     lines: set[str] = set()
     for threads, cores in (("1", "one core"), ("2", "all"), ("5", "all")):
-        command = [sys.executable, "-c", STABLE, pickle.dumps(plan).hex(), threads, cores]
+        command = [sys.executable, "-c", STABLE, str(plan.model.path), threads, cores]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stderr == ""
         lines.update(done.stdout.splitlines())

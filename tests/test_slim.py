@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.card import Card
-from nasnet_cli.models.extras import network_of_card
-from nasnet_cli.models.formats.slim import network_of, read_slim_checkpoint
+from nasnet_cli.models.card import Card, network_of_card
+from nasnet_cli.models.formats.slim import Slim
 from nasnet_cli.network.spec import SIZES
-from nasnet_cli.network.weights import weight_shapes
+from nasnet_cli.network.weights import network_of, weight_shapes
 from support import golden
 
 AVERAGE = "/ExponentialMovingAverage"
@@ -70,7 +69,8 @@ def layouts(weights):
 def test_each_layout_gives_the_same_weights(layout, tmp_path, tiny_spec):
     weights = golden.weights(weight_shapes(tiny_spec))
     save_checkpoint(tmp_path / "model.ckpt", layouts(weights)[layout])
-    spec, read = read_slim_checkpoint(tmp_path / "model.ckpt")
+    network = Slim().read_network(tmp_path / "model.ckpt")
+    spec, read = network.spec, network.weights
     assert replace(spec, image_size=tiny_spec.image_size) == tiny_spec
     assert read.keys() == weights.keys()
     assert all(np.array_equal(read[name], weights[name]) for name in weights)
@@ -83,7 +83,7 @@ def test_missing_extra_and_misshapen_variables_are_named(tmp_path, tiny_spec):
     weights["cell_1/1x1/weights"] = np.zeros((1, 1, 5, 16), np.float32)
     save_checkpoint(tmp_path / "model.ckpt", weights)
     with pytest.raises(ModelError) as caught:
-        read_slim_checkpoint(tmp_path / "model.ckpt")
+        Slim().read_network(tmp_path / "model.ckpt")
     message = str(caught.value)
     assert "1 missing (conv0_bn/beta)" in message
     assert "1 extra (cell_9x/unknown/weights)" in message
@@ -95,14 +95,14 @@ def test_what_is_no_checkpoint_is_refused_in_words(tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(b"no index at all")
     for prefix, words in (("model.ckpt", "index is broken"), ("absent", "index is missing")):
         with pytest.raises(ModelError, match=words):
-            read_slim_checkpoint(tmp_path / prefix)
+            Slim().read_network(tmp_path / prefix)
 
 
 def test_a_checkpoint_without_its_data_is_refused_in_words(tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
     with pytest.raises(ModelError, match=r"model\.ckpt\.data-00000-of-00001 is missing"):
-        read_slim_checkpoint(tmp_path / "model.ckpt")
+        Slim().read_network(tmp_path / "model.ckpt")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
@@ -115,7 +115,7 @@ def test_a_checkpoint_that_is_cut_is_refused_in_words(part, words, share, tmp_pa
     cut = tmp_path / f"model.ckpt.{part}"
     cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * share)])
     with pytest.raises(ModelError, match=rf"model\.ckpt\.{part} {words}"):
-        read_slim_checkpoint(tmp_path / "model.ckpt")
+        Slim().read_network(tmp_path / "model.ckpt")
 
 
 def test_a_checkpoint_whose_data_was_changed_is_refused_in_words(tmp_path, tiny_spec):
@@ -123,7 +123,7 @@ def test_a_checkpoint_whose_data_was_changed_is_refused_in_words(tmp_path, tiny_
     data = tmp_path / "model.ckpt.data-00000-of-00001"
     data.write_bytes(bytes(data.stat().st_size))
     with pytest.raises(ModelError, match=r"The checkpoint .*model\.ckpt is damaged"):
-        read_slim_checkpoint(tmp_path / "model.ckpt")
+        Slim().read_network(tmp_path / "model.ckpt")
 
 
 def test_a_checkpoint_of_a_network_without_end_is_refused_at_once(tiny_spec):
@@ -135,7 +135,7 @@ def test_a_checkpoint_of_a_network_without_end_is_refused_at_once(tiny_spec):
 def test_a_checkpoint_of_another_network_is_refused_in_words(tmp_path):
     save_checkpoint(tmp_path / "model.ckpt", {"MobilenetV1/weights": np.zeros(3, np.float32)})
     with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):
-        read_slim_checkpoint(tmp_path / "model.ckpt")
+        Slim().read_network(tmp_path / "model.ckpt")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -15,6 +15,7 @@ from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
 from support import golden
+from support.models import open_saved_model
 
 LOGITS = "final_layer/FC/BiasAdd:0"
 FEATURES = "final_layer/global_pool:0"
@@ -46,9 +47,7 @@ def test_hub_load_gives_the_golden_outputs(golden_module):
 def test_openvino_gives_the_golden_outputs(golden_module, cache_folder):
     expected = golden.outputs("mobile")
     plan = Plan(
-        golden_module,
-        "golden",
-        "images:0",
+        open_saved_model(golden_module),
         (("logits", LOGITS), ("features", FEATURES)),
         (224, 224),
         pixels="float32",

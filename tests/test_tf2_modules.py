@@ -233,8 +233,8 @@ def test_the_copy_is_made_once_and_removed(
 
 
 def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_path: Path) -> None:
-    from nasnet_cli.models.info import open_saved_model
     from nasnet_cli.models.savedmodel.reader import read_saved_model
+    from support.models import open_saved_model
 
     module = open_saved_model(tiny_saved_model)
     assert needs_cut(module.model) and module.features is not None
@@ -257,7 +257,7 @@ def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_pat
 def test_a_variable_without_an_object_is_an_error_in_words(
     tiny_saved_model: Path, tmp_path: Path
 ) -> None:
-    from nasnet_cli.models.info import open_saved_model
+    from support.models import open_saved_model
 
     module = open_saved_model(tiny_saved_model)
     assert module.features is not None

@@ -13,10 +13,10 @@ import pytest
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.saved_model import write_saved_model
-from nasnet_cli.models.info import open_saved_model
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from support import golden
+from support.models import open_saved_model
 
 DATA = "variables/variables.data-00000-of-00001"
 

@@ -48,13 +48,17 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Label, ...]:
     name in it is missing or occurs twice.
     """
     path = os.fspath(path)
-    text = _read_text(path)
+    return parse_labels(_read_text(path), path, Path(path).suffix.lower())
+
+
+def parse_labels(text: str, source: str, suffix: str = "") -> tuple[Label, ...]:
+    """Parse the labels in a text, as read_labels does; errors call it source."""
     try:
-        labels = _parse(text, Path(path).suffix.lower())
+        labels = _parse(text, suffix)
     except _LabelFormatError as error:
-        raise NasnetError(f"{path} {error}", _EXPECTED) from None
+        raise NasnetError(f"{source} {error}", _EXPECTED) from None
     if not labels:
-        raise NasnetError(f"{path} has no labels.", _EXPECTED)
+        raise NasnetError(f"{source} has no labels.", _EXPECTED)
     return tuple(labels)
 
 

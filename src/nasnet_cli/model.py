@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
-from nasnet_cli.models.info import OpenedModel, open_saved_model
+from nasnet_cli.models.info import OpenedModel, describe
 from nasnet_cli.models.listener import SILENT, ProgressListener
 from nasnet_cli.models.resolve import resolve
 from nasnet_cli.results.records import Classified, Embedded
@@ -55,7 +55,7 @@ def load_model(
     Raises NasnetError, in words, for what can't be opened or doesn't fit.
     """
     return Model(
-        _open(resolve(model, listener)),
+        resolve(model, listener).open(),
         named=None if model is None else os.fspath(model),
         labels_file=labels,
         changes=preprocessing or {},
@@ -64,19 +64,6 @@ def load_model(
         allow_unsafe_ops=allow_unsafe_ops,
         listener=listener,
     )
-
-
-def _open(path: Path) -> OpenedModel:
-    """A module's folder, or the file of a runtime's own."""
-    if path.is_dir():
-        return open_saved_model(path)
-    from nasnet_cli.models.detect import detect
-    from nasnet_cli.models.runtime_file import open_file
-
-    found = detect(path)
-    if found is None:  # it has just been recognised
-        raise ModelError(f"{path} has changed while it was read.", "Run again.")
-    return open_file(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +112,7 @@ class Model:
         said = self.module.preprocessing
         if "size" not in said:
             raise ModelError(
-                f"The module {self.module.folder} doesn't say what size of pictures it takes.",
+                f"The module {self.module.path} doesn't say what size of pictures it takes.",
                 "Use a module whose input has a fixed size.",
             )
         return Preprocessing.from_dict({**said, **self.changes})
@@ -283,17 +270,13 @@ class Model:
         from nasnet_cli.runtime.base import Plan
 
         tensors = []
-        picture = ""
         for output in outputs:
             purpose = self.module.classification if output == "logits" else self.module.features
             if purpose is None:
                 raise self._without("classes" if output == "logits" else "a feature vector")
             tensors.append((output, purpose.output.tensor))
-            picture = purpose.input.tensor
         return Plan(
-            self.module.folder,
-            self.module.digest,
-            picture,
+            self.module,
             tuple(tensors),
             self.preprocessing.size,
             pixels=self.preprocessing.dtype,
@@ -326,11 +309,9 @@ class Model:
 
     def inspect(self) -> dict[str, Any]:
         """All that is known about the model, as plain data for JSON."""
-        from nasnet_cli.models.description import description
-
         return {
             **self.describe(),
-            **description(self.module),
+            **describe(self.module),
             "preprocessing": {
                 **self.module.preprocessing,
                 **self.changes,

@@ -67,7 +67,7 @@ def make_forms(module: Path, work: Path, names: Sequence[str] = FORMS) -> dict[s
     """A small TF1 Hub module in other forms, by the forms' names."""
     from nasnet_cli.models.export import export
     from nasnet_cli.models.formats.table import FORMATS
-    from nasnet_cli.models.weights_source import load_network
+    from support.models import load_network
     from test_slim import save_checkpoint
 
     @functools.cache

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli.cli import options
-from nasnet_cli.models.formats.table import FORMATS, Kind, Precision, format_of
+from nasnet_cli.models.formats.table import WRITABLE, format_for
 
 if TYPE_CHECKING:
     from nasnet_cli.cli.console import Console
+    from nasnet_cli.models.formats.base import DetectedModel, Kind, Precision
 
 
 @click.command()
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 @options.model_option
 @click.option(
     "--format",
-    "form",
-    type=click.Choice(list(FORMATS)),
+    "format_name",
+    type=click.Choice(list(WRITABLE)),
     help="What to write.  [default: what OUT ends in]",
 )
 @click.option(
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 def command(
     out: str,
     model: str | None,
-    form: str | None,
+    format_name: str | None,
     kind: Kind,
     precision: Precision,
     allow_unsafe_ops: bool,
@@ -65,7 +66,7 @@ def command(
     path = Path(out)
     if path.name in ("", ".."):
         raise click.UsageError(f"{out!r} is no name for something new.")
-    chosen = FORMATS.get(form or format_of(path.name) or "")
+    chosen = WRITABLE[format_name] if format_name else format_for(path.name)
     if chosen is None:
         raise click.UsageError(
             f"{out!r} doesn't end in what names a form; say which with --format."
@@ -77,11 +78,11 @@ def command(
 
     from nasnet_cli.cli.console import Console
     from nasnet_cli.models.export import export
-    from nasnet_cli.models.weights_source import load_network
     from nasnet_cli.results.text import json_text, printable
 
     console = Console(quiet=quiet, verbose=verbose)
-    network = load_network(_source(model, console))
+    source = _resolve(model, console)
+    network = source.format.read_network(source.path)
     check = export(
         network,
         path,
@@ -104,14 +105,9 @@ def command(
     click.echo(printable(line))
 
 
-def _source(model: str | None, console: Console) -> Path:
-    """What to export: a path as it is, and from elsewhere what resolve makes of it."""
+def _resolve(model: str | None, console: Console) -> DetectedModel:
     from nasnet_cli.cli.console import ConsoleListener
-    from nasnet_cli.models.detect import detect
     from nasnet_cli.models.resolve import resolve
 
-    found = detect(Path(model)) if model is not None and "://" not in model else None
-    if model is not None and found is not None and found.kind != "archive":
-        return Path(model)
     with ConsoleListener(console) as listener:
-        return resolve(model, listener)
+        return resolve(model, listener, runnable=False)

@@ -1,29 +1,38 @@
-"""Our sidecar in a module's folder: what the format itself has no place for.
+"""The model card and the class labels that a model carries: as text, and in a module's folder.
 
-`assets.extra/nasnet.json` is the card, `assets.extra/labels.tsv` the labels of the classes.
-TensorFlow and tensorflow-hub leave assets.extra alone.
+In a module's folder the card is `assets.extra/nasnet.json` and the labels are
+`assets.extra/labels.tsv`; TensorFlow and tensorflow-hub leave assets.extra alone. Other formats keep
+the same texts under these names (formats/*.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from nasnet_cli.errors import ModelError
-from nasnet_cli.labels import Label, read_labels
+from nasnet_cli.errors import ModelError, NasnetError
+from nasnet_cli.labels import Label, parse_labels, read_labels
+
+if TYPE_CHECKING:
+    from nasnet_cli.network.spec import NASNetA
 
 Output = Literal["logits", "probabilities"]
 Resize = Literal["stretch", "crop", "pad"]
 Resample = Literal["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]
+Labels = tuple[Label, ...]
 
 CARD = Path("assets.extra", "nasnet.json")
 LABELS = Path("assets.extra", "labels.tsv")
 
+PUBLISHED_PREPROCESSING = {"resize": "stretch", "crop_fraction": 0.875, "resample": "bilinear"}
+"""How NASNet's published figures were measured: for models whose card says nothing else."""
+
 _SIZE_LIMIT = 64 * 2**20
 _REMEDY = "Correct or remove the file; the module works without it."
+_EMBEDDED_REMEDY = "Get the file again, or export the model again."
 
 
 @dataclass(frozen=True)
@@ -47,56 +56,124 @@ class Card:
 
 
 def read_card(folder: Path) -> Card | None:
-    """The card of a module's folder, None when it has none; as read_card_file."""
+    """Return the card in a module's folder, None when it has none; errors as in read_card_file."""
     return read_card_file(folder / CARD)
 
 
 def read_card_file(path: Path) -> Card | None:
-    """The card in a file, None when it isn't there. Keys that we don't know are passed over.
+    """Return the card in a file, None when the file does not exist.
 
-    Raises ModelError, which names the file, when it is no JSON or a value is of the wrong kind.
+    Raises ModelError, which names the file, when it is not a card.
     """
-    text = _read(path)
-    if text is None:
-        return None
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ModelError(f"{path} is not JSON.", _REMEDY) from None
-    if not isinstance(data, dict):
-        raise ModelError(f"{path} is not a JSON object.", _REMEDY)
-    known = {f.name for f in fields(Card)}
-    values = {key: value for key, value in data.items() if key in known}
-    for key, problem in _problems(values):
-        raise ModelError(f"{path} has a wrong {key}: it must be {problem}.", _REMEDY)
-    return Card(**values)
+        if not path.exists():
+            return None
+        if path.stat().st_size > _SIZE_LIMIT:
+            raise ModelError(f"{path} is over {_SIZE_LIMIT >> 20} MiB.", _REMEDY)
+        return _parse_card(path.read_bytes(), str(path), _REMEDY)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", _REMEDY) from None
 
 
-def read_module_labels(folder: Path) -> tuple[Label, ...] | None:
-    """The labels in a module's folder in the order of its classes, None when it has none.
+def read_module_labels(folder: Path) -> Labels | None:
+    """Return the labels in a module's folder in the order of its classes, None when it has none.
 
-    Raises NasnetError, which names the file, when it is no list of labels.
+    Raises NasnetError, which names the file, when it is not a list of labels.
     """
     path = folder / LABELS
     return read_labels(path) if path.exists() else None
 
 
 def write_card(folder: Path, card: Card, labels: Sequence[Label] | None) -> None:
-    """Writes the card into a module's folder, and its classes' labels if they are given.
+    """Write the card into a module's folder, and the labels of its classes if there are any."""
+    write_texts(folder, card_texts(card, labels))
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write what card_texts returns into a module's folder."""
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def card_texts(card: Card, labels: Sequence[Label] | None) -> dict[str, str]:
+    """Return the card and the labels as text by the names of their files in a module's folder.
 
     White space within a label's name becomes single spaces.
     """
-    path = folder / CARD
-    path.parent.mkdir(exist_ok=True)
-    text = json.dumps(asdict(card), indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-    if labels is None:
-        return
-    rows = [("index", "wnid", "name")]
-    # The format has no quotes, so a name can't hold tabs or ends of lines.
-    rows += [(str(i), label.wnid, " ".join(label.name.split())) for i, label in enumerate(labels)]
-    table = "".join("\t".join(row) + "\n" for row in rows)
-    (folder / LABELS).write_text(table, encoding="utf-8", newline="\n")
+    texts = {CARD.as_posix(): json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n"}
+    if labels is not None:
+        rows = [("index", "wnid", "name")]
+        # The format has no quotes, so that a name can hold no tabs and no ends of lines.
+        rows += [
+            (str(i), label.wnid, " ".join(label.name.split())) for i, label in enumerate(labels)
+        ]
+        texts[LABELS.as_posix()] = "".join("\t".join(row) + "\n" for row in rows)
+    return texts
+
+
+def read_texts(texts: Mapping[str, str | bytes], source: Path) -> tuple[Card | None, Labels | None]:
+    """Parse what card_texts returned; None for what is missing.
+
+    Raises ModelError, which names source, the file that holds the texts, when one is not valid.
+    """
+    card = texts.get(CARD.as_posix())
+    table = texts.get(LABELS.as_posix())
+    parsed = (
+        _parse_card(card, f"The card in {source}", _EMBEDDED_REMEDY) if card is not None else None
+    )
+    if table is None:
+        return parsed, None
+    name = f"The list of labels in {source}"
+    try:
+        return parsed, parse_labels(_decode(table, name, _EMBEDDED_REMEDY), name, ".tsv")
+    except NasnetError as error:
+        raise ModelError(error.problem, _EMBEDDED_REMEDY) from None
+
+
+def network_of_card(card: Card, spec: NASNetA | None, path: Path) -> NASNetA:
+    """Return the network that a card describes; spec is what the file's variables say, if anything.
+
+    Only the card knows what variables cannot say: the padding of the stem, the regularization and
+    the normalization. The caller checks that the variables fit. Raises ModelError when the card
+    does not describe a network.
+    """
+    from nasnet_cli.network.spec import NASNetA
+    from nasnet_cli.network.weights import weight_shapes
+
+    try:
+        described = NASNetA.from_dict(card.network or {})
+        if spec is not None:
+            described = replace(described, classes=spec.classes, image_size=spec.image_size)
+        weight_shapes(described)
+    except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError) as error:
+        raise ModelError(
+            f"The card of {path} doesn't describe a NASNet-A.", "Correct or remove it."
+        ) from error
+    return described
+
+
+def _parse_card(text: str | bytes, name: str, remedy: str) -> Card:
+    """Parse a card, which errors call name. Unknown keys are ignored."""
+    try:
+        data = json.loads(_decode(text, name, remedy))
+    except (ValueError, RecursionError):
+        raise ModelError(f"{name} is not JSON.", remedy) from None
+    if not isinstance(data, dict):
+        raise ModelError(f"{name} is not a JSON object.", remedy)
+    known = {f.name for f in fields(Card)}
+    values = {key: value for key, value in data.items() if key in known}
+    for key, problem in _problems(values):
+        raise ModelError(f"{name} has a wrong {key}: it must be {problem}.", remedy)
+    return Card(**values)
+
+
+def _decode(text: str | bytes, name: str, remedy: str) -> str:
+    try:
+        return text if isinstance(text, str) else text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ModelError(f"{name} is not UTF-8 text.", remedy) from None
 
 
 def _problems(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -135,16 +212,3 @@ def _preprocessing_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _is_side(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**16
-
-
-def _read(path: Path) -> str | None:
-    try:
-        if not path.exists():
-            return None
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise ModelError(f"{path} is over {_SIZE_LIMIT >> 20} MiB.", _REMEDY)
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelError(f"{path} can't be read: {error.strerror}.", _REMEDY) from None
-    except UnicodeDecodeError:
-        raise ModelError(f"{path} is not UTF-8 text.", _REMEDY) from None

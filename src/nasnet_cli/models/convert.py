@@ -1,33 +1,42 @@
-"""Turns checkpoints and Keras files into TF1 Hub modules, each with its card.
+"""Conversion of any model in its weights' own format to a TF1 Hub module, kept in the cache.
 
 The same weights give the same module, byte for byte, wherever they lay: a card says nothing of
-paths and dates. Imports TensorFlow.
+paths and dates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nasnet_cli.cache import CacheError
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import labels_for
-from nasnet_cli.models.card import Card, write_card
-from nasnet_cli.models.info import PUBLISHED_PREPROCESSING
+from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, card_texts
+from nasnet_cli.models.detect import ARCHIVE, search
+from nasnet_cli.models.files import add_file
+from nasnet_cli.models.formats.base import DetectedModel, Network
+from nasnet_cli.models.formats.saved_model import SavedModel
+from nasnet_cli.models.formats.tf1_hub import TF1Hub
+from nasnet_cli.models.hub.store import Built, Kind, entry_name, keep, known_name
+from nasnet_cli.models.listener import ProgressListener
+from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.network.spec import SIZES, NASNetA
-from nasnet_cli.network.weights import Weights, weight_shapes
+
+VERSION = 2
+"""Counts the changes after which a module that was converted before is converted again."""
 
 _IMAGENET_CLASSES = (1000, 1001)
-VERSION = 2
-"""Counts the changes after which a module converted before is to be converted anew."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What is known beforehand of a module to be; nothing for a file of the user's own.
+    """What is known in advance about a module that is made; nothing of a user's own file.
 
-    size is the published size that it must be of, with ImageNet's classes. classification False
-    leaves the classification layer out; True demands it; None takes what there is.
+    size is the published size that it must have, with ImageNet's classes. classification False
+    leaves the classification layer out; True requires it; None takes what there is.
     """
 
     name: str | None = None
@@ -38,50 +47,99 @@ class About:
     licence: str = ""
 
 
-def convert_slim(prefix: Path, folder: Path, about: About = About()) -> None:
-    """Writes the module of a TF-Slim checkpoint into folder, which must be empty or absent.
+def cached_module(detected: DetectedModel, shown: str, listener: ProgressListener) -> Path:
+    """Return the folder of the module that is made of a model, kept by its content.
 
-    Raises ModelError when it is no checkpoint of a NASNet-A.
+    shown is what the user called it. Raises ModelError when no module can be made of it, CacheError
+    when it cannot be kept.
     """
-    from nasnet_cli.models.formats.slim import read_slim_checkpoint
+    try:
+        sha256 = _content_sha256(detected)
+    except OSError as error:
+        raise ModelError(f"{shown} cannot be read: {error.strerror}.", "Check it.") from None
 
-    spec, weights = read_slim_checkpoint(prefix)
-    _write(folder, spec, weights, True, about, "a TF-Slim checkpoint")
+    def build(work: Path) -> Built:
+        folder, kind = build_module(detected, work, About(), shown, listener)
+        return Built(folder, label, str(detected.path.absolute()), kind, sha256)
+
+    # A checkpoint is mostly called model.ckpt, with no file of that name; its folder says more.
+    path = detected.path
+    label = path.name if path.exists() else "-".join(path.parts[-2:])
+    identity = f"{detected.format.name} {sha256} {VERSION}"
+    name = known_name(identity) or entry_name(label, identity)
+    return keep(name, shown, build, listener)
 
 
-def convert_keras(path: Path, folder: Path, about: About = About()) -> None:
-    """Writes the module of a Keras file with NASNet weights (.h5, .keras) into folder.
+def build_module(
+    detected: DetectedModel, work: Path, about: About, shown: str, listener: ProgressListener
+) -> tuple[Path, Kind]:
+    """Make the module of a model in the folder work; return its folder and how it was made.
 
-    Raises ModelError when it is no such file.
+    Errors call the model shown, since the names in work mean nothing to the user. Raises ModelError
+    when it is broken or of a format that no module can be made of.
     """
-    from nasnet_cli.models.extras import read_keras
-    from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
+    try:
+        return _build(detected, work, about, shown, listener)
+    except CacheError:
+        raise
+    except ModelError as error:
+        problem = error.problem
+        for path in (work / "unpacked", work, detected.path):
+            problem = problem.replace(str(path), shown)
+        raise ModelError(problem, error.remedy) from error
 
-    spec, weights, classification, card, labels = read_keras(path)
-    if card is None or card.network is None or about.name is not None:
-        _write(folder, spec, weights, classification, about, "a Keras file")
-        return
-    # A file that export wrote: its card knows the preprocessing too.
-    write_tf1_hub(folder, spec, weights, classification=classification)
-    write_card(folder, card, labels)
+
+def _build(
+    detected: DetectedModel, work: Path, about: About, shown: str, listener: ProgressListener
+) -> tuple[Path, Kind]:
+    kind: Kind = "converted"
+    if detected.format is ARCHIVE:
+        from nasnet_cli.models.hub.unpack import unpack
+
+        unpack(detected.path, work / "unpacked")
+        detected, kind = search(work / "unpacked", shown), "unpacked"
+    entry = detected.format
+    if isinstance(entry, SavedModel):
+        read_saved_model(detected.path)
+        return detected.path, kind
+    if entry.is_runnable:
+        raise ModelError(f"{shown} is {entry.title}, not a module.", "Name it by its path.")
+    listener.note(f"{shown}: converting it to a module, which the cache keeps.")
+    network = entry.read_network(detected.path)
+    write_module(network, work / "module", about, entry.title)
+    return work / "module", "converted"
 
 
-def _write(
-    folder: Path, spec: NASNetA, weights: Weights, has_classes: bool, about: About, origin: str
-) -> None:
+def write_module(network: Network, folder: Path, about: About, origin: str) -> None:
+    """Write the TF1 Hub module of a network into folder, which must be empty or absent.
+
+    origin is its card's source where about has none. Raises ModelError when it is not the network
+    that about describes.
+    """
+    # A file that export wrote has a card that knows the preprocessing too.
+    if network.card is None or network.card.network is None or about.name is not None:
+        network = _with_card(network, about, origin)
+    assert network.card is not None
+    TF1Hub().write(folder, network, card_texts(network.card, network.labels), "f32")
+
+
+def without_classification(network: Network) -> Network:
+    """Return a network without its classification layer and its labels."""
+    weights = {k: v for k, v in network.weights.items() if not k.startswith("final_layer/FC/")}
+    return replace(network, weights=weights, classification=False, labels=None)
+
+
+def _with_card(network: Network, about: About, origin: str) -> Network:
     from nasnet_cli import __version__
-    from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 
-    if about.classification and not has_classes:
+    if about.classification and not network.classification:
         raise ModelError(
             "It has no classification layer, only features.", "Use its -features form instead."
         )
-    _check_size(spec, has_classes, about)
-    classification = has_classes and about.classification is not False
-    shapes = weight_shapes(spec, classification=classification)
-    if has_classes and not classification:
-        weights = {name: value for name, value in weights.items() if name in shapes}
-    write_tf1_hub(folder, spec, weights, classification=classification)
+    spec = network.spec
+    _check_size(spec, network.classification, about)
+    if about.classification is False:
+        network = without_classification(network)
     card = Card(
         name=about.name or _size_name(spec),
         preprocessing={"size": [spec.image_size, spec.image_size], **PUBLISHED_PREPROCESSING},
@@ -91,11 +149,12 @@ def _write(
         licence=about.licence,
         tool=f"nasnet-cli {__version__}",
     )
-    write_card(folder, card, labels_for(spec.classes) if classification else None)
+    labels = labels_for(spec.classes) if network.classification else None
+    return replace(network, card=card, labels=labels)
 
 
 def _check_size(spec: NASNetA, has_classes: bool, about: About) -> None:
-    """Whatever bears a published module's name and figures must at least be of its size."""
+    """Check that what gets a published module's name and figures is at least of its size."""
     fits = _size_name(spec) == f"nasnet-a-{about.size}"
     if about.size and not (fits and (not has_classes or spec.classes in _IMAGENET_CLASSES)):
         raise ModelError(
@@ -106,13 +165,17 @@ def _check_size(spec: NASNetA, has_classes: bool, about: About) -> None:
 
 
 def _size_name(spec: NASNetA) -> str:
-    """nasnet-a-mobile for a network of that size, whatever its classes."""
+    """Return nasnet-a-mobile for a network of that size, whatever its classes."""
+    shape = (spec.normal_cells, spec.filters, spec.stem)
     for name, size in SIZES.items():
-        same = (spec.normal_cells, spec.filters, spec.stem) == (
-            size.normal_cells,
-            size.filters,
-            size.stem,
-        )
-        if same:
+        if shape == (size.normal_cells, size.filters, size.stem):
             return f"nasnet-a-{name}"
     return "nasnet-a"
+
+
+def _content_sha256(detected: DetectedModel) -> str:
+    """Return the SHA-256 of the content of a model's files, one after the other."""
+    total = hashlib.sha256()
+    for path in detected.format.files(detected.path).values():
+        add_file(total, path)
+    return total.hexdigest()

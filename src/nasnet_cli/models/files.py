@@ -46,11 +46,16 @@ def digest_of(parts: Iterable[tuple[str, Path, int]]) -> str:
     for name, path, size in parts:
         total.update(b"%b\0%d\0" % (os.fsencode(name), size))
         try:
-            with path.open("rb") as file:
-                hashlib.file_digest(file, lambda: total)
+            add_file(total, path)
         except OSError as error:
             raise _unreadable(path, error) from None
     return total.hexdigest()
+
+
+def add_file(total: hashlib._Hash, path: Path) -> None:
+    """Add a file's content to a hash. Raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        hashlib.file_digest(file, lambda: total)
 
 
 def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:

@@ -3,58 +3,62 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label
-from nasnet_cli.models import files
-from nasnet_cli.models.card import CARD, LABELS, Card, Output, read_card, read_module_labels
-from nasnet_cli.models.savedmodel.graph import producer
-from nasnet_cli.models.savedmodel.reader import (
-    Format,
-    SavedModelFile,
-    Signature,
-    Tensor,
-    read_saved_model,
-)
-from nasnet_cli.models.savedmodel.signatures import Choice, Purpose, pick_signature
+from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, Output
+from nasnet_cli.models.savedmodel.reader import Signature, Tensor
+from nasnet_cli.models.savedmodel.signatures import Choice
 
-if TYPE_CHECKING:
-    from nasnet_cli.models.multiply_adds import MultiplyAdds
 
-PUBLISHED_PREPROCESSING = {"resize": "stretch", "crop_fraction": 0.875, "resample": "bilinear"}
-"""How NASNet's published figures were measured: for modules whose card says nothing else."""
+@dataclass(frozen=True)
+class MultiplyAdds:
+    """Multiply-adds per image: total, and the share of the depthwise convolutions."""
 
-INPUT_RANGE = (0.0, 1.0)
-"""The range of the pixels in every module with tensorflow-hub's image signatures."""
+    total: int
+    depthwise: int
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel(ABC):
-    """What every model is that can be run: a module's folder, or a file of a runtime's own.
+    """A model that was opened and can be run: the folder of a module, or a file.
 
-    folder is where it is; for a file, the file. image_size is (height, width) in pixels, None
-    when neither the model nor its card says it. labels are in the order of the classes, None when
-    the model has none.
+    format is the name of its format in formats/table.py. image_size is (height, width) in pixels,
+    None when neither the model nor its card gives it. labels are in the order of the classes, None
+    when the model has none.
     """
 
-    folder: Path
+    path: Path
+    format: str
     card: Card | None
     labels: tuple[Label, ...] | None
     image_size: tuple[int, int] | None
 
     @property
-    @abstractmethod
-    def format(self) -> str:
-        """The name of its format, as `nasnet export --format` has it."""
+    def image_range(self) -> tuple[float, float]:
+        """The range of the pixels that go in."""
+        return 0.0, 1.0
 
     @property
-    @abstractmethod
     def tag_sets(self) -> list[list[str]]:
-        """The tag sets of its graphs, in the order of the file; a runtime's own file has none."""
+        """The tag sets of its graphs, in the order of the file; only SavedModels have any."""
+        return []
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether its images are [batch, 3, height, width]."""
+        return False
+
+    @property
+    def runs_on_tensorflow(self) -> bool:
+        """Whether TensorFlow can run it too; OpenVINO runs every format."""
+        return False
 
     @property
     @abstractmethod
@@ -64,30 +68,25 @@ class OpenedModel(ABC):
     @property
     @abstractmethod
     def classification(self) -> Choice | None:
-        """What gives the logits, if anything does."""
+        """The signature, input and output that give logits or probabilities, if any."""
 
     @property
     @abstractmethod
     def features(self) -> Choice | None:
-        """What gives the feature vector, if anything does."""
+        """The signature, input and output that give the feature vector, if any."""
 
     @property
     @abstractmethod
     def output(self) -> Output | None:
         """What classification gives: logits, or probabilities when it ends in a softmax.
 
-        The card's word counts before the graph's. None without classification.
+        The card has precedence over the graph. None without classification.
         """
 
     @property
     @abstractmethod
     def parameters(self) -> int:
-        """How many numbers its variables hold, or its constants where it has no variables."""
-
-    @property
-    @abstractmethod
-    def multiply_adds(self) -> MultiplyAdds | None:
-        """Multiply-adds for one picture, None when the graph has operations we don't know."""
+        """The count of numbers in its variables, or in its constants where it has no variables."""
 
     @property
     @abstractmethod
@@ -104,9 +103,17 @@ class OpenedModel(ABC):
     def digest(self) -> str:
         """The SHA-256 over its files (files.digest says how)."""
 
+    @abstractmethod
+    def openvino_model(self, tensors: Sequence[str]) -> AbstractContextManager[Any]:
+        """Give an openvino.Model, which the caller may change, with these outputs in this order.
+
+        tensors are names as in Tensor.tensor. The weights may lie in a file that is gone after the
+        block. Errors are OpenVINO's own.
+        """
+
     @property
     def classes(self) -> int | None:
-        """How many classes it has; None when it has none or doesn't say."""
+        """The count of classes; None when it has none or doesn't say."""
         return _length(self.classification)
 
     @property
@@ -116,149 +123,87 @@ class OpenedModel(ABC):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How its pictures are made: resize, crop_fraction, resample and, if known, size.
+        """How images are made its input: resize, crop_fraction, resample and, if known, size.
 
         It is as images.preprocess.Preprocessing.from_dict takes it: the card's values where it
         has them, else the published ones; size is [height, width].
         """
-        said = self.card.preprocessing if self.card else {}
-        chosen = {key: said.get(key, value) for key, value in PUBLISHED_PREPROCESSING.items()}
+        of_card = self.card.preprocessing if self.card else {}
+        chosen = {key: of_card.get(key, value) for key, value in PUBLISHED_PREPROCESSING.items()}
         return {"size": list(self.image_size), **chosen} if self.image_size else chosen
 
-    def check_labels(self, where: Path) -> None:
-        """Raises ModelError, naming the file of the labels, if they are not as many as classes."""
+    @cached_property
+    def multiply_adds(self) -> MultiplyAdds | None:
+        """Multiply-adds for one image, as OpenVINO's graph has them.
+
+        None for a model with unsafe operations, of open size, or that OpenVINO cannot read.
+        """
+        choice = self.classification or self.features
+        if choice is None or self.image_size is None or self.unsafe_operations:
+            return None
+        from nasnet_cli.models.openvino_graph import count_multiply_adds
+
+        shape = (1, 3, *self.image_size) if self.channels_first else (1, *self.image_size, 3)
+        try:
+            with self.openvino_model([choice.output.tensor]) as graph:
+                return MultiplyAdds(*count_multiply_adds(graph, shape))
+        except Exception:  # OpenVINO's own exceptions share no base but Exception
+            return None
+
+    def check_labels(self, source: Path) -> None:
+        """Raise ModelError, naming the source of the labels, unless there is one for each class."""
         if self.labels is None or self.classes is None or len(self.labels) == self.classes:
             return
         raise ModelError(
-            f"{where} has {len(self.labels)} labels for {self.classes} classes.",
+            f"{source} has {len(self.labels)} labels for {self.classes} classes.",
             "Correct or remove the file.",
         )
 
 
-@dataclass(frozen=True, eq=False)
-class OpenedSavedModel(OpenedModel):
-    """A module that has been read and checked; what takes time is found out when asked for."""
+def describe(model: OpenedModel) -> dict[str, Any]:
+    """Return what `nasnet inspect --json` prints of a model, except for its name and digest.
 
-    model: SavedModelFile
-
-    @property
-    def format(self) -> Format:
-        return self.model.format
-
-    @property
-    def tag_sets(self) -> list[list[str]]:
-        return [list(graph.tags) for graph in self.model.meta_graphs]
-
-    @property
-    def signatures(self) -> dict[str, Signature]:
-        return self.model.inference.signatures
-
-    def choose(self, purpose: Purpose) -> Choice:
-        """The signature, input and output to run. Raises ModelError when there is none."""
-        return pick_signature(self.model.inference, purpose)
-
-    @cached_property
-    def classification(self) -> Choice | None:
-        return _if_any(self.model, "classification")
-
-    @cached_property
-    def features(self) -> Choice | None:
-        return _if_any(self.model, "feature_vector")
-
-    @cached_property
-    def output(self) -> Output | None:
-        if self.classification is None:
-            return None
-        if self.card is not None:
-            return self.card.output
-        last = producer(self.model.inference.proto, self.classification.output.tensor)
-        return "probabilities" if last == "Softmax" else "logits"
-
-    @property
-    def parameters(self) -> int:
-        return self.model.inference.parameters
-
-    @cached_property
-    def file_sizes(self) -> dict[str, int]:
-        return files.module_files(self.folder)
-
-    @cached_property
-    def digest(self) -> str:
-        return files.digest(self.folder)
-
-    @cached_property
-    def unsafe_operations(self) -> list[str]:
-        from nasnet_cli.models.safety.scan import unsafe_operations
-
-        return unsafe_operations(self.model)
-
-    @cached_property
-    def multiply_adds(self) -> MultiplyAdds | None:
-        from nasnet_cli.models.multiply_adds import multiply_adds
-
-        choice = self.classification or self.features
-        if choice is None or self.image_size is None:
-            return None
-        graph = self.model.inference.proto
-        return multiply_adds(graph, choice.input.tensor, choice.output.tensor, self.image_size)
-
-
-def open_saved_model(folder: Path) -> OpenedSavedModel:
-    """Opens a TF1 Hub module or a TF2 SavedModel, in tens of milliseconds.
-
-    Raises ModelError when it can't be read, when it has no signature for pictures, and when what
-    it says doesn't fit together: two image sizes, a count of labels that isn't that of classes.
-    NasnetError when its labels can't be read.
+    Shapes are lists with None for an open size. parameters counts numbers, multiply_adds is for
+    one image, file_sizes are bytes.
     """
-    model = read_saved_model(folder)
-    card = read_card(folder)
-    size = _image_size(model, card)
-    module = OpenedSavedModel(folder, card, read_module_labels(folder), size, model)
-    if module.features is None:
-        module.choose("classification")  # so that its error says what is missing
-    module.check_labels(folder / LABELS)
-    return module
+    card = model.card
+    counted = model.multiply_adds
+    return {
+        "tag_sets": model.tag_sets,
+        "signatures": {name: _describe_signature(s) for name, s in model.signatures.items()},
+        "image_size": list(model.image_size) if model.image_size else None,
+        "image_range": list(model.image_range),
+        "output": model.output,
+        "classes": model.classes,
+        "labels": len(model.labels) if model.labels is not None else None,
+        "feature_depth": model.feature_depth,
+        "parameters": model.parameters,
+        "multiply_adds": counted.total if counted else None,
+        "multiply_adds_depthwise": counted.depthwise if counted else None,
+        "file_sizes": model.file_sizes,
+        "unsafe_operations": model.unsafe_operations,
+        "network": card.network if card else None,
+        "accuracy": card.accuracy if card else None,
+        "source": card.source if card else None,
+        "licence": card.licence if card else None,
+        "written_by": card.tool if card else None,
+    }
 
 
-def _image_size(model: SavedModelFile, card: Card | None) -> tuple[int, int] | None:
-    """The one size that the attachment, the signatures and the card agree on."""
-    said: dict[str, tuple[int, int]] = {}
-    if model.inference.image_size:
-        said["its attachment"] = model.inference.image_size
-    for choice in (_if_any(model, "classification"), _if_any(model, "feature_vector")):
-        size = choice and _static_size(model.folder, choice.input)
-        if choice and size:
-            said[f"its signature {choice.signature.name!r}"] = size
-    if card is not None and "size" in card.preprocessing:
-        height, width = card.preprocessing["size"]
-        said[f"its card ({CARD})"] = (height, width)
-    if len(set(said.values())) > 1:
-        sizes = ", ".join(f"{h}x{w} in {where}" for where, (h, w) in said.items())
-        raise ModelError(
-            f"The module {model.folder} gives more than one image size: {sizes}.",
-            "Get the module again, or correct its card.",
-        )
-    return next(iter(said.values()), None)
+def _describe_signature(signature: Signature) -> dict[str, Any]:
+    return {
+        "inputs": {key: _describe_tensor(tensor) for key, tensor in signature.inputs.items()},
+        "outputs": {key: _describe_tensor(tensor) for key, tensor in signature.outputs.items()},
+    }
 
 
-def _static_size(folder: Path, picture: Tensor) -> tuple[int, int] | None:
-    if picture.shape is None:
-        return None
-    if len(picture.shape) != 4 or picture.shape[3] not in (3, None):
-        raise ModelError(
-            f"The module {folder} takes {picture.key!r} of shape {picture.shape}.",
-            "Use a module for colour pictures, [batch, height, width, 3].",
-        )
-    _, height, width, _ = picture.shape
-    return (height, width) if height and width else None
+def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "tensor": tensor.tensor,
+        "dtype": tensor.dtype,
+        "shape": None if tensor.shape is None else list(tensor.shape),
+    }
 
 
 def _length(choice: Choice | None) -> int | None:
     return choice.output.shape[-1] if choice and choice.output.shape else None
-
-
-def _if_any(model: SavedModelFile, purpose: Purpose) -> Choice | None:
-    try:
-        return pick_signature(model.inference, purpose)
-    except ModelError:
-        return None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.network.builder import Padding, build_network
-from nasnet_cli.network.spec import NASNetA
+from nasnet_cli.network.spec import SIZES, NASNetA, Stem
 
-Weights = Mapping[str, np.ndarray]
+if TYPE_CHECKING:
+    import numpy as np
+
+Weights = Mapping[str, "np.ndarray"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,40 @@ def weight_shapes(
     return layers.weights
 
 
+def network_of(shapes: Mapping[str, tuple[int, ...]], source: str) -> NASNetA:
+    """Return the NASNet-A that has variables of these names and shapes.
+
+    It is one of the published sizes where stem, cells and filters are its own, with the classes of
+    the variables (1001 without a classification layer); else a network like mobile with these. What
+    shapes cannot tell (the input size, the regularization) is the published size's. Raises
+    ModelError, which names source, for other variables.
+    """
+    try:
+        return _network_of(shapes)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ModelError(
+            f"{source} doesn't hold the variables of a NASNet-A (cell_0, final_layer and so on).",
+            "Name a TF-Slim checkpoint of NASNet-A with its classification layer.",
+        ) from error
+
+
+def _network_of(shapes: Mapping[str, tuple[int, ...]]) -> NASNetA:
+    filters = shapes["cell_0/beginning_bn/gamma"][0]
+    classes = shapes.get("final_layer/FC/biases", (1001,))[0]
+    cells = 1 + max(int(m[1]) for k in shapes if (m := re.match(r"cell_(\d+)/", k)))
+    like = SIZES["cifar" if "l1_stem_3x3/weights" in shapes else "mobile"]
+    stem_filters = shapes[f"{like.stem.convolution}/weights"][3]
+    stem_cells = len({m[0] for k in shapes if (m := re.match(r"cell_stem_\d+/", k))})
+    found = (cells, filters, stem_filters, stem_cells)
+    for size in SIZES.values():
+        if found == (size.normal_cells, size.filters, size.stem.filters, size.stem.cells):
+            return replace(size, classes=classes)
+    stem: Stem = replace(like.stem, filters=stem_filters, cells=stem_cells)
+    return replace(
+        like, cells_per_stage=max(1, cells // 3), filters=filters, classes=classes, stem=stem
+    )
+
+
 def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
     """Raises a ModelError that names what is missing from, extra or misshapen in weights."""
     missing = [name for name in shapes if name not in weights]
@@ -145,13 +181,3 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 
 def _times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "a scalar"
-
-
-def assign_weights(model: Any, weights: Weights, source: str = "the weights") -> None:
-    """Sets a Keras model's weights; they must be exactly the model's own."""
-    from nasnet_cli.network.layers.keras import slim_variables
-
-    variables = slim_variables(model)
-    check_weights(weights, {name: tuple(v.shape) for name, v in variables.items()}, source)
-    for name, variable in variables.items():
-        variable.assign(weights[name])

@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nasnet_cli.models.info import OpenedModel
 
 Precision = Literal["f32", "bf16"]
 Output = Literal["logits", "features"]
@@ -26,20 +28,22 @@ _REQUEST_PIXELS = 2 * 224 * 224
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run: a module's folder, or a runtime's own file, and its inputs and outputs.
+    """What is run: a model, its outputs by their tensors' names, and the input.
 
-    digest identifies the module's content. outputs maps what is wanted to tensor names (to
-    places, for a file: runtime_file.output_index), and pixels is the type of the arrays: uint8 in
-    0..255 or float32 in [0, 1].
+    size is (height, width) in pixels; pixels is the type of the arrays: uint8 in 0..255 or float32
+    in [0, 1].
     """
 
-    folder: Path
-    digest: str
-    input: str
+    model: OpenedModel
     outputs: tuple[tuple[Output, str], ...]
     size: tuple[int, int]
     pixels: Literal["uint8", "float32"] = "uint8"
     precision: Precision = "f32"
+
+    @property
+    def tensors(self) -> list[str]:
+        """The names of the outputs' tensors, in the order of the outputs."""
+        return [tensor for _, tensor in self.outputs]
 
     @property
     def request_size(self) -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +91,7 @@ class OpenVINORuntime(Runtime):
 
     def _cache_file(self) -> Path:
         key = {
-            "digest": self.plan.digest,
-            "input": self.plan.input,
+            "digest": self.plan.model.digest,
             "outputs": self.plan.outputs,
             "size": self.plan.size,
             "pixels": self.plan.pixels,
@@ -123,17 +120,17 @@ class OpenVINORuntime(Runtime):
 
     def _compile(self, core: Any) -> Any:
         try:
-            with _network(self.plan) as network:
+            with self.plan.model.openvino_model(self.plan.tensors) as network:
                 model = self._prepare(network)
                 compiled = core.compile_model(model, "CPU", self._settings())
         except MemoryError:
             raise
         except Exception as error:  # whatever stops OpenVINO, it is the module that it can't read
             remedy = "Try it with --runtime tensorflow."
-            if self.plan.folder.is_file():
+            if not self.plan.model.runs_on_tensorflow:
                 remedy = "Name the model that it was made from."
             raise UnreadableError(
-                f"OpenVINO can't read the model in {self.plan.folder}: {describe_error(error, -1)}.",
+                f"OpenVINO cannot read the model in {self.plan.model.path}: {describe_error(error, -1)}.",
                 remedy,
             ) from error
         blob = io.BytesIO()
@@ -145,12 +142,10 @@ class OpenVINORuntime(Runtime):
         """The model with pictures as they come, floats out, and requests of one size."""
         from openvino.preprocess import PrePostProcessor
 
-        from nasnet_cli.models.runtime_file import channels_first
-
         if len(model.inputs) != 1:
             raise RuntimeError(f"it has {len(model.inputs)} inputs")
         steps = PrePostProcessor(model)
-        if channels_first(model.inputs[0].get_partial_shape()):
+        if self.plan.model.channels_first:
             steps.input(0).tensor().set_layout(openvino.Layout("NHWC"))
             steps.input(0).model().set_layout(openvino.Layout("NCHW"))
         if self.plan.pixels == "uint8":
@@ -180,58 +175,3 @@ class _Pending:
         if timeout is not None and not self.request.wait_for(int(1000 * timeout)):
             raise TimeoutError
         return self.runtime.finish(self.request, self.count)
-
-
-@contextmanager
-def _network(plan: Plan) -> Iterator[Any]:
-    """The network, with the plan's outputs in their order. Its weights may lie in a file that is
-    gone after the block."""
-    if plan.folder.is_file():
-        from nasnet_cli.models.runtime_file import output_index
-        from nasnet_cli.models.runtime_network import load
-
-        network = load(plan.folder)
-        places = [output_index(tensor) for _, tensor in plan.outputs]
-        results = [network.outputs[place].get_node() for place in places]
-        yield openvino.Model(results, network.get_parameters())
-        return
-    from nasnet_cli.models.savedmodel.extract import needs_cut, write_cut
-    from nasnet_cli.models.savedmodel.reader import read_saved_model
-
-    module = read_saved_model(plan.folder)
-    if not needs_cut(module):
-        yield _read(plan.folder, plan)
-        return
-    with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
-        write_cut(module, [tensor for _, tensor in plan.outputs], Path(folder))
-        yield _read_cut(Path(folder))
-
-
-def _read(folder: Path, plan: Plan) -> Any:
-    """The network, with the plan's outputs in their order.
-
-    They are taken by tensor name: signatures share output names, and which output gets a shared
-    name changes from process to process.
-    """
-    frontend = _frontend()
-    loaded = frontend.load(str(folder))
-    places = [loaded.get_place_by_tensor_name(tensor) for _, tensor in plan.outputs]
-    loaded.override_all_outputs(places)
-    return frontend.convert(loaded)
-
-
-def _read_cut(folder: Path) -> Any:
-    """The network of a cut module, whose outputs have names of their own, in their order."""
-    from nasnet_cli.models.savedmodel.extract import output_name
-
-    frontend = _frontend()
-    model = frontend.convert(frontend.load(str(folder)))
-    names = [output_name(i) for i in range(len(model.outputs))]
-    results = [model.output(name).get_node() for name in names]
-    return openvino.Model(results, model.get_parameters())
-
-
-def _frontend() -> Any:
-    from openvino.frontend import FrontEndManager
-
-    return FrontEndManager().load_by_framework("tf")

@@ -22,9 +22,9 @@ def open_runtime(
     when the runtime can't read it.
     """
     if named == "tensorflow":
-        if plan.folder.is_file():
+        if not plan.model.runs_on_tensorflow:
             raise ModelError(
-                f"TensorFlow doesn't run {plan.folder}, which is another runtime's file.",
+                f"TensorFlow doesn't run {plan.model.path}, which is another runtime's file.",
                 "Leave out --runtime, or name the model that it was made from.",
             )
         return _tensorflow(plan)
@@ -33,7 +33,7 @@ def open_runtime(
     try:
         return OpenVINORuntime(plan, threads)
     except UnreadableError as error:
-        if named is not None or plan.folder.is_file():
+        if named is not None or not plan.model.runs_on_tensorflow:
             raise
         note(f"{error.problem} TensorFlow runs it instead, which is slower to start.")
         return _tensorflow(plan)

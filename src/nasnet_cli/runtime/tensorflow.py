@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from nasnet_cli.errors import ModelError, describe_error
+from nasnet_cli.models.formats.saved_model import OpenedSavedModel
 from nasnet_cli.models.savedmodel.extract import signature_with
-from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.models.savedmodel.signatures import image_input
-from nasnet_cli.quiet import tf
+from nasnet_cli.quiet import hub, tf
 from nasnet_cli.runtime.base import (
     Pending,
     Plan,
@@ -59,7 +59,7 @@ class TensorFlowRuntime(Runtime):
             raise
         except Exception as error:  # whatever stops TensorFlow, it is the module
             raise ModelError(
-                f"TensorFlow can't load the model in {plan.folder}: {describe_error(error)}.",
+                f"TensorFlow can't load the model in {plan.model.path}: {describe_error(error)}.",
                 "Get it again, or save it anew with a current TensorFlow.",
             ) from error
 
@@ -76,7 +76,7 @@ class TensorFlowRuntime(Runtime):
                 outputs = self._function(tf.constant(request))
         except tf.errors.OpError as error:
             raise ModelError(
-                f"TensorFlow can't run the model in {self.plan.folder}: {describe_error(error)}.",
+                f"TensorFlow can't run the model in {self.plan.model.path}: {describe_error(error)}.",
                 "Get it again, or save it anew with a current TensorFlow.",
             ) from error
         return {
@@ -86,9 +86,10 @@ class TensorFlowRuntime(Runtime):
 
     def _trace(self) -> Any:
         """The function from a request's pictures to a list of the plan's outputs."""
-        model = read_saved_model(self.plan.folder)
-        loaded = tf.saved_model.load(str(self.plan.folder), tags=list(model.inference.tags))
-        found = [signature_with(model, tensor) for _, tensor in self.plan.outputs]
+        module = self.plan.model
+        assert isinstance(module, OpenedSavedModel)  # see OpenedModel.runs_on_tensorflow
+        loaded = hub.load(str(module.path), tags=list(module.model.inference.tags))
+        found = [signature_with(module.model, tensor) for tensor in self.plan.tensors]
 
         def outputs(pictures: Any) -> list[Any]:
             values = pictures

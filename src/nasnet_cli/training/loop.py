@@ -18,9 +18,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from nasnet_cli.network.layers.keras import KerasLayers, build_keras_model
+from nasnet_cli.network.layers.keras import KerasLayers, assign_weights, build_keras_model
 from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.network.weights import Weights, assign_weights
+from nasnet_cli.network.weights import Weights
 from nasnet_cli.training.augment import Augmentation, augment
 
 

@@ -1,9 +1,9 @@
-"""Reads NASNet's weights out of Keras files: keras.applications' own, fine-tuned ones, and ours.
+"""Keras files with NASNet's weights: keras.applications' own, fine-tuned ones, and ours.
 
-Forms over the years: Keras 2's .h5 (weights alone, or a whole model), Keras 3's .h5 and .weights.h5,
-and .keras, which is a zip with such a file. Only names and numbers are read; nothing of what a file
-says is run or built. Keras' layers are put into the exact network by their names: keras.applications
-differs from the reference in how strided pools are padded, its weights don't.
+Layouts over the years: Keras 2's .h5 (weights alone, or a whole model), Keras 3's .h5 and
+.weights.h5, and .keras, which is a zip with such a file. Only names and numbers are read; nothing
+in the file is executed or built. Keras' layers are matched to the exact network by their names:
+keras.applications differs from the reference in the padding of strided pools, its weights don't.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError, describe_error
-from nasnet_cli.models.formats.hdf5 import open_hdf5
-from nasnet_cli.models.formats.keras_names import KerasNames
-from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.network.weights import check_weights, weight_shapes
+from nasnet_cli.labels import labels_for
+from nasnet_cli.models.card import CARD, LABELS, network_of_card, read_texts
+from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-ZIP_MAGIC = b"PK\x03\x04"
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nasnet_cli.network.spec import NASNetA
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC = b"PK\x03\x04"
+_ARCHIVED_WEIGHTS = "model.weights.h5"
 
 _CONFIG_LIMIT = 64 * 2**20
 _WEIGHTS_LIMIT = 2**32
@@ -55,53 +59,120 @@ class _Layer:
     weights: dict[str, Any]
 
 
-def read_keras_file(path: Path) -> tuple[NASNetA, dict[str, np.ndarray], bool]:
-    """Reads a .h5 or .keras file with the weights of a NASNet-A.
+class Keras(Format):
+    """The format of .h5 and .keras files."""
 
-    Returns the network, its weights (float32) by TF-Slim names, and whether the classification
-    layer is among them; classes are as in the file, 1000 of keras.applications or others. The image
-    size is the file's where it says one, else the published one's. Raises ModelError when it is
-    no such file, broken, holds layers that are not NASNet's, code, or links to other files.
-    """
+    name = "keras"
+    title = "a Keras file"
+    expected = "a Keras .h5 or .keras"
+    suffixes = (".h5", ".keras")
+    is_writable = True
+    suffix = ".keras"
+
+    def detect(self, path: Path, head: bytes | None) -> Path | None:
+        if head is None:
+            return None
+        is_archive = head.startswith(_ZIP_MAGIC) and _ARCHIVED_WEIGHTS in _members(path)
+        return path if head.startswith(_HDF5_MAGIC) or is_archive else None
+
+    def read_network(self, path: Path) -> Network:
+        """Read the weights of a NASNet-A from a .h5 or .keras file.
+
+        The network's classes are those of the file, its image size too where the file gives one.
+        Raises ModelError when the file is broken, holds layers that are not NASNet's, code, or
+        links to other files, or when its card is another network's.
+        """
+        from nasnet_cli.network.weights import check_weights, weight_shapes
+
+        with _opened(path) as (archive, config, weights_file):
+            spec, weights, classification = _read(weights_file, config, path)
+            card, labels = read_texts(_texts_in(archive, path), path)
+        if card is not None and card.network is not None:
+            spec = network_of_card(card, spec, path)
+            check_weights(weights, weight_shapes(spec, classification=classification), str(path))
+        labels = labels or (labels_for(spec.classes) if classification else None)
+        return Network(path.stem, spec, weights, classification, card, labels)
+
+    def write(
+        self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
+    ) -> None:
+        """Write a model from images [batch, size, size, 3] in [0, 1] to logits [batch, classes], or
+        to features [batch, depth] without classification.
+
+        The layer final_layer.global_pool gives the features of either. Plain Keras 3 loads it.
+        """
+        from nasnet_cli.quiet import keras, silence  # noqa: F401  # TensorFlow before Keras
+        from nasnet_cli.network.layers.keras import build_portable_model  # isort: skip
+
+        spec, weights = network.spec, network.weights
+        with silence():
+            build_portable_model(spec, weights, classification=network.classification).save(path)
+        with zipfile.ZipFile(path, "a") as archive:  # Keras ignores members that it doesn't know
+            for name, text in texts.items():
+                archive.writestr(name, text)
+
+    def run(self, path: Path, images: np.ndarray, *, classification: bool) -> Outputs:
+        """Load a file by Keras in its safe mode, and run it."""
+        import numpy as np
+
+        from nasnet_cli.quiet import keras, silence
+
+        with silence():
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            outputs = {"features": model.get_layer("final_layer.global_pool").output}
+            if classification:
+                outputs["logits"] = model.output
+            values = keras.Model(model.input, outputs)(images, training=False)
+            return {name: np.asarray(value) for name, value in values.items()}
+
+
+def _members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return []
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile | None, dict[str, Any], Any]]:
+    """Open a file: its archive, if it is one, its configuration and its h5py.File of weights."""
+    from nasnet_cli.models.safety.hdf5 import open_hdf5
+
     try:
         with path.open("rb") as file:
-            magic = file.read(8)
-            if magic == HDF5_MAGIC:
-                with open_hdf5(path, path) as opened:
-                    return _read(opened, _json(opened.attrs.get("model_config"), path), path)
-            if magic.startswith(ZIP_MAGIC):
-                with zipfile.ZipFile(file) as archive:
-                    return _read_archive(archive, path)
+            is_archive = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        if not is_archive:
+            with open_hdf5(path, path) as weights:
+                yield None, _json(weights.attrs.get("model_config"), path), weights
+            return
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryFile() as unpacked:
+            config = _json(_member(archive, "config.json", path), path)
+            info = archive.getinfo(_ARCHIVED_WEIGHTS)
+            if info.file_size > _WEIGHTS_LIMIT:
+                raise ModelError(f"The weights in {path} are over 4 GiB.", "No NASNet's are.")
+            with archive.open(info) as packed:
+                shutil.copyfileobj(packed, unpacked, 2**20)
+            unpacked.seek(0)
+            with open_hdf5(unpacked, path) as weights:
+                yield archive, config, weights
     except OSError as error:
-        raise ModelError(f"{path} can't be read: {error.strerror}.", "Check the path.") from error
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from error
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelError(
-            f"{path} is no whole .keras file: {describe_error(error)}.", "Get it again, whole."
+            f"{path} is not a whole .keras file: {describe_error(error)}.", "Get it again, whole."
         ) from error
-    raise ModelError(
-        f"{path} is no Keras file: neither HDF5 nor a .keras archive.",
-        "Name a .h5 or .keras file with NASNet's weights.",
-    )
 
 
-def _read_archive(
-    archive: zipfile.ZipFile, path: Path
-) -> tuple[NASNetA, dict[str, np.ndarray], bool]:
-    config = _json(read_member(archive, "config.json", path), path)
-    info = archive.getinfo("model.weights.h5")
-    if info.file_size > _WEIGHTS_LIMIT:
-        raise ModelError(f"The weights in {path} are over 4 GiB.", "No NASNet's are.")
-    with tempfile.TemporaryFile() as unpacked:
-        with archive.open(info) as packed:
-            shutil.copyfileobj(packed, unpacked, 2**20)
-        unpacked.seek(0)
-        with open_hdf5(unpacked, path) as opened:
-            return _read(opened, config, path)
+def _texts_in(archive: zipfile.ZipFile | None, path: Path) -> dict[str, bytes]:
+    """Return the card and the labels in an archive, as card.read_texts takes them."""
+    names = archive.namelist() if archive else []
+    kept = [name for name in (CARD.as_posix(), LABELS.as_posix()) if name in names]
+    return {name: _member(archive, name, path) for name in kept if archive}
 
 
-def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
-    """A small member of a .keras archive. Raises ModelError when it is large for a text, KeyError
-    when there is none."""
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    """Read a member that holds text. Raises KeyError when there is none."""
     info = archive.getinfo(name)
     if info.file_size > _CONFIG_LIMIT:
         raise ModelError(f"{name} in {path} is over {_CONFIG_LIMIT >> 20} MiB.", "No model's is.")
@@ -134,8 +205,11 @@ def _has_code(config: Any) -> bool:
 def _read(
     opened: Any, config: dict[str, Any], path: Path
 ) -> tuple[NASNetA, dict[str, np.ndarray], bool]:
+    from nasnet_cli.network.weights import check_weights, network_of, weight_shapes
+
     found = _variables(_named(list(_layers(opened, config, path)), path), path)
-    spec, classification = _network(found, path)
+    classification = "final_layer/FC/weights" in found
+    spec = network_of({name: tuple(part.shape) for name, part in found.items()}, str(path))
     spec = replace(spec, image_size=_image_size(config, path) or spec.image_size)
     shapes = weight_shapes(spec, classification=classification)
     check_weights(found, shapes, str(path))
@@ -145,6 +219,8 @@ def _read(
 
 
 def _array(dataset: Any, name: str, path: Path) -> np.ndarray:
+    import numpy as np
+
     if dataset.dtype.kind != "f":
         raise ModelError(
             f"{path} keeps {name} as {dataset.dtype}, not as floating-point numbers.",
@@ -154,19 +230,10 @@ def _array(dataset: Any, name: str, path: Path) -> np.ndarray:
     return values
 
 
-def _network(found: dict[str, Any], path: Path) -> tuple[NASNetA, bool]:
-    from nasnet_cli.models.formats.slim import network_of
-
-    shapes = {name: tuple(dataset.shape) for name, dataset in found.items()}
-    classification = "final_layer/FC/weights" in shapes
-    if not classification:
-        # The classes don't matter without their layer, and the network is told with it.
-        shapes = {**shapes, "final_layer/FC/biases": (1001,)}
-    return network_of(shapes, str(path)), classification
-
-
 def _variables(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
     """The datasets by their TF-Slim variables, a fine-tuned head's under the classification's."""
+    from nasnet_cli.network.keras_names import KerasNames
+
     names = KerasNames(layer.name for layer in layers)
     found: dict[str, Any] = {}
     heads = [layer for layer in layers if names.scope(layer.name) is None and _is_dense(layer)]
@@ -303,11 +370,9 @@ def _order(size: str) -> dict[str, list[str]]:
     """The names of keras.applications' layers with weights, by kind, in Keras' order."""
     if not size:
         return {}
-    from nasnet_cli.quiet import silence
+    from nasnet_cli.quiet import keras, silence
 
     with silence():
-        import keras
-
         build = {"mobile": keras.applications.NASNetMobile, "large": keras.applications.NASNetLarge}
         model = build[size](weights=None, include_top=False)
     names: dict[str, list[str]] = {}

@@ -1,43 +1,144 @@
-"""What we read of an ONNX file by ourselves: what it is, its metadata, its weights by name."""
+"""ONNX files, read by OpenVINO and, for their metadata and weights, by us."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.models.card import Card, Labels, network_of_card, read_texts
+from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.formats.openvino_file import OpenedFile, open_file, read_graph
 
 if TYPE_CHECKING:
     import numpy as np
 
-METADATA_PREFIX = "nasnet/"
+# Old enough for every runtime in use, and new enough for all that is needed.
+_OPSET_VERSION = 17
+_IR_VERSION = 8
+
+_METADATA_PREFIX = "nasnet/"
 """Keys of metadata_props: this and the file's name in a module's folder."""
 
-_GRAPH, _OPERATION_SETS = 7, 8
+# Field numbers and values in ONNX' protobuf schema.
+_IR_VERSION_FIELD, _GRAPH_FIELD, _OPSETS_FIELD = 1, 7, 8
 _FLOAT = 1
 _EXTERNAL = 1
 _MOST_FIELDS = 10_000
 
 
-def is_onnx(path: Path) -> bool:
-    """Whether a file's fields are those of an ONNX model: it has a graph and operation sets.
+class ONNX(Format):
+    """The format of .onnx files."""
 
-    Only the fields' heads are read, so that a large file costs no more than a small one.
-    """
-    try:
-        with path.open("rb") as file:
-            numbers = dict.fromkeys(_fields(file, path.stat().st_size))
-    except (OSError, ValueError):
-        return False
-    return next(iter(numbers), None) == 1 and {_GRAPH, _OPERATION_SETS} <= numbers.keys()
+    name = "onnx"
+    title = "an ONNX file"
+    expected = "an .onnx"
+    suffixes = (".onnx",)
+    is_runnable = True
+    is_writable = True
+    suffix = ".onnx"
+
+    def detect(self, path: Path, head: bytes | None) -> Path | None:
+        """Recognize a file by the heads of its fields: a large one costs no more than a small one."""
+        if head is None:
+            return None
+        try:
+            with path.open("rb") as file:
+                numbers = dict.fromkeys(_fields(file, path.stat().st_size))
+        except (OSError, ValueError):
+            return None
+        is_model = next(iter(numbers), None) == _IR_VERSION_FIELD
+        return path if is_model and {_GRAPH_FIELD, _OPSETS_FIELD} <= numbers.keys() else None
+
+    def open(self, path: Path) -> OpenedFile:
+        # Before OpenVINO reads it: an ONNX file may name other files to read.
+        card, labels = _card_in(_read(path), path)
+        return open_file(self, path, read_graph(self, path, path), card, labels)
+
+    def read_network(self, path: Path) -> Network:
+        from nasnet_cli.network.weights import check_weights, weight_shapes
+
+        model = _read(path)
+        card, labels = _card_in(model, path)
+        if card is None or card.network is None:
+            raise ModelError(
+                f"{path} doesn't say what network it is: nasnet export didn't write it.",
+                "Name the model that it was made from.",
+            )
+        tensors = _weights(model)
+        spec = network_of_card(card, None, path)
+        classification = "final_layer/FC/weights" in tensors
+        wanted = weight_shapes(spec, classification=classification)
+        # The graph has constants of its own beside the weights.
+        weights = {name: tensors[name] for name in wanted if name in tensors}
+        check_weights(weights, wanted, str(path))
+        return Network(path.stem, spec, weights, classification, card, labels)
+
+    def check_packages(self) -> None:
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            raise ModelError(
+                f"ONNX files need the package {error.name}, which is not installed.",
+                "Install it with: pip install 'nasnet-cli[onnx]'.",
+            ) from error
+
+    def write(
+        self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
+    ) -> None:
+        """Write a model from images [batch, size, size, 3] in [0, 1] to logits [batch, classes] and
+        features [batch, depth], any batch. The texts go into its metadata."""
+        import onnx
+        from onnx import helper
+
+        from nasnet_cli.network.builder import build_network
+        from nasnet_cli.network.layers.onnx import OnnxLayers, Value, tensor_info
+
+        spec, classification = network.spec, network.classification
+        layers = OnnxLayers(spec, network.weights)
+        images = Value("images", spec.image_size, 3)
+        endpoints = build_network(spec, layers, images, classification=classification)
+        outputs = []
+        if classification:
+            layers.output(endpoints["Logits"], "logits")
+            outputs.append(tensor_info("logits", "batch", spec.classes))
+        layers.output(endpoints["global_pool"], "features")
+        outputs.append(tensor_info("features", "batch", spec.feature_depth))
+        graph = helper.make_graph(
+            layers.nodes,
+            "nasnet_a",
+            [tensor_info("images", "batch", spec.image_size, spec.image_size, 3)],
+            outputs,
+            list(layers.initializers.values()),
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", _OPSET_VERSION)],
+            ir_version=_IR_VERSION,
+            producer_name="nasnet-cli",
+        )
+        metadata = {_METADATA_PREFIX + name: text for name, text in texts.items()}
+        helper.set_model_props(model, metadata)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, path)
+
+    def run(self, path: Path, images: np.ndarray, *, classification: bool) -> Outputs:
+        """Run a file by ONNX Runtime on the CPU."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(None, {"images": images}), strict=True))
 
 
-def read_onnx(path: Path) -> Any:
-    """The OnnxModel message (protos) of a file. Raises ModelError when it is none.
+def _read(path: Path) -> Any:
+    """Return the OnnxModel message (schema.py) of a file. Raises ModelError when it is broken.
 
-    A file whose weights lie in other files is refused: where they lie is for the file to say, and
-    it may say anything.
+    A file whose weights lie in other files is refused: it may name any file.
     """
     from nasnet_cli.models.savedmodel import schema
 
@@ -45,7 +146,7 @@ def read_onnx(path: Path) -> Any:
         model = schema.parse("OnnxModel", path.read_bytes())
     except ValueError:
         raise ModelError(
-            f"{path} is broken: it ends early or is no ONNX.", "Get it again."
+            f"{path} is broken: it ends early or is not ONNX.", "Get it again."
         ) from None
     if any(tensor.data_location == _EXTERNAL for tensor in _tensors(model)):
         raise ModelError(
@@ -55,17 +156,20 @@ def read_onnx(path: Path) -> Any:
     return model
 
 
-def texts(model: Any) -> dict[str, str]:
-    """The card and the labels that export put into the metadata, by their names in a module."""
-    return {
-        entry.key.removeprefix(METADATA_PREFIX): entry.value
-        for entry in model.metadata_props
-        if entry.key.startswith(METADATA_PREFIX)
-    }
+def _card_in(model: Any, path: Path) -> tuple[Card | None, Labels | None]:
+    """Return the card and the labels that export put into the metadata."""
+    return read_texts(
+        {
+            entry.key.removeprefix(_METADATA_PREFIX): entry.value
+            for entry in model.metadata_props
+            if entry.key.startswith(_METADATA_PREFIX)
+        },
+        path,
+    )
 
 
-def weights(model: Any) -> dict[str, np.ndarray]:
-    """The graph's float32 initializers by name, in TensorFlow's order of axes.
+def _weights(model: Any) -> dict[str, np.ndarray]:
+    """Return the graph's float32 initializers by name, in TensorFlow's order of axes.
 
     ONNX has kernels as [out, in, height, width]; depthwise ones, [channels, 1, height, width], are
     told by their TF-Slim names.
@@ -89,7 +193,7 @@ def weights(model: Any) -> dict[str, np.ndarray]:
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    """All tensors of a model, wherever they are. No recursion: it may be hostile."""
+    """Yield all tensors of a model, wherever they are. No recursion: it may be hostile."""
     waiting = [model]
     while waiting:
         for field, value in waiting.pop().ListFields():
@@ -103,14 +207,14 @@ def _tensors(model: Any) -> Iterator[Any]:
 
 
 def _fields(file: BinaryIO, size: int) -> Iterable[int]:
-    """The numbers of a message's fields in their order. Raises ValueError when it is no message."""
+    """Yield the numbers of a message's fields in order. Raises ValueError for anything else."""
     for _ in range(_MOST_FIELDS):
         if file.tell() >= size:
             return
         key = _varint(file)
         number, kind = key >> 3, key & 7
         if not number or kind not in (0, 1, 2, 5):
-            raise ValueError("no message")
+            raise ValueError("not a message")
         if kind == 0:
             _varint(file)
         else:
@@ -129,4 +233,4 @@ def _varint(file: BinaryIO) -> int:
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:
             return value
-    raise ValueError("no number")
+    raise ValueError("not a number")

@@ -1,60 +1,150 @@
-"""Writes and runs OpenVINO's own files (.xml and .bin)."""
+"""OpenVINO's own files: an .xml and the .bin beside it."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+from nasnet_cli.errors import ModelError
+from nasnet_cli.models.card import CARD, LABELS, read_texts
+from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.formats.openvino_file import OpenedFile, open_file, read_graph
 
-from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
-from nasnet_cli.models.runtime_file import INFO
-from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.network.weights import Weights
-from nasnet_cli.quiet import openvino
+if TYPE_CHECKING:
+    import numpy as np
 
+_RT_INFO = "nasnet"
+"""The entry of an .xml file's rt_info that holds the card and the labels."""
+
+_DEEPEST = 100
+_HEAD = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<net\s")
 _TENSORS = {"logits": "final_layer/FC/BiasAdd:0", "features": "final_layer/global_pool:0"}
 
 
-def write(
-    path: Path,
-    spec: NASNetA,
-    weights: Weights,
-    texts: Mapping[str, str],
-    *,
-    classification: bool,
-) -> None:
-    """Writes path (.xml) and its .bin: images [batch, size, size, 3] in [0, 1] to logits
-    [batch, classes] and features [batch, depth], any batch, in float32."""
-    wanted = {k: v for k, v in _TENSORS.items() if classification or k == "features"}
-    with tempfile.TemporaryDirectory(dir=path.parent) as place:
-        module = Path(place, "module")
-        write_tf1_hub(module, spec, weights, classification=classification, training=False)
-        model = _convert(module, list(wanted.values()))
-        model.inputs[0].get_tensor().set_names({"images"})
-        for output, name in zip(model.outputs, wanted, strict=True):
-            output.get_tensor().set_names({name})
-        for name, text in texts.items():
-            model.set_rt_info(text, [INFO, Path(name).name])
-        openvino.save_model(model, path, compress_to_fp16=False)
+class OpenVINOIR(Format):
+    """The format of OpenVINO's .xml files."""
+
+    name = "openvino"
+    title = "an OpenVINO file"
+    expected = "an OpenVINO .xml"
+    suffixes = (".xml",)
+    is_runnable = True
+    is_writable = True
+    suffix = ".xml"
+    companions = ("STEM.bin",)
+
+    def detect(self, path: Path, head: bytes | None) -> Path | None:
+        return path if head is not None and _HEAD.match(head) else None
+
+    def files(self, path: Path) -> dict[str, Path]:
+        return {"": path, ".bin": path.with_suffix(".bin")}
+
+    def open(self, path: Path) -> OpenedFile:
+        _check_xml(path)  # OpenVINO would crash
+        name = path.with_suffix(".bin").name
+        if_damaged = f"Get it again, and its own {name} beside it."
+        graph = read_graph(self, path, path, if_damaged=if_damaged)
+        texts = {
+            place.as_posix(): graph.get_rt_info([_RT_INFO, place.name]).astype(str)
+            for place in (CARD, LABELS)
+            if graph.has_rt_info([_RT_INFO, place.name])
+        }
+        return open_file(self, path, graph, *read_texts(texts, path))
+
+    def write(
+        self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
+    ) -> None:
+        """Write an .xml and its .bin: images [batch, size, size, 3] in [0, 1] to logits
+        [batch, classes] and features [batch, depth], any batch, in float32."""
+        from nasnet_cli.models.formats.tf1_hub import TF1Hub, write_tf1_hub
+        from nasnet_cli.quiet import openvino
+
+        classification = network.classification
+        names = ["logits", "features"] if classification else ["features"]
+        with tempfile.TemporaryDirectory(dir=path.parent) as place:
+            module = Path(place, "module")
+            write_tf1_hub(
+                module,
+                network.spec,
+                network.weights,
+                classification=classification,
+                training=False,
+            )
+            tensors = [_TENSORS[name] for name in names]
+            with TF1Hub().open(module).openvino_model(tensors) as graph:
+                graph.inputs[0].get_tensor().set_names({"images"})
+                for output, name in zip(graph.outputs, names, strict=True):
+                    output.get_tensor().set_names({name})
+                for name, text in texts.items():
+                    graph.set_rt_info(text, [_RT_INFO, Path(name).name])
+                openvino.save_model(graph, path, compress_to_fp16=False)
+
+    def run(self, path: Path, images: np.ndarray, *, classification: bool) -> Outputs:
+        """Run a file by OpenVINO on the CPU in float32."""
+        import numpy as np
+
+        from nasnet_cli.quiet import openvino
+
+        core = openvino.Core()
+        settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        values = compiled(images)
+        return {output.get_any_name(): np.array(values[output]) for output in compiled.outputs}
 
 
-def _convert(module: Path, tensors: list[str]) -> Any:
-    from openvino.frontend import FrontEndManager
+def _check_xml(path: Path) -> None:
+    """Raise ModelError when a file is not XML or is nested deeper than a network, and when the .bin
+    beside it is missing or ends before the weights do."""
+    from xml.parsers import expat
 
-    frontend = FrontEndManager().load_by_framework("tf")
-    loaded = frontend.load(str(module))
-    # By tensor name: signatures share output names.
-    loaded.override_all_outputs([loaded.get_place_by_tensor_name(name) for name in tensors])
-    return frontend.convert(loaded)
+    depth = needed = 0
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth, needed
+        depth += 1
+        if depth > _DEEPEST:
+            raise ModelError(
+                f"{path} is nested over {_DEEPEST} deep, which no network is.",
+                "Get it from a place that you trust.",
+            )
+        place = (attributes.get("offset", ""), attributes.get("size", ""))
+        if name == "data" and all(re.fullmatch(r"\d{1,20}", number) for number in place):
+            needed = max(needed, sum(map(int, place)))
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    try:
+        with path.open("rb") as file:
+            parser.ParseFile(file)
+    except expat.ExpatError as error:
+        raise ModelError(f"{path} is broken: {error}.", "Get it again.") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check it.") from None
+    if needed:
+        _check_weights(path, needed)
 
 
-def run(path: Path, pictures: np.ndarray, *, classification: bool) -> dict[str, np.ndarray]:
-    """A file's outputs, by OpenVINO on the CPU in float32."""
-    core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(path), "CPU", settings)
-    found = compiled(pictures)
-    return {output.get_any_name(): np.array(found[output]) for output in compiled.outputs}
+def _check_weights(path: Path, needed: int) -> None:
+    weights = path.with_suffix(".bin")
+    try:
+        there = weights.stat().st_size if weights.is_file() else None
+    except OSError:
+        there = None
+    if there is None:
+        raise ModelError(
+            f"{weights} is missing, which has the weights of {path.name}.",
+            "Put it beside that again: an OpenVINO model is both files.",
+        )
+    if there < needed:
+        raise ModelError(
+            f"{weights} is cut off or another model's: it has {there} bytes, and {path.name} tells "
+            f"of {needed}.",
+            "Get both files again.",
+        )

@@ -1,27 +1,314 @@
-"""Writes reusable TF2 SavedModels: what hub.load, hub.KerasLayer and TF Serving consume.
+"""TF2 SavedModels, as hub.load, hub.KerasLayer and TF Serving consume them.
 
-Source of the interface: tensorflow-hub's "Reusable SavedModels" and "Common Signatures for Images".
+Source of the interface that is written: tensorflow-hub's "Reusable SavedModels" and "Common
+Signatures for Images".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nasnet_cli.network.builder import build_network
-from nasnet_cli.network.layers.function import FunctionLayers, is_kernel, make_variables
-from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.network.weights import Weights, check_weights, weight_shapes
-from nasnet_cli.quiet import silence, tf
+from nasnet_cli.errors import ModelError
+from nasnet_cli.labels import labels_for
+from nasnet_cli.models import files
+from nasnet_cli.models.card import (
+    CARD,
+    LABELS,
+    Card,
+    Output,
+    network_of_card,
+    read_card,
+    read_module_labels,
+    write_texts,
+)
+from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.info import OpenedModel
+from nasnet_cli.models.savedmodel.reader import (
+    PB,
+    SavedModelFile,
+    Signature,
+    Tensor,
+    read_saved_model,
+)
+from nasnet_cli.models.savedmodel.signatures import Choice, Purpose, pick_signature
 
-Function = Callable[..., Any]
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nasnet_cli.models.savedmodel.bundle import Bundle
+    from nasnet_cli.network.layers.function import Function
+    from nasnet_cli.network.spec import NASNetA
+    from nasnet_cli.network.weights import Weights
+
+# The text form and the split form are recognized, to be refused by the reader with a reason.
+FILES = (PB, "saved_model.pbtxt", "saved_model.cpb")
+
+_CHECKPOINT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSavedModel(OpenedModel):
+    """A module that was read and checked; what takes time is computed when it is asked for."""
+
+    model: SavedModelFile
+
+    @property
+    def tag_sets(self) -> list[list[str]]:
+        return [list(graph.tags) for graph in self.model.meta_graphs]
+
+    @property
+    def runs_on_tensorflow(self) -> bool:
+        return True
+
+    @property
+    def signatures(self) -> dict[str, Signature]:
+        return self.model.inference.signatures
+
+    def choose(self, purpose: Purpose) -> Choice:
+        """Return the signature, input and output to run. Raises ModelError when there is none."""
+        return pick_signature(self.model.inference, purpose)
+
+    @cached_property
+    def classification(self) -> Choice | None:
+        return _choice_if_any(self.model, "classification")
+
+    @cached_property
+    def features(self) -> Choice | None:
+        return _choice_if_any(self.model, "feature_vector")
+
+    @cached_property
+    def output(self) -> Output | None:
+        if self.classification is None or self.card is not None:
+            return self.card.output if self.classification and self.card else None
+        from nasnet_cli.models.outputs import output_kind
+        from nasnet_cli.models.savedmodel.graph import operations_before
+
+        tensor = self.classification.output.tensor
+        return output_kind(operations_before(self.model.inference.proto, tensor))
+
+    @property
+    def parameters(self) -> int:
+        return self.model.inference.parameters
+
+    @cached_property
+    def file_sizes(self) -> dict[str, int]:
+        return files.module_files(self.path)
+
+    @cached_property
+    def digest(self) -> str:
+        return files.digest(self.path)
+
+    @cached_property
+    def unsafe_operations(self) -> list[str]:
+        from nasnet_cli.models.safety.scan import unsafe_operations
+
+        return unsafe_operations(self.model)
+
+    @contextmanager
+    def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
+        from nasnet_cli.models.openvino_graph import select_outputs
+        from nasnet_cli.models.savedmodel.extract import needs_cut, output_name, write_cut
+        from nasnet_cli.quiet import openvino  # noqa: F401  # before its frontend
+        from openvino.frontend import FrontEndManager  # isort: skip
+
+        frontend = FrontEndManager().load_by_framework("tf")
+        if not needs_cut(self.model):
+            loaded = frontend.load(str(self.path))
+            # By tensor name: signatures share output names, and which output gets a shared name
+            # changes from process to process.
+            places = [loaded.get_place_by_tensor_name(tensor) for tensor in tensors]
+            loaded.override_all_outputs(places)
+            yield frontend.convert(loaded)
+            return
+        with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
+            write_cut(self.model, tensors, Path(folder))
+            graph = frontend.convert(frontend.load(folder))
+            named = {name: i for i, port in enumerate(graph.outputs) for name in port.get_names()}
+            yield select_outputs(graph, [named[output_name(i)] for i in range(len(tensors))])
+
+    def run(self, images: np.ndarray) -> Outputs:
+        """Run the module's own signatures by TensorFlow. Its operations must be known to be safe."""
+        from nasnet_cli.quiet import silence, tf
+
+        v1 = tf.compat.v1
+        named = {"logits": self.classification, "features": self.features}
+        # A session reads both formats, and several times as fast as tf.saved_model.load.
+        with silence(), v1.Session(graph=tf.Graph()) as session:
+            v1.saved_model.loader.load(session, list(self.model.inference.tags), str(self.path))
+            return {
+                name: session.run(choice.output.tensor, {choice.input.tensor: images})
+                for name, choice in named.items()
+                if choice is not None
+            }
+
+
+class SavedModel(Format):
+    """The format of TF2 SavedModels, and what it shares with TF1 Hub modules."""
+
+    name = "saved-model"
+    title = "a SavedModel"
+    expected = f"a module's folder ({PB})"
+    is_runnable = True
+    is_writable = True
+
+    def detect(self, path: Path, head: bytes | None) -> Path | None:
+        folder = path.parent if path.name in FILES and head is not None else path
+        return folder if any((folder / name).exists() for name in FILES) else None
+
+    def open(self, path: Path) -> OpenedSavedModel:
+        """Open a module, in tens of milliseconds.
+
+        Raises ModelError when it cannot be read, when it has no signature for images, and when it
+        contradicts itself: two image sizes, a count of labels that is not that of the classes.
+        NasnetError when its labels cannot be read.
+        """
+        model = read_saved_model(path)
+        card = read_card(path)
+        size = _image_size(model, card)
+        module = OpenedSavedModel(path, self.name, card, read_module_labels(path), size, model)
+        if module.features is None:
+            module.choose("classification")  # so that its error says what is missing
+        module.check_labels(path / LABELS)
+        return module
+
+    def read_network(self, path: Path) -> Network:
+        from nasnet_cli.models.savedmodel.bundle import read_bundle
+        from nasnet_cli.network.weights import check_weights, weight_shapes
+
+        module = self.open(path)
+        bundle = read_bundle(path / "variables" / "variables")
+        keys = _without_prefix(dict(_variable_keys(module, bundle)))
+        shapes = {name: bundle.tensors[key].shape for name, key in keys.items()}
+        classification = "final_layer/FC/weights" in shapes
+        spec = _network_spec(module, shapes)
+        wanted = weight_shapes(spec, classification=classification)
+        weights = {name: bundle.read(keys[name]) for name in wanted if name in keys}
+        check_weights(weights, wanted, str(path))
+        labels = module.labels or (labels_for(spec.classes) if classification else None)
+        return Network(path.name, spec, weights, classification, module.card, labels, module)
+
+    def write(
+        self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
+    ) -> None:
+        write_saved_model(
+            path, network.spec, network.weights, classification=network.classification
+        )
+        write_texts(path, texts)
+
+    def run(self, path: Path, images: np.ndarray, *, classification: bool) -> Outputs:
+        """Run the signature that servers use."""
+        from nasnet_cli.quiet import hub, silence, tf
+
+        with silence():
+            loaded = hub.load(str(path))
+            outputs = loaded.signatures["serving_default"](images=tf.constant(images))
+            return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def _image_size(model: SavedModelFile, card: Card | None) -> tuple[int, int] | None:
+    """Return the one size that the attachment, the signatures and the card agree on."""
+    sizes: dict[str, tuple[int, int]] = {}
+    if model.inference.image_size:
+        sizes["its attachment"] = model.inference.image_size
+    for purpose in ("classification", "feature_vector"):
+        choice = _choice_if_any(model, purpose)
+        size = choice and _static_size(model.folder, choice.input)
+        if choice and size:
+            sizes[f"its signature {choice.signature.name!r}"] = size
+    if card is not None and "size" in card.preprocessing:
+        height, width = card.preprocessing["size"]
+        sizes[f"its card ({CARD})"] = (height, width)
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{h}x{w} in {place}" for place, (h, w) in sizes.items())
+        raise ModelError(
+            f"The module {model.folder} gives more than one image size: {listed}.",
+            "Get the module again, or correct its card.",
+        )
+    return next(iter(sizes.values()), None)
+
+
+def _static_size(folder: Path, images: Tensor) -> tuple[int, int] | None:
+    if images.shape is None:
+        return None
+    if len(images.shape) != 4 or images.shape[3] not in (3, None):
+        raise ModelError(
+            f"The module {folder} takes {images.key!r} of shape {images.shape}.",
+            "Use a module for color images, [batch, height, width, 3].",
+        )
+    _, height, width, _ = images.shape
+    return (height, width) if height and width else None
+
+
+def _choice_if_any(model: SavedModelFile, purpose: Purpose) -> Choice | None:
+    try:
+        return pick_signature(model.inference, purpose)
+    except ModelError:
+        return None
+
+
+def _network_spec(module: OpenedSavedModel, shapes: Mapping[str, tuple[int, ...]]) -> NASNetA:
+    """Return the network that a module's variables and its card describe."""
+    from nasnet_cli.network.weights import network_of
+
+    spec = network_of(shapes, str(module.path))
+    if module.image_size is not None:
+        height, width = module.image_size
+        if height != width:
+            raise ModelError(
+                f"{module.path} takes images of {height}x{width} pixels.", "NASNet's are square."
+            )
+        spec = replace(spec, image_size=height)
+    if module.card is not None and module.card.network is not None:
+        spec = network_of_card(module.card, spec, module.path)
+    return spec
+
+
+def _variable_keys(module: OpenedSavedModel, bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """Yield variables' names with their keys in the checkpoint; TensorFlow 1 uses the names."""
+    objects = module.model.inference.proto.object_graph_def
+    if not objects.nodes:
+        yield from ((key, key) for key in bundle.tensors)
+        return
+    for index, place in _object_paths(objects).items():
+        if objects.nodes[index].HasField("variable"):
+            key = place + _CHECKPOINT_KEY
+            if key in bundle.tensors:
+                yield objects.nodes[index].variable.name.partition(":")[0], key
+
+
+def _object_paths(objects: Any) -> dict[int, str]:
+    """Return the shortest path to each object, by which TensorFlow 2 names what it saves."""
+    places = {0: ""}
+    waiting = [0]
+    for index in waiting:
+        for child in objects.nodes[index].children:
+            if child.node_id not in places and 0 <= child.node_id < len(objects.nodes):
+                name = child.local_name.replace(".", "..").replace("/", ".S")
+                places[child.node_id] = f"{places[index]}/{name}" if places[index] else name
+                waiting.append(child.node_id)
+    return places
+
+
+def _without_prefix(keys: Mapping[str, str]) -> dict[str, str]:
+    """Remove the scope in which the network was saved, e.g. "module/", from the names."""
+    for name in keys:
+        if match := re.fullmatch(r"(.+/)(?:conv0|l1_stem_3x3)/weights", name):
+            prefix = match[1]
+            return {n.removeprefix(prefix): k for n, k in keys.items() if n.startswith(prefix)}
+    return dict(keys)
 
 
 def write_saved_model(
     folder: Path, spec: NASNetA, weights: Weights, *, classification: bool = True
 ) -> None:
-    """Writes a TF2 SavedModel into folder, which must be empty or absent.
+    """Write a TF2 SavedModel into folder, which must be empty or absent.
 
     weights are the network's arrays by their TF-Slim names. images are float32
     [batch, image_size, image_size, 3] in [0, 1]. `__call__(images, training=False)` gives logits
@@ -32,6 +319,10 @@ def write_saved_model(
     image_classification nor "logits", and the layer isn't held at all. Raises ModelError when the
     weights are not this network's.
     """
+    from nasnet_cli.network.layers.function import make_variables
+    from nasnet_cli.network.weights import check_weights, weight_shapes
+    from nasnet_cli.quiet import silence, tf
+
     check_weights(weights, weight_shapes(spec, classification=classification), "the weights")
     variables = make_variables(weights)
     module = _reusable(spec, variables, classification)
@@ -41,30 +332,10 @@ def write_saved_model(
         )
 
 
-def network_function(
-    spec: NASNetA, variables: dict[str, Any], *, classification: bool, training: bool = False
-) -> Function:
-    """The network as a tf.function from images to a dict of features and, with classification,
-    logits."""
-
-    @tf.function(input_signature=[_images(spec)], autograph=False)
-    def outputs(images: Any) -> dict[str, Any]:
-        layers = FunctionLayers(spec, variables, training=training)
-        endpoints = build_network(spec, layers, images, classification=classification)
-        found = {"features": tf.identity(endpoints["global_pool"])}
-        if classification:
-            found["logits"] = tf.identity(endpoints["Logits"])
-        return found
-
-    function: Function = outputs
-    return function
-
-
-def _images(spec: NASNetA) -> Any:
-    return tf.TensorSpec((None, spec.image_size, spec.image_size, 3), tf.float32, name="images")
-
-
 def _reusable(spec: NASNetA, variables: dict[str, Any], classification: bool) -> Any:
+    from nasnet_cli.network.layers.function import images_spec, is_kernel, network_function
+    from nasnet_cli.quiet import tf
+
     main = "logits" if classification else "features"
 
     # Traced once each: a tf.function is traced anew by each of its callers, and by the saver.
@@ -82,7 +353,7 @@ def _reusable(spec: NASNetA, variables: dict[str, Any], classification: bool) ->
         return (train if training else infer)(images)[main]
 
     for training in (False, True):
-        call.get_concrete_function(_images(spec), training=training)
+        call.get_concrete_function(images_spec(spec), training=training)
     module = tf.train.Checkpoint()
     # Attributes of a Checkpoint are what gets saved; its own methods are not.
     module.__call__ = call
@@ -98,6 +369,8 @@ def _reusable(spec: NASNetA, variables: dict[str, Any], classification: bool) ->
 
 
 def _loss(variable: Any, decay: float) -> Function:
+    from nasnet_cli.quiet import tf
+
     @tf.function(input_signature=[], autograph=False)
     def loss() -> Any:
         return decay * tf.nn.l2_loss(variable)
@@ -107,11 +380,14 @@ def _loss(variable: Any, decay: float) -> Function:
 
 
 def _signatures(module: Any, spec: NASNetA, classification: bool) -> dict[str, Any]:
+    from nasnet_cli.network.layers.function import images_spec
+    from nasnet_cli.quiet import tf
+
     def signature(outputs: dict[str, str]) -> Any:
-        @tf.function(input_signature=[_images(spec)], autograph=False)
+        @tf.function(input_signature=[images_spec(spec)], autograph=False)
         def run(images: Any) -> dict[str, Any]:
-            found = module.infer(images)
-            return {key: found[name] for key, name in outputs.items()}
+            named = module.infer(images)
+            return {key: named[name] for key, name in outputs.items()}
 
         return run
 

@@ -1,46 +1,108 @@
-"""Reads TF-Slim's NASNet-A checkpoints: the published model.ckpt, and one's own."""
+"""TF-Slim checkpoints of NASNet-A: the published model.ckpt, and others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError, describe_error
-from nasnet_cli.models.savedmodel.bundle import read_bundle
-from nasnet_cli.network.spec import SIZES, NASNetA, Stem
-from nasnet_cli.network.weights import check_weights, weight_shapes
+from nasnet_cli.labels import labels_for
+from nasnet_cli.models.formats.base import Format, Network
 
+if TYPE_CHECKING:
+    import numpy as np
+
+_INDEX_END = bytes.fromhex("57fb808b247547db")  # of LevelDB's table
+_DATA = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _AVERAGE = "/ExponentialMovingAverage"
-# Parts of a training run that are no part of the network in inference.
+# Parts of a training run that are not part of the network in inference.
 _TRAINING_ONLY = re.compile(r"(global_step$|aux_\d+/)")
 
 
-def read_slim_checkpoint(prefix: Path) -> tuple[NASNetA, dict[str, np.ndarray]]:
-    """Reads the checkpoint prefix.index, prefix.data-* and tells the network by its variables.
+class Slim(Format):
+    """The format of TF-Slim checkpoints, whose path is the prefix of its files' names."""
 
-    Returns the network (classes as in the checkpoint) and its weights by name. Moving averages are
-    taken where the checkpoint has them, variable by variable, and the raw values elsewhere. Raises
-    ModelError for what is no such checkpoint, and one that names variables that are missing, extra
-    or misshapen.
-    """
-    bundle = read_bundle(prefix)
-    bundle.check_complete()
-    shapes = {name: entry.shape for name, entry in bundle.tensors.items()}
-    spec = network_of({_raw(name): shape for name, shape in shapes.items()}, str(prefix))
-    wanted = weight_shapes(spec)
-    keys = _choose(shapes, wanted)
-    entries: dict[str, Any] = {name: bundle.tensors[key] for name, key in keys.items()}
-    check_weights(entries, wanted, str(prefix))
-    return spec, _values(prefix, keys)
+    name = "slim"
+    title = "a TF-Slim checkpoint"
+    expected = "a TF-Slim checkpoint (model.ckpt.index beside its data)"
+    suffixes = (".index",)
+
+    def detect(self, path: Path, head: bytes | None) -> Path | None:
+        if path.is_dir():
+            return _only_checkpoint(path)
+        data = _DATA.fullmatch(path.name)
+        prefixes = [path.with_suffix("")] if path.suffix == ".index" else [path]
+        prefixes += [path.with_name(data[1])] if data else []
+        return next((prefix for prefix in prefixes if _is_index(_index_of(prefix))), None)
+
+    def files(self, path: Path) -> dict[str, Path]:
+        data = sorted(path.parent.glob(f"{path.name}.data-*"))
+        return {part.name: part for part in (_index_of(path), *data)}
+
+    def read_network(self, path: Path) -> Network:
+        """Read a checkpoint, whose variables tell the network.
+
+        Moving averages are taken where the checkpoint has them, variable by variable, and the raw
+        values elsewhere. Raises ModelError when it is not such a checkpoint, naming variables that
+        are missing, extra or misshapen.
+        """
+        from nasnet_cli.models.savedmodel.bundle import read_bundle
+        from nasnet_cli.network.weights import check_weights, network_of, weight_shapes
+
+        bundle = read_bundle(path)
+        bundle.check_complete()
+        shapes = {name: entry.shape for name, entry in bundle.tensors.items()}
+        spec = network_of({_raw(name): shape for name, shape in shapes.items()}, str(path))
+        wanted = weight_shapes(spec)
+        keys = _choose(shapes, wanted)
+        entries: dict[str, Any] = {name: bundle.tensors[key] for name, key in keys.items()}
+        check_weights(entries, wanted, str(path))
+        weights = _values(path, keys)
+        return Network(path.name, spec, weights, True, labels=labels_for(spec.classes))
+
+
+def _only_checkpoint(folder: Path) -> Path | None:
+    """Return the folder's only checkpoint, or the latest one by TensorFlow's state file."""
+    prefixes = [path.with_suffix("") for path in sorted(folder.glob("*.index")) if _is_index(path)]
+    if len(prefixes) > 1:
+        latest = _latest(folder)
+        prefixes = [prefix for prefix in prefixes if prefix.name == latest] or prefixes
+    if len(prefixes) > 1:
+        names = ", ".join(prefix.name for prefix in prefixes[:5])
+        raise ModelError(
+            f"{folder} has {len(prefixes)} checkpoints: {names}.",
+            f"Name one of them, as in {prefixes[-1]}.",
+        )
+    return prefixes[0] if prefixes else None
+
+
+def _latest(folder: Path) -> str | None:
+    try:
+        text = (folder / "checkpoint").read_text(errors="replace")
+    except OSError:
+        return None
+    entry = re.search(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
+    return Path(entry[1]).name if entry else None
+
+
+def _index_of(prefix: Path) -> Path:
+    return prefix.with_name(prefix.name + ".index")
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - len(_INDEX_END)))
+            return file.read() == _INDEX_END
+    except OSError:
+        return False
 
 
 def _values(prefix: Path, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The values of tensors by other names, given their keys; their checksums are verified."""
+    """Read tensors under other names, given their keys; their checksums are verified."""
     from nasnet_cli.quiet import tf
 
     try:
@@ -56,7 +118,7 @@ def _values(prefix: Path, keys: Mapping[str, str]) -> dict[str, np.ndarray]:
 def _choose(
     shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
 ) -> dict[str, str]:
-    """The key of each variable, whether it is wanted or not; what training alone needs is left."""
+    """Return the key of each variable, wanted or not, without what only training needs."""
     chosen: dict[str, str] = {}
     for key in sorted(shapes):
         name = _raw(key)
@@ -72,38 +134,5 @@ def _raw(key: str) -> str:
 
 
 def _is_slot(name: str, wanted: Mapping[str, tuple[int, ...]]) -> bool:
-    """An optimizer's memory of a variable, as in NAME/RMSProp."""
+    """Tell an optimizer's slot of a variable, as in NAME/RMSProp."""
     return name.rpartition("/")[0] in wanted
-
-
-def network_of(shapes: Mapping[str, tuple[int, ...]], source: str) -> NASNetA:
-    """Tells a NASNet-A by the names and shapes of its variables.
-
-    One of the published sizes where stem, cells and filters are its own, with the classes that the
-    variables say; else a network like mobile with these. What shapes can't tell (the input size,
-    how the network was regularised) is the published size's.
-    """
-    try:
-        return _network(shapes)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ModelError(
-            f"{source} doesn't hold the variables of a NASNet-A (cell_0, final_layer and so on).",
-            "Name a TF-Slim checkpoint of NASNet-A with its classification layer.",
-        ) from error
-
-
-def _network(shapes: Mapping[str, tuple[int, ...]]) -> NASNetA:
-    filters = shapes["cell_0/beginning_bn/gamma"][0]
-    classes = shapes["final_layer/FC/biases"][0]
-    cells = 1 + max(int(m[1]) for k in shapes if (m := re.match(r"cell_(\d+)/", k)))
-    like = SIZES["cifar" if "l1_stem_3x3/weights" in shapes else "mobile"]
-    stem_filters = shapes[f"{like.stem.convolution}/weights"][3]
-    stem_cells = len({m[0] for k in shapes if (m := re.match(r"cell_stem_\d+/", k))})
-    found = (cells, filters, stem_filters, stem_cells)
-    for size in SIZES.values():
-        if found == (size.normal_cells, size.filters, size.stem.filters, size.stem.cells):
-            return replace(size, classes=classes)
-    stem: Stem = replace(like.stem, filters=stem_filters, cells=stem_cells)
-    return replace(
-        like, cells_per_stage=max(1, cells // 3), filters=filters, classes=classes, stem=stem
-    )

@@ -1,4 +1,4 @@
-"""Writes modules in the TF1 Hub format, which tensorflow-hub itself no longer can.
+"""TF1 Hub modules, which tensorflow-hub itself no longer writes.
 
 One folder serves all: hub.Module under TensorFlow 1.15 with both tag sets, hub.load under
 TensorFlow 2, and OpenVINO as it is. Source of the format: tensorflow-hub 0.12's own modules.
@@ -6,22 +6,22 @@ TensorFlow 2, and OpenVINO as it is. Source of the format: tensorflow-hub 0.12's
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nasnet_cli.network.builder import build_network
-from nasnet_cli.network.layers.graph import GraphLayers
-from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.network.weights import Weights, check_weights, weight_shapes
-from nasnet_cli.quiet import tf
+from nasnet_cli.models.card import write_texts
+from nasnet_cli.models.formats.base import Network, Outputs, Precision
+from nasnet_cli.models.formats.saved_model import SavedModel
+from nasnet_cli.models.savedmodel.reader import PB
 
-# After the quiet import, since this one alone would print TensorFlow's log lines.
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef  # isort: skip
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # isort: skip
+if TYPE_CHECKING:
+    import numpy as np
 
-v1 = tf.compat.v1
+    from nasnet_cli.network.spec import NASNetA
+    from nasnet_cli.network.weights import Weights
 
-MARKER = b"\x08\x03"
+_MARKER_FILE, _MARKER = "tfhub_module.pb", b"\x08\x03"
 _COLLECTIONS = {
     "variables",
     "trainable_variables",
@@ -29,6 +29,29 @@ _COLLECTIONS = {
     "regularization_losses",
     "update_ops",
 }
+
+
+class TF1Hub(SavedModel):
+    """The format of SavedModels with tensorflow-hub's marker."""
+
+    name = "tf1-hub"
+    title = "a TF1 Hub module"
+
+    def detect(self, path: Path, head: bytes | None) -> Path | None:
+        folder = super().detect(path, head)
+        marker = folder / _MARKER_FILE if folder else None
+        is_module = marker and marker.is_file() and marker.read_bytes() == _MARKER
+        return folder if is_module else None
+
+    def write(
+        self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
+    ) -> None:
+        write_tf1_hub(path, network.spec, network.weights, classification=network.classification)
+        write_texts(path, texts)
+
+    def run(self, path: Path, images: np.ndarray, *, classification: bool) -> Outputs:
+        """Run a module in a session, as TensorFlow 1 does."""
+        return self.open(path).run(images)
 
 
 def write_tf1_hub(
@@ -39,7 +62,7 @@ def write_tf1_hub(
     classification: bool = True,
     training: bool = True,
 ) -> None:
-    """Writes a module into folder, which must be empty or absent.
+    """Write a module into folder, which must be empty or absent.
 
     weights are the network's arrays by their TF-Slim names. With classification the signatures
     are default, image_classification (logits [batch, classes]) and image_feature_vector
@@ -47,21 +70,30 @@ def write_tf1_hub(
     layer isn't held at all. Without training there is no graph with the tag train, which takes
     half of the time. Raises ModelError when the weights are not this network's.
     """
+    from nasnet_cli.network.weights import check_weights, weight_shapes
+    from nasnet_cli.quiet import tf
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as Proto  # isort: skip
+
     check_weights(weights, weight_shapes(spec, classification=classification), "the weights")
     folder.mkdir(parents=True, exist_ok=True)
-    model = SavedModel()
+    model = Proto()
     for tags in ((), ("train",)) if training else ((),):
-        with v1.Graph().as_default():
+        with tf.Graph().as_default():
             signatures = _build(spec, classification, training="train" in tags)
             model.meta_graphs.append(_meta_graph(tags, signatures, spec))
             if not tags:
                 _save_variables(folder / "variables", weights)
     (folder / "assets").mkdir(exist_ok=True)
-    (folder / "saved_model.pb").write_bytes(model.SerializeToString(deterministic=True))
-    (folder / "tfhub_module.pb").write_bytes(MARKER)
+    (folder / PB).write_bytes(model.SerializeToString(deterministic=True))
+    (folder / _MARKER_FILE).write_bytes(_MARKER)
 
 
 def _build(spec: NASNetA, classification: bool, training: bool) -> dict[str, Any]:
+    from nasnet_cli.network.builder import build_network
+    from nasnet_cli.network.layers.graph import GraphLayers
+    from nasnet_cli.quiet import tf
+
+    v1 = tf.compat.v1
     shape = (None, spec.image_size, spec.image_size, 3)
     images = v1.placeholder(tf.float32, shape, name="images")
     layers = GraphLayers(spec, training=training)
@@ -84,8 +116,11 @@ def _build(spec: NASNetA, classification: bool, training: bool) -> dict[str, Any
     }
 
 
-def _meta_graph(tags: tuple[str, ...], signatures: dict[str, Any], spec: NASNetA) -> MetaGraphDef:
-    meta_graph = v1.train.export_meta_graph(strip_default_attrs=True, clear_devices=True)
+def _meta_graph(tags: tuple[str, ...], signatures: dict[str, Any], spec: NASNetA) -> Any:
+    """Return a MetaGraphDef of the default graph."""
+    from nasnet_cli.quiet import tf
+
+    meta_graph = tf.compat.v1.train.export_meta_graph(strip_default_attrs=True, clear_devices=True)
     meta_graph.meta_info_def.tags.extend(tags)
     for name, signature in signatures.items():
         meta_graph.signature_def[name].CopyFrom(signature)
@@ -102,7 +137,7 @@ def _meta_graph(tags: tuple[str, ...], signatures: dict[str, Any], spec: NASNetA
 
 
 def _image_size_attachment(size: int) -> bytes:
-    """tensorflow-hub's ModuleAttachment{1: key, 2: ImageModuleInfo{1: {1: height, 2: width}}}."""
+    """Return tensorflow-hub's ModuleAttachment{1: key, 2: ImageModuleInfo{1: {1: height, 2: width}}}."""
 
     def field(number: int, value: bytes) -> bytes:
         return bytes([number << 3 | 2, len(value)]) + value
@@ -114,7 +149,10 @@ def _image_size_attachment(size: int) -> bytes:
 
 
 def _save_variables(folder: Path, weights: Weights) -> None:
-    """Saves the default graph's variables, which serve both tag sets."""
+    """Save the default graph's variables, which serve both tag sets."""
+    from nasnet_cli.quiet import tf
+
+    v1 = tf.compat.v1
     folder.mkdir(exist_ok=True)
     variables = v1.global_variables()
     saver = v1.train.Saver(variables, sharded=True)

@@ -170,7 +170,8 @@ def _fetch(
     name: str, label: str, origin: Origin, model: Published | None, listener: ProgressListener
 ) -> Path:
     """Download, check and unpack or convert a model, unless another process does."""
-    from nasnet_cli.models.build import build_module, recognised
+    from nasnet_cli.models.convert import build_module
+    from nasnet_cli.models.detect import identify
 
     def build(work: Path) -> store.Built:
         part = cache.partial_folder() / f"{name}.part"
@@ -178,7 +179,7 @@ def _fetch(
         download(url, part, name=label, listener=listener)
         try:
             sha256 = _checked_sha256(part, name, origin)
-            found = recognised(part, f"what {origin.address} gives")
+            found = identify(part, f"what {origin.address} gives")
             folder, kind = build_module(found, work, _about(model, origin), label, listener)
         except cache.CacheError:
             raise

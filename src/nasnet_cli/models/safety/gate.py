@@ -26,7 +26,7 @@ def check_safe(module: OpenedModel) -> None:
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise ModelError(
-            f"The module {module.folder} has operations that could touch files, the network or "
+            f"The module {module.path} has operations that could touch files, the network or "
             f"run code: {', '.join(found[:_NAMED])}{more}.",
             "Use one from a source that you trust, or add --allow-unsafe-ops to run it regardless.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,27 +93,24 @@ class FlatGraph:
         return Frame(self, function.node_def, dict(zip(names, inputs, strict=True))), results
 
 
-def producer(meta_graph: Any, tensor: str) -> str | None:
-    """The operation that computes a tensor, seen through calls and what only passes it on.
+def operations_before(meta_graph: Any, tensor: str) -> Iterator[str]:
+    """Yield the types of the operations that compute a tensor, as outputs.output_kind takes them.
 
-    None when it can't be told.
+    Calls are followed into their functions. Ends early where the graph cannot be followed.
     """
     try:
         graph = FlatGraph(meta_graph)
         place = graph.root.place(tensor)
-        for _ in range(1000):
-            frame = place.frame
-            node = frame.nodes[place.node]
+        while True:
+            node = place.frame.nodes[place.node]
             if graph.is_call(node):
-                inner, results = frame.call(node)
+                inner, results = place.frame.call(node)
                 place = inner.place(results[place.index])
-            elif node.op in ("Identity", "Reshape", "Squeeze", "Cast"):
-                place = frame.inputs(node)[0]
             else:
-                return str(node.op)
+                yield str(node.op)
+                place = place.frame.inputs(node)[0]
     except (UntraceableError, IndexError):
-        pass
-    return None
+        return
 
 
 def _is_later_output(op: str, output: str) -> bool:

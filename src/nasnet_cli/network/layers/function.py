@@ -5,13 +5,18 @@ The same operations as in a TF1 graph, so that both formats compute the same num
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from nasnet_cli.network.builder import build_network
 from nasnet_cli.network.layers.graph import GraphLayers
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
 from nasnet_cli.quiet import tf
+
+Function = Callable[..., Any]
 
 _STATISTICS = ("/moving_mean", "/moving_variance")
 _KERNELS = ("weights", "depthwise_weights", "pointwise_weights")
@@ -43,3 +48,35 @@ def make_variables(weights: Weights) -> dict[str, Any]:
 def is_kernel(name: str) -> bool:
     """Whether weight decay is for the variable of that name: kernels, never biases or BN's."""
     return name.rpartition("/")[2] in _KERNELS
+
+
+def network_function(
+    spec: NASNetA, variables: dict[str, Any], *, classification: bool, training: bool = False
+) -> Function:
+    """Return the network as a tf.function from images to a dict of features and, with
+    classification, logits."""
+
+    @tf.function(input_signature=[images_spec(spec)], autograph=False)
+    def outputs(images: Any) -> dict[str, Any]:
+        layers = FunctionLayers(spec, variables, training=training)
+        endpoints = build_network(spec, layers, images, classification=classification)
+        named = {"features": tf.identity(endpoints["global_pool"])}
+        if classification:
+            named["logits"] = tf.identity(endpoints["Logits"])
+        return named
+
+    function: Function = outputs
+    return function
+
+
+def images_spec(spec: NASNetA) -> Any:
+    """Return the network's input: images [batch, size, size, 3], any batch."""
+    return tf.TensorSpec((None, spec.image_size, spec.image_size, 3), tf.float32, name="images")
+
+
+def run_network(
+    spec: NASNetA, weights: Weights, images: np.ndarray, *, classification: bool
+) -> dict[str, np.ndarray]:
+    """Run the network on images [n, size, size, 3] in [0, 1]: features and logits [n, length]."""
+    function = network_function(spec, make_variables(weights), classification=classification)
+    return {name: tensor.numpy() for name, tensor in function(tf.constant(images)).items()}

@@ -10,6 +10,7 @@ from keras import ops
 
 from nasnet_cli.network.builder import Padding, build_network
 from nasnet_cli.network.spec import NASNetA
+from nasnet_cli.network.weights import Weights, check_weights
 
 # Keras' names of weights and TF-Slim's, by kind of layer.
 _SLIM_LEAF = {
@@ -21,17 +22,6 @@ _SLIM_LEAF = {
     "Dense": {"kernel": "weights", "bias": "biases"},
     "BatchNormalization": {},
 }
-
-
-@keras.saving.register_keras_serializable("nasnet")
-class Shift(keras.layers.Layer):
-    """Moves a picture one pixel up and left, with zeros at the bottom and right."""
-
-    def call(self, x: Any) -> Any:
-        return ops.pad(x[:, 1:, 1:, :], [[0, 0], [0, 1], [0, 1], [0, 0]])
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
 
 
 @keras.saving.register_keras_serializable("nasnet")
@@ -146,7 +136,8 @@ class KerasLayers:
         return keras.layers.MaxPooling2D(size, stride, "same")(x)
 
     def shift(self, x: Any) -> Any:
-        return Shift()(x)
+        x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+        return keras.layers.Cropping2D(((1, 0), (1, 0)))(x)
 
     def add(self, a: Any, b: Any, scope: str) -> Any:
         return self._layer(scope, keras.layers.Add)([a, b])
@@ -161,7 +152,7 @@ class KerasLayers:
         return keras.layers.Dropout(1.0 - keep)(x) if keep < 1.0 else x
 
     def global_average_pool(self, x: Any, scope: str) -> Any:
-        return keras.layers.GlobalAveragePooling2D()(x)
+        return self._layer(scope, keras.layers.GlobalAveragePooling2D)(x)
 
     def dense(self, x: Any, scope: str, units: int) -> Any:
         options = {f"kernel_{k}": v for k, v in self._kernel().items()}
@@ -169,6 +160,18 @@ class KerasLayers:
 
     def softmax(self, x: Any, scope: str) -> Any:
         return keras.layers.Softmax()(x)
+
+
+class PortableLayers(KerasLayers):
+    """The set of layers in Keras' own classes alone: loading a saved model needs no code of ours."""
+
+    def path_dropout(self, x: Any, keep: float, scope: str) -> Any:
+        # One draw for each example: the same as dropping its whole path.
+        shape = (None, 1, 1, 1)
+        make = keras.layers.Dropout
+        return self._layer(
+            f"{scope}/path_dropout", lambda name: make(1.0 - keep, noise_shape=shape, name=name)
+        )(x)
 
 
 def build_keras_model(
@@ -187,6 +190,17 @@ def build_keras_model(
     return keras.Model(images, endpoints, name="nasnet_a")
 
 
+def build_portable_model(spec: NASNetA, weights: Weights, *, classification: bool) -> keras.Model:
+    """Return the network from images to logits, or to features without classification, in Keras'
+    own layers alone."""
+    images = keras.Input((spec.image_size, spec.image_size, 3), name="images")
+    endpoints = build_network(spec, PortableLayers(spec), images, classification=classification)
+    output = endpoints["Logits" if classification else "global_pool"]
+    model = keras.Model(images, output, name="nasnet_a")
+    assign_weights(model, weights)
+    return model
+
+
 def slim_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The model's weights by their TF-Slim variable names, as in "cell_0/1x1/weights"."""
     found = {}
@@ -198,3 +212,11 @@ def slim_variables(model: keras.Model) -> dict[str, keras.Variable]:
             leaf = leaves.get(weight.name, weight.name)
             found[f"{layer.name.replace('.', '/')}/{leaf}"] = weight
     return found
+
+
+def assign_weights(model: Any, weights: Weights, source: str = "the weights") -> None:
+    """Set a Keras model's weights; they must be exactly the model's own."""
+    variables = slim_variables(model)
+    check_weights(weights, {name: tuple(v.shape) for name, v in variables.items()}, source)
+    for name, variable in variables.items():
+        variable.assign(weights[name])
