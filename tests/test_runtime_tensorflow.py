@@ -150,7 +150,7 @@ def test_what_it_cannot_do_is_an_error_in_words(plan: Plan, tmp_path: Path) -> N
         TensorFlowRuntime(replace(plan, precision="bf16"))
     with pytest.raises(ModelError, match="no signature gives nowhere:0"):
         TensorFlowRuntime(replace(plan, outputs=(("logits", "nowhere:0"),)))
-    with pytest.raises(ModelError, match="TensorFlow can't load the model in"):
+    with pytest.raises(ModelError, match="TensorFlow cannot load the model in"):
         TensorFlowRuntime(replace(plan, size=(SIZE, SIZE + 1)))
 
 

@@ -372,7 +372,7 @@ def test_tensorflow_runs_what_openvino_cannot_read_and_it_is_said(
     done = classify(odd_module, "--out", str(out))
     assert done.returncode == 0, done.stderr
     first, last = done.stderr.splitlines()
-    assert first.startswith(f"OpenVINO can't read the model in {odd_module}: ")
+    assert first.startswith(f"OpenVINO cannot read the model in {odd_module}: ")
     assert first.endswith("TensorFlow runs it instead, which is slower to start.")
     assert last.startswith("6 pictures: 6 classified")
     recorded = json.loads((tmp_path / "out.jsonl.meta.json").read_text())["runtime"]

@@ -1,4 +1,4 @@
-"""The files of a module's folder: listed, measured, digested."""
+"""The files of a model: names, sizes, digests."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from nasnet_cli.errors import ModelError
 
 
 def module_files(folder: Path) -> dict[str, int]:
-    """Sizes in bytes of all files in a folder by their relative names with "/", sorted by bytes.
+    """Return the sizes in bytes of all files in a folder by their relative names with "/", sorted by bytes.
 
-    Raises ModelError for what no module has: a link that leads out of the folder or to another
-    folder, a pipe, a device; and when the folder can't be read.
+    Raises ModelError for what no module has (a link that leads out of the folder or to another
+    folder, a pipe, a device) and when the folder cannot be read.
     """
     root = folder.resolve()
     try:
-        found = dict(_walk(root, folder, ""))
+        sizes_by_name = dict(_walk(root, folder, ""))
     except OSError as error:
         raise ModelError(
-            f"The module {folder} can't be read: {error.strerror}.", "Check the permissions."
+            f"The module {folder} cannot be read: {error.strerror}.", "Check the permissions."
         ) from None
-    return dict(sorted(found.items(), key=lambda item: os.fsencode(item[0])))
+    return dict(sorted(sizes_by_name.items(), key=lambda item: os.fsencode(item[0])))
 
 
 def digest(folder: Path) -> str:
-    """The SHA-256 of a module, in hexadecimal digits: the same for the same files anywhere.
+    """Return the SHA-256 of a module in hexadecimal: the same for the same files anywhere.
 
-    It goes over each file in the order of module_files, as digest_of does. Dates and permissions
-    don't count, and neither do empty folders. Raises ModelError as module_files does.
+    It covers each file in the order of module_files, as digest_of does. Dates, permissions and empty
+    folders don't count. Raises ModelError as module_files does.
     """
     return digest_of([(name, folder / name, size) for name, size in module_files(folder).items()])
 
 
 def digest_of(parts: Iterable[tuple[str, Path, int]]) -> str:
-    """The SHA-256 over files, each with the name it goes by and its size in bytes.
+    """Return the SHA-256 over files, each with its name and its size in bytes.
 
     Each adds its name, a zero byte, its size in decimal digits, a zero byte, its content. Raises
-    ModelError when one can't be read.
+    ModelError when one cannot be read.
     """
     total = hashlib.sha256()
     for name, path, size in parts:
@@ -59,18 +59,18 @@ def add_file(total: hashlib._Hash, path: Path) -> None:
 
 
 def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
-    """Sizes in bytes of the named files in a folder. Raises ModelError when one can't be read."""
-    found = {}
+    """Return the sizes in bytes of the named files in a folder. Raises ModelError when one cannot be read."""
+    sizes_by_name = {}
     for name in names:
         try:
-            found[name] = (folder / name).stat().st_size
+            sizes_by_name[name] = (folder / name).stat().st_size
         except OSError as error:
             raise _unreadable(folder / name, error) from None
-    return found
+    return sizes_by_name
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:
-    return ModelError(f"{path} can't be read: {error.strerror}.", "Check the permissions.")
+    return ModelError(f"{path} cannot be read: {error.strerror}.", "Check the permissions.")
 
 
 def _walk(root: Path, folder: Path, above: str) -> Iterator[tuple[str, int]]:
@@ -88,5 +88,5 @@ def _walk(root: Path, folder: Path, above: str) -> Iterator[tuple[str, int]]:
                 )
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"{path} is no plain file.", "Remove it; no module has such.")
+                raise ModelError(f"{path} is not a regular file.", "Remove it; no module has one.")
             yield name, status.st_size

@@ -1,1 +1,1 @@
-"""How a model runs."""
+"""Runtimes: what runs a model."""

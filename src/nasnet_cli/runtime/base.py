@@ -1,4 +1,4 @@
-"""What every runtime offers, and how much of a machine it uses."""
+"""The interface of a runtime, and the plan that it runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Output = Literal["logits", "features"]
 RuntimeName = Literal["openvino", "tensorflow"]
 
 LARGEST_REQUEST = 4
-"""The most pictures that an inference request has (Plan.request_size)."""
+"""The largest number of images in an inference request (Plan.request_size)."""
 
-# More than this in one request, and what its layers hand on no longer fits into the processor's
-# own cache: mobile-size requests of two are a seventh faster than requests of four.
+# With more pixels in a request, the activations no longer fit into the CPU's cache: mobile-size
+# requests of two images are a seventh faster than requests of four.
 _REQUEST_PIXELS = 2 * 224 * 224
 
 
@@ -47,27 +47,27 @@ class Plan:
 
     @property
     def request_size(self) -> int:
-        """Pictures in one inference request.
+        """The number of images in one inference request.
 
-        Small enough that one picture alone wastes little, large enough that the request's own cost
-        doesn't show; decided by the size alone, so that results depend on nothing else.
+        Small enough that a single image wastes little, large enough that the overhead of a request
+        doesn't show. It depends on the size only, so that results depend on nothing else.
         """
         height, width = self.size
         return max(1, min(LARGEST_REQUEST, _REQUEST_PIXELS // (height * width)))
 
 
 class Pending(Protocol):
-    """A request that the runtime has."""
+    """A request that was submitted."""
 
     def result(self, timeout: float | None = None) -> dict[str, np.ndarray]:
-        """Waits for the outputs, each [n, depth] float32 for n pictures.
+        """Wait for the outputs, each [n, depth] float32 for n images.
 
-        To be called until it gives them. Raises TimeoutError after so many seconds without them.
+        Raises TimeoutError after that many seconds; it can be called again then.
         """
 
 
 class Runtime(ABC):
-    """Runs a plan on pictures."""
+    """A runtime that is ready to run a plan."""
 
     plan: Plan
     name: str
@@ -77,24 +77,24 @@ class Runtime(ABC):
     threads: int
 
     @abstractmethod
-    def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
-        """Starts a request of up to plan.request_size pictures, [height, width, 3], and returns.
+    def submit(self, images: Sequence[np.ndarray]) -> Pending:
+        """Start a request of up to plan.request_size images, [height, width, 3], and return.
 
-        The pictures are copied at once. Requests run in the order in which they come, several
-        beside each other; an output depends on its picture alone.
+        The images are copied at once. Requests start in the order of the calls and run in parallel;
+        an output depends on its image only.
         """
 
     def run(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-        """The outputs of each batch of up to plan.request_size pictures, in order, several at once."""
-        under_way: deque[Pending] = deque()
+        """Yield the outputs of each batch of up to plan.request_size images, in order."""
+        pending: deque[Pending] = deque()
         for batch in batches:
-            under_way.append(self.submit(batch))
-            if len(under_way) > self.threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            pending.append(self.submit(batch))
+            if len(pending) > self.threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def available_cores() -> int:
-    """The processors that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

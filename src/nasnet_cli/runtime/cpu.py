@@ -1,4 +1,4 @@
-"""The processor that results are computed on, as far as they depend on it."""
+"""The CPU, as far as results depend on it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import platform
 from functools import cache
 from pathlib import Path
 
-# The widest of these that a processor has decides which code runs, and so how sums are rounded.
+# The widest of these that a CPU has decides which code runs, and so how sums are rounded.
 _INSTRUCTION_SETS = ("avx512f", "avx2", "avx", "sse4_1", "sve", "asimd")
 
 
 @cache
 def _description() -> tuple[str, ...]:
-    """The lines on the first processor that say what it is and can do."""
+    """Return the lines of /proc/cpuinfo that describe the first CPU."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
@@ -24,11 +24,11 @@ def _description() -> tuple[str, ...]:
 
 
 def fingerprint() -> str:
-    """Tells one kind of processor from another: code compiled for one is kept for that one."""
+    """Return a digest that differs between kinds of CPUs: compiled code is cached per kind."""
     return hashlib.sha256("\n".join(_description()).encode()).hexdigest()
 
 
 def instruction_set() -> str:
-    """The name of the processor's widest vector instructions, or its architecture's."""
+    """Return the name of the CPU's widest vector instructions, or of its architecture."""
     words = set(" ".join(_description()).split())
     return next((name for name in _INSTRUCTION_SETS if name in words), platform.machine())

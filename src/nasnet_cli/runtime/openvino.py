@@ -1,4 +1,4 @@
-"""Runs modules with OpenVINO, straight from their SavedModel folder and without TensorFlow."""
+"""The OpenVINO runtime: runs models of every format, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from nasnet_cli.runtime.cpu import fingerprint, instruction_set
 
 
 class UnreadableError(ModelError):
-    """OpenVINO can't read the module; TensorFlow may."""
+    """OpenVINO cannot read the model; TensorFlow may."""
 
 
 class OpenVINORuntime(Runtime):
-    """A plan compiled for this processor.
+    """A plan compiled for this CPU.
 
-    The compiled form is kept in the cache under the plan, the module's digest, OpenVINO's version
-    and the processor, since compiling takes several times as long as reading it back. Each of its
-    threads runs requests of its own: results don't depend on how many there are, one for each
-    processor unless told otherwise, but to open takes longer the more there are.
+    The compiled model is cached by the plan, the model's digest, OpenVINO's version and the CPU,
+    since compiling takes several times as long as reading it back. Each thread runs requests of its
+    own: results don't depend on their number, which is the number of CPU cores by default, but
+    opening takes longer with more threads.
     """
 
     name = "openvino"
@@ -48,31 +48,31 @@ class OpenVINORuntime(Runtime):
         self.version = str(openvino.get_version())
         self.instruction_set = instruction_set()
         self.threads = threads or available_cores()
-        # What the compiled model was read from: it works on these bytes as long as it lives.
+        # The bytes that the compiled model was read from, and uses as long as it lives.
         self._blob: Any = None
         core = openvino.Core()
         if plan.precision == "bf16" and not _has_bf16(core):
             raise ModelError(
-                "This processor has no bf16.", "Leave out --precision, or ask for f32."
+                "This CPU does not support bf16.", "Leave out --precision, or use f32."
             )
         self._compiled = self._from_cache(core) or self._compile(core)
         self._idle: deque[Any] = deque()
 
-    def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
+    def submit(self, images: Sequence[np.ndarray]) -> Pending:
         """See Runtime.submit."""
         try:
             request = self._idle.pop()
-        except IndexError:  # there are as many as have ever been under way at once
+        except IndexError:  # as many exist as were ever pending at once
             request = self._compiled.create_infer_request()
         tensor = request.get_input_tensor().data
-        for row, picture in zip(tensor, pictures, strict=False):
-            row[:] = picture
-        tensor[len(pictures) :] = 0
+        for row, image in zip(tensor, images, strict=False):
+            row[:] = image
+        tensor[len(images) :] = 0
         request.start_async()
-        return _Pending(self, request, len(pictures))
+        return _Pending(self, request, len(images))
 
     def finish(self, request: Any, count: int) -> dict[str, np.ndarray]:
-        """Waits for a request of count pictures, and keeps it for others."""
+        """Wait for a request of count images, and keep it for reuse."""
         request.wait()
         outputs: dict[str, np.ndarray] = {
             name: request.get_output_tensor(i).data[:count].copy()
@@ -85,7 +85,7 @@ class OpenVINORuntime(Runtime):
         return {
             "INFERENCE_PRECISION_HINT": self.plan.precision,
             "INFERENCE_NUM_THREADS": self.threads,
-            # A thread a stream: requests run beside each other, none waits for another's threads.
+            # One thread per stream: requests run in parallel, and none waits for another's threads.
             "NUM_STREAMS": self.threads,
         }
 
@@ -112,7 +112,7 @@ class OpenVINORuntime(Runtime):
         try:
             compiled = core.import_model(shared, "CPU", self._settings())
         except Exception:
-            # Whole, but not to this build's liking: compiling anew replaces it. OpenVINO's own
+            # Complete, but this build cannot read it: compiling again replaces it. OpenVINO's own
             # exceptions share no base but Exception.
             return None
         self._blob = shared
@@ -125,7 +125,7 @@ class OpenVINORuntime(Runtime):
                 compiled = core.compile_model(model, "CPU", self._settings())
         except MemoryError:
             raise
-        except Exception as error:  # whatever stops OpenVINO, it is the module that it can't read
+        except Exception as error:  # OpenVINO's own exceptions share no base
             remedy = "Try it with --runtime tensorflow."
             if not self.plan.model.runs_on_tensorflow:
                 remedy = "Name the model that it was made from."
@@ -139,7 +139,7 @@ class OpenVINORuntime(Runtime):
         return compiled
 
     def _prepare(self, model: Any) -> Any:
-        """The model with pictures as they come, floats out, and requests of one size."""
+        """Make the model take images as they are decoded, and return floats, for one request size."""
         from openvino.preprocess import PrePostProcessor
 
         if len(model.inputs) != 1:

@@ -1,8 +1,8 @@
-"""Rewrites a network before OpenVINO compiles it: the same numbers, fewer copies of them.
+"""Graph rewrites before OpenVINO compiles a network: the same numbers with fewer copies.
 
-OpenVINO makes channels-first operations of a channels-last module's, but leaves transpositions
-around its slices, and turns the pictures before it scales them. Both go through the largest arrays
-of the network once more, which took a tenth of its time.
+OpenVINO turns the operations of a channels-last module into channels-first ones, but keeps
+transpositions around its slices, and transposes the images before it scales them. Both copy the
+largest arrays of the network once more, which took a tenth of its time.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 from nasnet_cli.quiet import openvino
 
 VERSION = 1
-"""Another number wherever a network comes out otherwise: what was compiled before isn't read then."""
+"""Part of the cache key of compiled models; to be raised when a rewrite changes its result."""
 
 _SCALINGS = ("Multiply", "Divide", "Add", "Subtract")
 _UNUSUAL_SLICES = ("new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
 
 
 def rewrite(model: Any) -> None:
-    """Rewrites an openvino.Model in place. Of dynamic shape, it leaves slices as they are."""
+    """Rewrite an openvino.Model in place. In one of dynamic shape, slices stay as they are."""
     for parameter in model.get_parameters():
         _scale_before_transposing(parameter)
-    for rewrite_slice in (_slice_before_transposing, _slice_what_is_taken):
+    for rewrite_slice in (_slice_before_transposing, _slice_what_is_used):
         for node in model.get_ordered_ops():
             if node.get_type_name() == "StridedSlice":
                 rewrite_slice(node)
@@ -35,8 +35,8 @@ def rewrite(model: Any) -> None:
 
 
 def _scale_before_transposing(parameter: Any) -> None:
-    """Moves scaling by single numbers from behind the pictures' transposition to before it, where
-    it becomes one step with their conversion from bytes."""
+    """Move scaling by single numbers from behind the transposition of the images to before it,
+    where it merges with their conversion from bytes."""
     transpose = parameter
     while transpose is not None and transpose.get_type_name() != "Transpose":
         transpose = _only_user(transpose)
@@ -56,7 +56,7 @@ def _scale_before_transposing(parameter: Any) -> None:
 
 
 def _slice_before_transposing(node: Any) -> None:
-    """Takes a slice from what a transposition is given, if others turn the slice back."""
+    """Slice the input of a transposition instead of its output, if others transpose it back."""
     transpose, users = node.input_value(0).get_node(), _users(node)
     order, taken = _order(transpose), _taken(node)
     if order is None or taken is None or len(order) != len(taken):
@@ -68,9 +68,9 @@ def _slice_before_transposing(node: Any) -> None:
             user.output(0).replace(sliced)
 
 
-def _slice_what_is_taken(node: Any) -> None:
-    """Leaves out of a slice what a convolution of single pixels strides over, and doesn't pad
-    where nothing is taken from the padding."""
+def _slice_what_is_used(node: Any) -> None:
+    """Slice only what a 1x1 convolution with strides uses, and remove padding of which nothing is
+    used."""
     convolution, taken = _only_user(node), _taken(node)
     if taken is None or convolution is None or convolution.get_type_name() != "Convolution":
         return
@@ -89,7 +89,7 @@ def _slice_what_is_taken(node: Any) -> None:
 
 
 def _without_padding(data: Any, taken: Sequence[range]) -> Any:
-    """What is padded, if data is that padded at the ends only and none of the padding is taken."""
+    """Return the input of a padding at the ends of which nothing is taken; else data itself."""
     pad = data.get_node()
     if pad.get_type_name() != "Pad":
         return data
@@ -105,7 +105,7 @@ def _users(node: Any) -> list[Any]:
 
 
 def _only_user(node: Any) -> Any:
-    """The node that alone takes what a node gives, or None."""
+    """Return the only user of a node's only output, or None."""
     users = _users(node) if node.get_output_size() == 1 else []
     return users[0] if len(users) == 1 else None
 
@@ -121,13 +121,13 @@ def _shape(output: Any) -> list[int] | None:
 
 
 def _order(node: Any) -> list[int] | None:
-    """The order in which a transposition takes the axes; None for other nodes."""
+    """Return the permutation of a transposition; None for other nodes."""
     order = _constant(node.input_value(1)) if node.get_type_name() == "Transpose" else None
     return None if order is None else order.tolist()
 
 
 def _taken(node: Any) -> list[range] | None:
-    """Which indices of each axis a StridedSlice takes, if it is one that only takes some of them."""
+    """Return the indices of each axis that a StridedSlice takes; None for unusual slices."""
     how, shape = node.get_attributes(), _shape(node.input_value(0))
     if shape is None or any(how[mask] and any(how[mask]) for mask in _UNUSUAL_SLICES):
         return None

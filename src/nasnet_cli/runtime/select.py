@@ -1,4 +1,4 @@
-"""Which runtime runs a plan."""
+"""Selection of the runtime for a plan."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def open_runtime(
     *,
     threads: int | None = None,
 ) -> Runtime:
-    """The runtime of that name, ready for the plan; threads is how many OpenVINO is given.
+    """Return the runtime of that name, ready for the plan; threads is for OpenVINO.
 
-    Without a name it is OpenVINO, or TensorFlow for a module that OpenVINO can't read; note is
-    then called with a sentence that says so. The module must be safe to run. Raises ModelError
-    when the runtime can't read it.
+    Without a name it is OpenVINO, or TensorFlow for a module that OpenVINO cannot read; note then
+    receives a sentence about it. The model must be safe to run. Raises ModelError when the runtime
+    cannot read it.
     """
     if named == "tensorflow":
         if not plan.model.runs_on_tensorflow:
             raise ModelError(
-                f"TensorFlow doesn't run {plan.model.path}, which is another runtime's file.",
+                f"TensorFlow doesn't run {plan.model.path}, which is not a SavedModel.",
                 "Leave out --runtime, or name the model that it was made from.",
             )
         return _tensorflow(plan)

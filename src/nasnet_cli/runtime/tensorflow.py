@@ -1,7 +1,6 @@
-"""Runs modules with TensorFlow itself: for what OpenVINO can't read, and to compare with it.
+"""The TensorFlow runtime: for modules that OpenVINO cannot read, and for comparison.
 
-Whoever makes one must have seen to it that the module's operations are safe: TensorFlow does
-whatever a module says.
+The caller checks that the module's operations are safe: TensorFlow does whatever a module says.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from nasnet_cli.runtime.cpu import instruction_set
 
 
 class TensorFlowRuntime(Runtime):
-    """A plan traced once, for requests of one size, on the processor.
+    """A plan traced once, for requests of one size, on the CPU.
 
-    An operation runs in one thread, as the number of threads decides how sums are rounded; several
-    requests at once use the cores. Graphics cards are left alone. Both hold for all that the
-    process does with TensorFlow after; in one that has computed with it before, its settings stand,
-    and results may differ in the last digits.
+    An operation runs in one thread, as the number of threads decides how sums are rounded; requests
+    run in parallel. GPUs are not used. Both hold for everything that the process does with
+    TensorFlow later; in a process that has used it before, its settings stay, and results may
+    differ in the last digits.
     """
 
     name = "tensorflow"
@@ -50,25 +49,25 @@ class TensorFlowRuntime(Runtime):
         self.version = str(tf.__version__)
         self.instruction_set = instruction_set()
         self.threads = threads or available_cores()
-        _settle(self.threads)
+        _configure(self.threads)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="tensorflow")
         try:
             with tf.device("CPU:0"):
                 self._function = self._trace()
         except (ModelError, MemoryError):
             raise
-        except Exception as error:  # whatever stops TensorFlow, it is the module
+        except Exception as error:  # TensorFlow raises errors of all kinds
             raise ModelError(
-                f"TensorFlow can't load the model in {plan.model.path}: {describe_error(error)}.",
-                "Get it again, or save it anew with a current TensorFlow.",
+                f"TensorFlow cannot load the model in {plan.model.path}: {describe_error(error)}.",
+                "Get it again, or save it again with a current TensorFlow.",
             ) from error
 
-    def submit(self, pictures: Sequence[np.ndarray]) -> Pending:
+    def submit(self, images: Sequence[np.ndarray]) -> Pending:
         """See Runtime.submit."""
         request = np.zeros((self.plan.request_size, *self.plan.size, 3), self.plan.pixels)
-        for row, picture in zip(request, pictures, strict=False):
-            row[:] = picture
-        return self._pool.submit(self._compute, request, len(pictures))
+        for row, image in zip(request, images, strict=False):
+            row[:] = image
+        return self._pool.submit(self._compute, request, len(images))
 
     def _compute(self, request: np.ndarray, count: int) -> dict[str, np.ndarray]:
         try:
@@ -76,8 +75,8 @@ class TensorFlowRuntime(Runtime):
                 outputs = self._function(tf.constant(request))
         except tf.errors.OpError as error:
             raise ModelError(
-                f"TensorFlow can't run the model in {self.plan.model.path}: {describe_error(error)}.",
-                "Get it again, or save it anew with a current TensorFlow.",
+                f"TensorFlow cannot run the model in {self.plan.model.path}: {describe_error(error)}.",
+                "Get it again, or save it again with a current TensorFlow.",
             ) from error
         return {
             name: np.array(values[:count])
@@ -85,34 +84,34 @@ class TensorFlowRuntime(Runtime):
         }
 
     def _trace(self) -> Any:
-        """The function from a request's pictures to a list of the plan's outputs."""
+        """Return the function from a request's images to a list of the plan's outputs."""
         module = self.plan.model
         assert isinstance(module, OpenedSavedModel)  # see OpenedModel.runs_on_tensorflow
         loaded = hub.load(str(module.path), tags=list(module.model.inference.tags))
-        found = [signature_with(module.model, tensor) for tensor in self.plan.tensors]
+        sources = [signature_with(module.model, tensor) for tensor in self.plan.tensors]
 
-        def outputs(pictures: Any) -> list[Any]:
-            values = pictures
+        def outputs(images: Any) -> list[Any]:
+            values = images
             if self.plan.pixels == "uint8":
-                values = tf.cast(pictures, tf.float32) / 255.0
+                values = tf.cast(images, tf.float32) / 255.0
             results = []
-            for signature, key in found:
-                picture = image_input(signature)
-                assert picture is not None  # or no plan would have named the signature
-                given = loaded.signatures[signature.name](**{picture.key: values})
-                results.append(tf.cast(given[key], tf.float32))
+            for signature, key in sources:
+                argument = image_input(signature)
+                assert argument is not None  # or no plan would have named the signature
+                tensors = loaded.signatures[signature.name](**{argument.key: values})
+                results.append(tf.cast(tensors[key], tf.float32))
             return results
 
         shape = (self.plan.request_size, *self.plan.size, 3)
         function = tf.function(outputs, autograph=False)
-        # The loaded module goes when nothing holds it, and its variables with it.
+        # The variables live as long as the loaded module.
         self._loaded = loaded
         return function.get_concrete_function(tf.TensorSpec(shape, self.plan.pixels))
 
 
-def _settle(requests: int) -> None:
-    """Decides what TensorFlow computes on, as far as results depend on it."""
-    # Too late, and an error, once TensorFlow has computed anything in this process.
+def _configure(requests: int) -> None:
+    """Set the threads and devices that results depend on."""
+    # An error once TensorFlow has computed anything in this process.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(requests)
