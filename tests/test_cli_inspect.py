@@ -9,7 +9,7 @@ import numpy as np
 from nasnet_cli.network.weights import weight_shapes
 
 
-def test_json_has_it_all(nasnet, tiny_module, tiny_spec):
+def test_json_output(nasnet, tiny_module, tiny_spec):
     done = nasnet("inspect", tiny_module, "--json")
     assert (done.exit_code, done.stderr) == (0, "")
     found = json.loads(done.stdout)
@@ -28,7 +28,7 @@ def test_json_has_it_all(nasnet, tiny_module, tiny_spec):
     assert set(found["file_sizes"]) >= {"saved_model.pb", "variables/variables.index"}
 
 
-def test_text_names_the_same(nasnet, tiny_module):
+def test_text_output(nasnet, tiny_module):
     done = nasnet("inspect", tiny_module)
     assert (done.exit_code, done.stderr) == (0, "")
     for said in (
@@ -42,28 +42,28 @@ def test_text_names_the_same(nasnet, tiny_module):
         assert said in done.stdout
 
 
-def test_outputs_are_in_the_order_of_their_numbers():
+def test_outputs_are_in_numeric_order():
     from nasnet_cli.cli.inspect import _place
 
     names = ["Cell_10", "Stem", "Cell_2", "default", "Cell_" + "9" * 5000]
     assert sorted(names, key=_place) == [names[i] for i in (3, 2, 0, 4, 1)]
 
 
-def test_the_mobile_networks_figures_are_the_published_ones(nasnet, golden_module):
+def test_figures_of_the_mobile_network_are_the_published_ones(nasnet, golden_module):
     found = json.loads(nasnet("inspect", golden_module, "--json").stdout)
     assert found["parameters"] == 5_327_773
     assert round(found["multiply_adds"] / 1e6, 1) == 563.6
     assert round(found["multiply_adds_depthwise"] / 1e6, 1) == 69.7
 
 
-def test_the_built_in_model_says_how_good_it_is(nasnet):
+def test_built_in_model_has_its_accuracy(nasnet):
     found = json.loads(nasnet("inspect", "--json").stdout)
     assert found["accuracy"]["pictures"] == 10_000
     assert found["accuracy"]["top1"] >= 0.30
     assert found["labels"] == found["classes"] == 200
 
 
-def test_a_folder_that_is_no_module_is_an_error_in_a_line(nasnet, tmp_path):
+def test_folder_without_a_model_is_a_one_line_error(nasnet, tmp_path):
     done = nasnet("inspect", tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()

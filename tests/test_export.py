@@ -1,4 +1,4 @@
-"""nasnet export: each form is run by its own runtime, and only what is right is kept."""
+"""nasnet export: each format is run by its own runtime, and only a correct file is kept."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def labelled(tmp_path_factory, tiny_module):
 
 
 @pytest.mark.parametrize("form", ["keras", "tflite", "onnx"])
-def test_the_forms_that_are_written_from_weights_give_the_golden_outputs(form, tmp_path):
+def test_formats_written_from_weights_give_the_golden_outputs(form, tmp_path):
     """The other three are held to the same data in test_tf1_hub and test_tf2_saved_model."""
     path = tmp_path / NAMES[form]
     network = Network("golden", MOBILE, golden.weights(weight_shapes(MOBILE)), True)
@@ -79,7 +79,7 @@ def test_the_forms_that_are_written_from_weights_give_the_golden_outputs(form, t
 
 
 @pytest.mark.slow
-def test_golden_outputs_survive_every_form_in_turn(tmp_path):
+def test_golden_outputs_survive_a_chain_of_all_formats(tmp_path):
     """Checkpoint -> tf1-hub -> saved-model -> keras -> the three that hold no training weights.
 
     The links are in the ordinary run: the mobile network's golden outputs in each form (above, in
@@ -100,7 +100,7 @@ def is_golden(got):
     np.testing.assert_allclose(got["features"], expected["global_pool"], rtol=0, atol=1e-4)
 
 
-def test_a_process_of_its_own_keeps_tensorflow_quiet(labelled, tmp_path):
+def test_export_in_a_process_keeps_tensorflow_quiet(labelled, tmp_path):
     command = [sys.executable, "-m", "nasnet_cli", "export", tmp_path / "m.tflite"]
     done = subprocess.run(
         [*command, "--precision", "f16", "--json", "-m", labelled],
@@ -140,19 +140,19 @@ def chain(labelled, tmp_path_factory):
     return folder, done
 
 
-def test_every_form_is_made_by_a_command_that_prints_one_line(chain):
+def test_export_of_each_format_prints_one_line(chain):
     """And leaves nothing but what it is for."""
     folder, done = chain
     assert (done.returncode, done.stderr) == (0, "")
     printed = done.stdout.splitlines()
     for line, name in zip(printed, NAMES.values(), strict=True):
         assert line.startswith(f"{folder / name}: largest difference ")
-        assert line.endswith(" on 16 pictures (tolerance 0.0001)")
+        assert line.endswith(" on 16 images (tolerance 0.0001)")
     files = [file for form, name in NAMES.items() for file in FORMATS[form].written_names(name)]
     assert names_in(folder) == sorted(files)
 
 
-def test_every_form_computes_what_the_first_did(labelled, chain, tiny_spec):
+def test_each_format_computes_the_same_as_the_first(labelled, chain, tiny_spec):
     """Not only what the one before it did, which is checked when it is made."""
     folder, _ = chain
     pictures = golden.noise(2, tiny_spec.image_size)
@@ -161,7 +161,7 @@ def test_every_form_computes_what_the_first_did(labelled, chain, tiny_spec):
         assert compare(first, outputs(form, folder / name, pictures), 1e-4).passed, form
 
 
-def test_weights_go_through_the_forms_unchanged(labelled, chain):
+def test_weights_pass_through_the_formats_unchanged(labelled, chain):
     folder, _ = chain
     first = load_network(labelled).weights
     for form in READABLE:
@@ -170,7 +170,7 @@ def test_weights_go_through_the_forms_unchanged(labelled, chain):
         assert all(np.array_equal(weights[name], value) for name, value in first.items())
 
 
-def test_card_and_labels_go_through_the_forms(labelled, chain, tiny_spec):
+def test_card_and_labels_pass_through_the_formats(labelled, chain, tiny_spec):
     folder, _ = chain
     labels = read_module_labels(labelled)
     cards = [read_card(folder / NAMES[form]) for form in ("tf1-hub", "saved-model")]
@@ -207,7 +207,7 @@ def rt_info(path, key):
     return openvino.Core().read_model(path).get_rt_info(["nasnet", key]).astype(str)
 
 
-def test_plain_keras_loads_and_trains_what_is_written(chain):
+def test_plain_keras_loads_and_trains_the_keras_file(chain):
     """In a process that has never heard of this package."""
     folder, _ = chain
     code = (
@@ -220,7 +220,7 @@ def test_plain_keras_loads_and_trains_what_is_written(chain):
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
 
 
-def test_a_network_with_path_dropout_keeps_what_it_is(small_cifar, tmp_path):
+def test_network_with_path_dropout_keeps_its_settings(small_cifar, tmp_path):
     """Its keep probabilities and batch norm's epsilon are known by the card alone."""
     spec = replace(small_cifar, classes=10, bn_epsilon=0.02)
     write_tf1_hub(tmp_path / "cifar", spec, golden.weights(weight_shapes(spec)))
@@ -233,7 +233,7 @@ def test_a_network_with_path_dropout_keeps_what_it_is(small_cifar, tmp_path):
         source = tmp_path / NAMES[form]
 
 
-def test_feature_vectors_come_without_the_classification_layer(tiny_module, tmp_path, tiny_spec):
+def test_feature_vector_export_drops_the_classification_layer(tiny_module, tmp_path, tiny_spec):
     source = tiny_module
     old = shutil.copytree(tiny_module, tmp_path / NAMES["tf1-hub"])
     (old / "old file").touch()
@@ -259,7 +259,7 @@ def test_feature_vectors_come_without_the_classification_layer(tiny_module, tmp_
     assert sizes[0] - sizes[1] == layer
 
 
-def test_a_module_that_only_classifies_gives_feature_vectors(tiny_module, tmp_path):
+def test_module_that_only_classifies_exports_feature_vectors(tiny_module, tmp_path):
     from nasnet_cli.models.savedmodel import schema
 
     folder = shutil.copytree(tiny_module, tmp_path / "classifier")
@@ -272,7 +272,7 @@ def test_a_module_that_only_classifies_gives_feature_vectors(tiny_module, tmp_pa
     assert check.largest_difference < 1e-4
 
 
-def test_a_module_that_computes_something_else_is_not_exported(tiny_spec, tmp_path, capfd):
+def test_module_that_computes_something_else_is_not_exported(tiny_spec, tmp_path, capfd):
     """The same variables in a graph of another build: told by running both."""
     other = replace(tiny_spec, bn_epsilon=0.1)
     write_tf1_hub(tmp_path / "other", other, golden.weights(weight_shapes(other)))
@@ -285,7 +285,7 @@ def test_a_module_that_computes_something_else_is_not_exported(tiny_spec, tmp_pa
     assert names_in(tmp_path) == before
 
 
-def test_what_is_there_is_replaced_only_when_asked_and_only_by_its_like(chain, tmp_path):
+def test_existing_output_is_replaced_only_with_overwrite_and_by_its_kind(chain, tmp_path):
     network = load_network(chain[0] / "model.onnx")  # which has no module to be run beside it
     out = tmp_path / "m.onnx"
     out.write_text("old")
@@ -305,24 +305,24 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_by_its_like(chain, t
     assert names_in(tmp_path) == ["m.onnx", "photos.onnx"]
 
 
-def test_a_place_that_is_not_there_is_one_sentence(tiny_module, tmp_path, capfd):
+def test_missing_folder_is_a_one_line_error(tiny_module, tmp_path, capfd):
     assert status("export", tmp_path / "no" / "m.onnx", "-m", tiny_module) == 1
     said = capfd.readouterr().err
-    assert "m.onnx can't be written: no such file or directory." in said
+    assert "m.onnx cannot be written: no such file or directory." in said
     assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["out"], "say which with --format"),
-        (["out.onnx", "--format", "keras"], "ends in .keras"),
+        (["out"], "name the format with --format"),
+        (["out.onnx", "--format", "keras"], "must end in .keras"),
         (["out.onnx", "--precision", "f16"], "f16 is for tflite"),
-        (["..", "--format", "tf1-hub"], "no name for something new"),
-        ([".onnx"], "ends in .onnx"),
+        (["..", "--format", "tf1-hub"], "not a name for a new file"),
+        ([".onnx"], "must end in .onnx"),
     ],
 )
-def test_usage_is_explained(arguments, sentence, capfd):
+def test_usage_errors(arguments, sentence, capfd):
     assert status("export", *arguments) == 2
     assert sentence in capfd.readouterr().err
 
@@ -337,13 +337,13 @@ def test_help_imports_nothing_heavy():
     assert b"--precision" in done.stdout
 
 
-def test_endings_name_forms():
+def test_suffixes_name_formats():
     found = [format_for(name) for name in NAMES.values()]
     names = [entry.name if entry else None for entry in found]
     assert names == [None, None, "keras", "tflite", "onnx", "openvino"]
 
 
-def test_sources_are_told_by_their_content(tmp_path, tiny_spec, tiny_module):
+def test_sources_are_recognized_by_their_content(tmp_path, tiny_spec, tiny_module):
     weights = golden.weights(weight_shapes(tiny_spec))
     (tmp_path / "slim").mkdir()
     save_checkpoint(tmp_path / "slim" / "model.ckpt", weights)
@@ -357,13 +357,13 @@ def test_sources_are_told_by_their_content(tmp_path, tiny_spec, tiny_module):
     assert load_network(tiny_module).spec == tiny_spec
 
 
-def test_what_is_no_network_is_refused_with_what_was_looked_for(tmp_path):
+def test_unrecognized_source_lists_the_formats(tmp_path):
     (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     (tmp_path / "empty").mkdir()
     for name in ("cat.jpg", "empty"):
-        with pytest.raises(ModelError, match=r"Looked for: .*checkpoint.*Keras"):
+        with pytest.raises(ModelError, match=r"Expected one of: .*Keras.*checkpoint"):
             load_network(tmp_path / name)
-    with pytest.raises(ModelError, match="There is no model at"):
+    with pytest.raises(ModelError, match="There is no model"):
         load_network(tmp_path / "absent")
 
 
@@ -376,7 +376,7 @@ def test_keras_weights_of_1000_classes_have_labels_without_a_background(tiny_spe
     assert network.labels[0].wnid == "n01440764"
 
 
-def test_a_module_whose_variables_have_a_scope_above_is_read(tmp_path, tiny_spec):
+def test_module_with_scoped_variables_is_read(tmp_path, tiny_spec):
     """As TF2 modules are that were made from a graph which a module was imported into."""
     from nasnet_cli.models.formats.saved_model import _reusable, _signatures
     from nasnet_cli.network.layers.function import make_variables
@@ -395,7 +395,7 @@ def test_a_module_whose_variables_have_a_scope_above_is_read(tmp_path, tiny_spec
     assert all(np.array_equal(read.weights[name], weights[name]) for name in weights)
 
 
-def test_a_comparison_takes_no_nan_and_no_other_shape_for_right():
+def test_comparison_rejects_nan_and_other_shapes():
     expected = {"logits": np.zeros((2, 3), np.float32)}
     wrong = np.array([[0, 0, np.nan], [0, 0, 0]], np.float32)
     assert not compare(expected, {"logits": wrong}, 1e-4).passed
@@ -404,9 +404,7 @@ def test_a_comparison_takes_no_nan_and_no_other_shape_for_right():
     assert not compare(expected, {"logits": np.full((2, 3), 2e-4)}, 1e-4).passed
 
 
-def test_a_stem_that_variables_cannot_tell_is_taken_from_the_card(
-    tiny_spec, tmp_path, cache_folder
-):
+def test_stem_is_taken_from_the_card(tiny_spec, tmp_path, cache_folder):
     """As in the built-in model: its first convolution pads, where the published one doesn't."""
     stem = replace(tiny_spec.stem, padding="same", stride=1, cells=1)
     spec = replace(tiny_spec, stem=stem, image_size=16)
@@ -421,7 +419,7 @@ def test_a_stem_that_variables_cannot_tell_is_taken_from_the_card(
     assert export(again, tmp_path / "m.onnx", FORMATS["onnx"]).largest_difference < 1e-4
 
 
-def test_a_card_of_another_network_is_refused(tiny_module, tiny_spec, tmp_path):
+def test_card_of_another_network_is_refused(tiny_module, tiny_spec, tmp_path):
     folder = shutil.copytree(tiny_module, tmp_path / "module")
     other = replace(tiny_spec, filters=16)
     write_card(folder, Card("wrong", network=other.to_dict()), None)

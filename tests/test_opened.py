@@ -37,7 +37,7 @@ def module(tmp_path: Path) -> Path:
     return Path(shutil.copytree(TINY, tmp_path / "module"))
 
 
-def test_the_tiny_module_is_described() -> None:
+def test_description_of_the_tiny_module() -> None:
     module = open_saved_model(TINY)
     assert module.format == "tf1-hub"
     assert module.tag_sets == [[], ["train"]]
@@ -64,7 +64,7 @@ def test_the_tiny_module_is_described() -> None:
     assert module.multiply_adds == MultiplyAdds(4 * 4 * 27 * 4 + 4 * 5, 0)
 
 
-def test_the_mobile_networks_multiply_adds_are_the_published_ones(golden_module: Path) -> None:
+def test_multiply_adds_of_the_mobile_network_are_the_published_ones(golden_module: Path) -> None:
     module = open_saved_model(golden_module)
     assert module.parameters == 5_327_773
     assert module.image_size == (224, 224)
@@ -75,7 +75,7 @@ def test_the_mobile_networks_multiply_adds_are_the_published_ones(golden_module:
     assert round(found.depthwise / 1e6, 1) == 69.7
 
 
-def test_the_digest_is_of_names_and_contents(module: Path, tmp_path: Path) -> None:
+def test_digest_covers_names_and_contents(module: Path, tmp_path: Path) -> None:
     digest = open_saved_model(module).digest
     assert digest == open_saved_model(TINY).digest
     os.utime(module / "saved_model.pb", (0, 0))
@@ -88,7 +88,7 @@ def test_the_digest_is_of_names_and_contents(module: Path, tmp_path: Path) -> No
     assert len({digest, one, open_saved_model(module).digest}) == 3
 
 
-def test_links_are_followed_inside_of_the_module_only(module: Path, tmp_path: Path) -> None:
+def test_links_are_followed_inside_the_module_only(module: Path, tmp_path: Path) -> None:
     (module / "copy").symlink_to("tfhub_module.pb")
     assert open_saved_model(module).file_sizes["copy"] == 2
     (tmp_path / "secret").write_text("x")
@@ -98,7 +98,7 @@ def test_links_are_followed_inside_of_the_module_only(module: Path, tmp_path: Pa
         _ = open_saved_model(module).digest
 
 
-def test_pipes_and_links_to_folders_are_no_part_of_a_module(module: Path) -> None:
+def test_pipes_and_links_to_folders_are_refused(module: Path) -> None:
     os.mkfifo(module / "pipe")
     with pytest.raises(ModelError, match="not a regular file"):
         _ = open_saved_model(module).digest
@@ -130,7 +130,7 @@ def test_a_card_and_labels_are_read_back(module: Path) -> None:
     assert opened.preprocessing == CARD_OF_TINY.preprocessing
 
 
-def test_keys_of_later_cards_are_passed_over(module: Path) -> None:
+def test_unknown_keys_of_a_card_are_ignored(module: Path) -> None:
     write_card(module, Card("tiny"), None)
     data = json.loads((module / CARD).read_text())
     data["later"] = 1
@@ -167,7 +167,7 @@ def test_keys_of_later_cards_are_passed_over(module: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_card_is_refused_by_its_file(module: Path, text: str, message: str) -> None:
+def test_error_of_a_wrong_card_names_its_file(module: Path, text: str, message: str) -> None:
     (module / CARD).parent.mkdir()
     (module / CARD).write_text(text)
     with pytest.raises(ModelError, match=message) as raised:
@@ -175,19 +175,19 @@ def test_a_wrong_card_is_refused_by_its_file(module: Path, text: str, message: s
     assert str(module / CARD) in str(raised.value)
 
 
-def test_a_card_knows_the_same_preprocessing_as_the_pictures_do() -> None:
+def test_card_allows_the_settings_of_preprocessing() -> None:
     assert card.Resize == preprocess.Resize
     assert card.Resample == preprocess.Resample
 
 
-def test_a_card_that_is_no_text_is_refused(module: Path) -> None:
+def test_card_that_is_not_text_is_refused(module: Path) -> None:
     (module / CARD).parent.mkdir()
     (module / CARD).write_bytes(b"\xff")
     with pytest.raises(ModelError, match="not UTF-8"):
         open_saved_model(module)
 
 
-def test_as_many_labels_as_classes(module: Path) -> None:
+def test_count_of_labels_must_be_that_of_classes(module: Path) -> None:
     write_card(module, Card("tiny"), NAMES[:4])
     with pytest.raises(ModelError, match="has 4 labels for 5 classes"):
         open_saved_model(module)
@@ -201,7 +201,7 @@ def test_as_many_labels_as_classes(module: Path) -> None:
         st.text("ab \t\n\u2028\"'#,é", min_size=1).map(str.strip).filter(bool), min_size=1
     )
 )
-def test_odd_names_of_labels_are_read_back(
+def test_odd_label_names_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
     folder = tmp_path_factory.mktemp("labels")
@@ -222,7 +222,7 @@ def _open(
     return open_saved_model(crafted.write(folder, meta_graph(nodes, functions, **signatures)))
 
 
-def test_the_card_gives_a_size_that_the_module_does_not(tmp_path: Path) -> None:
+def test_card_gives_the_size_of_a_module_of_open_size(tmp_path: Path) -> None:
     images = {"images": tensor("images:0", -1, -1, -1, 3)}
     nodes = [node("images", "Placeholder"), node("logits", "Mean", "images")]
     default = signature(images, {"default": tensor("logits:0", -1, 5)})
@@ -234,7 +234,7 @@ def test_the_card_gives_a_size_that_the_module_does_not(tmp_path: Path) -> None:
     assert open_saved_model(tmp_path).image_size == (20, 30)
 
 
-def test_a_module_for_features_classifies_nothing(tmp_path: Path) -> None:
+def test_feature_vector_module_has_no_classes(tmp_path: Path) -> None:
     images = {"images": tensor("images:0", -1, 8, 8, 3)}
     vector = signature(images, {"default": tensor("pool:0", -1, 4)})
     module = _open(tmp_path, [], default=vector, image_feature_vector=vector)
@@ -243,7 +243,7 @@ def test_a_module_for_features_classifies_nothing(tmp_path: Path) -> None:
         module.choose("classification")
 
 
-def test_a_module_for_other_things_is_refused(tmp_path: Path) -> None:
+def test_module_for_other_data_is_refused(tmp_path: Path) -> None:
     text = signature({"text": tensor("t:0", -1, dtype=7)}, {"default": tensor("v:0", -1, 4)})
     with pytest.raises(ModelError, match="the inputs 'text'"):
         _open(tmp_path / "a", [], default=text)
@@ -260,7 +260,7 @@ def test_a_softmax_at_the_end_gives_probabilities(tmp_path: Path) -> None:
     assert _open(tmp_path, [node("images", "Placeholder"), call], (last,)).output == "probabilities"
 
 
-def test_openvinos_graph_is_counted_by_its_products() -> None:
+def test_multiply_adds_of_each_operation() -> None:
     from nasnet_cli.models.openvino_graph import count_multiply_adds
     from nasnet_cli.quiet import openvino
     from openvino import opset13 as op  # isort: skip
@@ -280,7 +280,7 @@ def test_openvinos_graph_is_counted_by_its_products() -> None:
     assert count_multiply_adds(model, (1, 3, 9, 7)) == (ordinary + 4 * 9, 4 * 9)
 
 
-def test_a_module_with_unsafe_operations_is_not_counted(module: Path) -> None:
+def test_module_with_unsafe_operations_has_no_multiply_adds(module: Path) -> None:
     """Counting has OpenVINO read the module."""
     opened = open_saved_model(module)
     vars(opened)["unsafe_operations"] = ["ReadFile"]
@@ -290,7 +290,7 @@ def test_a_module_with_unsafe_operations_is_not_counted(module: Path) -> None:
 ENDLESS = function("f", ["x"], node("y", "PartitionedCall", "x", f="f"), r="y:output")
 
 
-def test_what_cannot_be_traced_holds_logits() -> None:
+def test_untraceable_output_is_taken_for_logits() -> None:
     nodes = [node("y", "PartitionedCall", "x", f="f"), node("x", "Placeholder")]
     graph = meta_graph([*nodes, node("loop", "Identity", "loop")], [ENDLESS])
     assert list(operations_before(graph, "x:0")) == ["Placeholder"]

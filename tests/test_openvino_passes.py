@@ -86,7 +86,7 @@ def shift_and_stride(parameter, side=1, stride=2, pads=0, before=0):
 
 @pytest.mark.parametrize("height", [8, 9])
 @pytest.mark.parametrize("width", [8, 9])
-def test_a_shifted_reduction_is_a_slice_and_a_convolution(height, width):
+def test_shifted_reduction_is_a_slice_and_a_convolution(height, width):
     shape = [2, height, width, 3]
     left = check(model_of(shift_and_stride, shape), shape=shape)
     assert left["Transpose"] == 1 and left["StridedSlice"] == 1
@@ -96,7 +96,7 @@ def test_a_shifted_reduction_is_a_slice_and_a_convolution(height, width):
 @pytest.mark.parametrize(
     ("side", "stride", "pads"), [(3, 2, 0), (3, 1, 0), (1, 1, 0), (1, 3, 0), (1, 2, 1)]
 )
-def test_other_convolutions_get_what_they_got(side, stride, pads):
+def test_other_convolutions_keep_their_input(side, stride, pads):
     left = check(model_of(lambda parameter: shift_and_stride(parameter, side, stride, pads)))
     assert left["Transpose"] == 1 and left["Convolution"] == 1
 
@@ -111,9 +111,7 @@ def test_other_convolutions_get_what_they_got(side, stride, pads):
         ([0, 8, 0, 0], [0, 1, 0, 0], [1, -2, 1, 1], [1, 0, 1, 1], [1, 0, 1, 1]),  # backwards
     ],
 )
-def test_any_slice_between_transpositions_stays_the_same_slice(
-    begin, end, steps, begin_mask, end_mask
-):
+def test_slice_between_transpositions_stays_the_same_slice(begin, end, steps, begin_mask, end_mask):
     def build(parameter):
         last = channels_last(parameter)
         part = strided(last, begin, end, steps, begin_mask, end_mask)
@@ -123,7 +121,7 @@ def test_any_slice_between_transpositions_stays_the_same_slice(
     assert left["Transpose"] == (3 if min(steps) < 0 else 1)
 
 
-def test_a_slice_that_others_need_as_it_is_stays():
+def test_slice_with_another_user_stays():
     def build(parameter):
         part = shifted(channels_last(parameter))
         return [ops.relu(turned(part, TO_FIRST)), ops.tanh(part)]
@@ -131,7 +129,7 @@ def test_a_slice_that_others_need_as_it_is_stays():
     assert check(model_of(build))["Transpose"] == 3
 
 
-def test_a_slice_that_takes_an_axis_away_stays():
+def test_slice_that_removes_an_axis_stays():
     def build(parameter):
         last = channels_last(parameter)
         masks = {"new_axis_mask": [0] * 4, "shrink_axis_mask": [0, 1, 0, 0]}
@@ -141,7 +139,7 @@ def test_a_slice_that_takes_an_axis_away_stays():
     assert check(model_of(build))["StridedSlice"] == 1
 
 
-def test_a_slice_with_two_users_goes_to_both():
+def test_slice_with_two_transposing_users_is_moved():
     def build(parameter):
         part = shifted(channels_last(parameter))
         uses = [turned(part, TO_FIRST), turned(part, TO_FIRST)]
@@ -150,13 +148,13 @@ def test_a_slice_with_two_users_goes_to_both():
     assert check(model_of(build))["Transpose"] == 1
 
 
-def test_padding_before_the_pictures_is_not_left_out():
+def test_padding_before_the_images_stays():
     left = check(model_of(lambda parameter: shift_and_stride(parameter, before=1)))
     assert left["Pad"] == 1 and left["Transpose"] == 1
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)])
-def test_pictures_are_scaled_before_they_are_turned(shape):
+def test_images_are_scaled_before_the_transposition(shape):
     def build(parameter):
         first = turned(ops.multiply(parameter, number(1 / 255)), TO_FIRST)
         scaled = ops.subtract(number(1, shape), ops.multiply(first, number(2, shape)))
@@ -169,7 +167,7 @@ def test_pictures_are_scaled_before_they_are_turned(shape):
     assert not {"Multiply", "Subtract", "Add"} & set(operations[turning:])
 
 
-def test_scaling_of_each_channel_and_squares_stay_where_they_are():
+def test_scaling_by_channel_and_squares_stay():
     def build(parameter):
         first = turned(parameter, TO_FIRST)
         channels = ops.constant(np.array([1, 2, 3], np.float32).reshape(1, 3, 1, 1))
@@ -185,14 +183,14 @@ def test_scaling_of_each_channel_and_squares_stay_where_they_are():
         assert operations.index("Transpose") < operations.index("Multiply")
 
 
-def test_a_number_that_adds_an_axis_stays_where_it_is():
+def test_factor_that_adds_an_axis_stays():
     def build(parameter):
         return ops.multiply(turned(parameter, TO_FIRST), number(2, (1, 1, 1, 1, 1)))
 
     check(model_of(build))
 
 
-def test_scaled_pictures_may_be_a_result_themselves():
+def test_scaled_images_may_be_a_result():
     def build(parameter):
         scaled = ops.multiply(turned(parameter, TO_FIRST), number(2))
         return [ops.result(scaled), ops.relu(scaled)]
@@ -200,7 +198,7 @@ def test_scaled_pictures_may_be_a_result_themselves():
     check(model_of(build))
 
 
-def test_a_slice_of_dynamic_shape_stays():
+def test_slice_of_dynamic_shape_stays():
     def build(parameter):
         first = turned(parameter, TO_FIRST)
         sums = ops.reduce_sum(parameter, ops.constant([0, 1, 2]))
@@ -211,14 +209,14 @@ def test_a_slice_of_dynamic_shape_stays():
     assert check(model_of(build))["StridedSlice"] == 1
 
 
-def test_a_turned_slice_may_be_a_result_itself():
+def test_transposed_slice_may_be_a_result():
     def build(parameter):
         return turned(shifted(channels_last(parameter)), TO_FIRST)
 
     assert check(model_of(build))["Transpose"] == 1
 
 
-def test_sliced_weights_stay_weights():
+def test_sliced_weights_stay():
     def build(parameter):
         some = strided(weights(4, 6), [0, 3, 0, 0], [4, 6, 1, 1], [1] * 4, [0] * 4, [0] * 4)
         return convolved(turned(parameter, TO_FIRST), some, 2)

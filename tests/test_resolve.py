@@ -183,7 +183,7 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
 def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_module, tmp_path):
     ear = Ear()
     folder = resolve_path(str(checkpoint / "model.ckpt"), ear)
-    assert len(ear.notes) == 1 and "being turned into a module" in ear.notes[0]
+    assert len(ear.notes) == 1 and "converting it to a module" in ear.notes[0]
     for name in ("", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
         assert resolve_path(str(checkpoint / name)) == folder
     opened = open_saved_model(folder)
@@ -222,7 +222,9 @@ def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
 )
 def test_what_is_not_recognised_lists_what_was_looked_for(tmp_path, content):
     (tmp_path / "model").write_bytes(content)
-    with pytest.raises(ModelError, match=r"no model that is known\. What was looked for: a mod"):
+    with pytest.raises(
+        ModelError, match=r"is not a model nasnet can read\. Expected one of: a mod"
+    ):
         resolve_path(str(tmp_path / "model"))
 
 
@@ -231,9 +233,9 @@ def test_what_is_not_recognised_lists_what_was_looked_for(tmp_path, content):
     [
         ("m.onnx", b"", "m.onnx is empty"),
         ("m", b"", "m is empty"),
-        ("m.tflite", b"\x00" * 600, "is called like a TFLite file, but is none, or is damaged"),
-        ("m.keras", b"PK\x03\x04 no zip", "is called like a Keras file, but is none"),
-        ("m.xml", b"\n<!DOCTYPE html><p>Please log in</p>", "m.xml is a web page, no model"),
+        ("m.tflite", b"\x00" * 600, "is named like a TFLite file, but is not one, or is damaged"),
+        ("m.keras", b"PK\x03\x04 no zip", "is named like a Keras file, but is not one"),
+        ("m.xml", b"\n<!DOCTYPE html><p>Please log in</p>", "m.xml is a web page, not a model"),
         ("m.bin", b"\x00" * 600, r"m.bin is only the weights of m.xml. Name m.xml instead"),
     ],
 )
@@ -246,7 +248,7 @@ def test_what_is_not_what_its_name_says_is_told_so(name, content, words, tmp_pat
 
 def test_an_empty_folder_is_not_recognised(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"The folder .*empty is no model that is known"):
+    with pytest.raises(ModelError, match=r"The folder .*empty is not a model nasnet can read"):
         resolve_path(str(tmp_path / "empty"))
 
 
@@ -356,12 +358,12 @@ def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path):
             text=True,
             timeout=60,
         )
-        assert done.returncode == 1 and "m.onnx is no model that is known" in done.stderr
+        assert done.returncode == 1 and "m.onnx is not a model nasnet can read" in done.stderr
 
 
 def test_a_web_page_in_place_of_a_module_is_told(hub, cache_folder):
     handle = hub.put("/m/1", Answer(b"<!DOCTYPE html><html>Please sign in</html>"))
-    with pytest.raises(ModelError, match="is a web page, no model"):
+    with pytest.raises(ModelError, match="is a web page, not a model"):
         resolve_path(handle)
     assert list((cache_folder / "partial").iterdir()) == []
 

@@ -38,7 +38,7 @@ def with_digest(plan, digest):
     return replace(plan, model=model)
 
 
-def pictures(count):
+def make_images(count):
     return np.random.default_rng(3).integers(0, 256, (count, 32, 32, 3), np.uint8)
 
 
@@ -50,9 +50,9 @@ def run(runtime, batches):
     }
 
 
-def test_a_pictures_result_does_not_depend_on_its_batch(plan, cache_folder):
+def test_result_does_not_depend_on_the_batch(plan, cache_folder):
     runtime = OpenVINORuntime(plan)
-    images = pictures(23)
+    images = make_images(23)
     ones = run(runtime, (images[i : i + 1] for i in range(23)))
     assert ones["logits"].shape == (23, 7) and ones["features"].shape == (23, 192)
     for size in range(2, LARGEST_REQUEST + 1):
@@ -62,12 +62,12 @@ def test_a_pictures_result_does_not_depend_on_its_batch(plan, cache_folder):
     assert all(more[name].tobytes() == ones[name].tobytes() for name in ones)
 
 
-@pytest.mark.parametrize(("side", "pictures"), [(32, 4), (112, 4), (160, 3), (224, 2), (331, 1)])
-def test_requests_are_the_smaller_the_larger_the_pictures(side, pictures, plan):
-    assert replace(plan, size=(side, side)).request_size == pictures
+@pytest.mark.parametrize(("side", "count"), [(32, 4), (112, 4), (160, 3), (224, 2), (331, 1)])
+def test_request_size_depends_on_the_image_size(side, count, plan):
+    assert replace(plan, size=(side, side)).request_size == count
 
 
-def test_the_compiled_network_copies_no_more_than_it_must(plan, cache_folder, monkeypatch):
+def test_compiled_network_has_no_transpositions(plan, cache_folder, monkeypatch):
     def turned(runtime):
         operations = runtime._compiled.get_runtime_model().get_ops()
         return [
@@ -77,7 +77,7 @@ def test_the_compiled_network_copies_no_more_than_it_must(plan, cache_folder, mo
             and len(operation.get_output_shape(0)) == 4
         ]
 
-    images = pictures(8)
+    images = make_images(8)
     batches = [images[:4], images[4:]]
     runtime = OpenVINORuntime(plan)
     got = run(runtime, batches)
@@ -90,19 +90,19 @@ def test_the_compiled_network_copies_no_more_than_it_must(plan, cache_folder, mo
 
 
 @pytest.mark.parametrize(("compiling", "reading"), [(1, 3), (3, 1)])
-def test_what_one_count_of_threads_compiled_others_read(compiling, reading, plan, cache_folder):
+def test_compiled_model_is_shared_between_thread_counts(compiling, reading, plan, cache_folder):
     first = OpenVINORuntime(plan, threads=compiling)
     (blob,) = blobs(cache_folder)
     written = blob.stat().st_mtime_ns
     second = OpenVINORuntime(plan, threads=reading)
     assert [path.stat().st_mtime_ns for path in blobs(cache_folder)] == [written]
-    batches = [pictures(4), pictures(4)[::-1], pictures(3)]
+    batches = [make_images(4), make_images(4)[::-1], make_images(3)]
     results = run(first, batches), run(second, batches)
     assert all(results[0][name].tobytes() == results[1][name].tobytes() for name in results[0])
 
 
-def test_bytes_become_the_floats_that_they_stand_for(plan, cache_folder):
-    images = pictures(4)
+def test_bytes_and_floats_give_the_same_result(plan, cache_folder):
+    images = make_images(4)
     by_bytes = run(OpenVINORuntime(plan), [images])
     floats = images.astype(np.float32) / np.float32(255)
     by_floats = run(OpenVINORuntime(replace(plan, pixels="float32")), [floats])
@@ -110,9 +110,9 @@ def test_bytes_become_the_floats_that_they_stand_for(plan, cache_folder):
         np.testing.assert_allclose(values, by_floats[name], rtol=0, atol=2e-6)
 
 
-def test_an_array_may_be_used_again_while_others_run(plan, cache_folder):
+def test_array_may_be_reused_after_submit(plan, cache_folder):
     runtime = OpenVINORuntime(plan)
-    images = pictures(24).reshape(6, 4, 32, 32, 3)
+    images = make_images(24).reshape(6, 4, 32, 32, 3)
     expected = run(runtime, list(images))
 
     def one_array():
@@ -130,8 +130,8 @@ def blobs(cache_folder):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
-def test_a_broken_cache_file_is_replaced(damage, plan, cache_folder):
-    expected = run(OpenVINORuntime(plan), [pictures(4)])
+def test_damaged_cache_file_is_replaced(damage, plan, cache_folder):
+    expected = run(OpenVINORuntime(plan), [make_images(4)])
     (blob,) = blobs(cache_folder)
     whole = blob.read_bytes()
     if damage == "foreign":
@@ -139,19 +139,19 @@ def test_a_broken_cache_file_is_replaced(damage, plan, cache_folder):
     else:
         broken = {"cut": whole[: len(whole) // 2], "empty": b""}
         blob.write_bytes(broken.get(damage, whole[:5000] + b"\xff" + whole[5001:]))
-    got = run(OpenVINORuntime(plan), [pictures(4)])
+    got = run(OpenVINORuntime(plan), [make_images(4)])
     assert got["logits"].tobytes() == expected["logits"].tobytes()
     assert blobs(cache_folder) == [blob]
     assert len(cache.load(blob)) == pytest.approx(len(whole), rel=0.01)
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(plan, tmp_path, monkeypatch):
+def test_unwritable_cache_is_not_an_error(plan, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("NASNET_CACHE_DIR", str(tmp_path / "file"))
-    assert run(OpenVINORuntime(plan), [pictures(1)])["logits"].shape == (1, 7)
+    assert run(OpenVINORuntime(plan), [make_images(1)])["logits"].shape == (1, 7)
 
 
-def test_a_changed_module_is_compiled_anew(plan, cache_folder):
+def test_changed_module_is_compiled_again(plan, cache_folder):
     for digest in ("one", "other", "one"):
         OpenVINORuntime(with_digest(plan, digest))
     assert len(blobs(cache_folder)) == 2
@@ -160,7 +160,7 @@ def test_a_changed_module_is_compiled_anew(plan, cache_folder):
 def test_processes_that_start_at_once_share_one_cache(plan, cache_folder, tiny_module, tmp_path):
     from PIL import Image
 
-    Image.fromarray(pictures(1)[0]).save(tmp_path / "one.png")
+    Image.fromarray(make_images(1)[0]).save(tmp_path / "one.png")
     command = [sys.executable, "-m", "nasnet_cli", "classify", str(tmp_path / "one.png")]
     command += ["-m", str(tiny_module), "-q"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
@@ -169,14 +169,14 @@ def test_processes_that_start_at_once_share_one_cache(plan, cache_folder, tiny_m
     assert len(blobs(cache_folder)) == 1
 
 
-def test_what_openvino_cannot_read_is_an_error_in_words(plan, cache_folder, tmp_path):
+def test_module_that_openvino_cannot_read_is_an_error(plan, cache_folder, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
     model = replace(plan.model, path=tmp_path)
     with pytest.raises(ModelError, match="OpenVINO cannot read the model"):
         OpenVINORuntime(replace(plan, model=model))
 
 
-def test_the_right_output_is_taken_in_every_process(golden_module, tmp_path):
+def test_right_output_is_taken_in_every_process(golden_module, tmp_path):
     """Two signatures share an output's name; which gets it changed between processes."""
     np.save(tmp_path / "noise.npy", golden.noise(1, 224))
     code = (
@@ -201,7 +201,7 @@ def test_the_right_output_is_taken_in_every_process(golden_module, tmp_path):
     )
 
 
-def test_bf16_comes_close_where_the_processor_has_it_and_is_refused_elsewhere(plan, cache_folder):
+def test_bf16_is_close_or_refused_by_an_old_cpu(plan, cache_folder):
     from nasnet_cli.quiet import openvino
 
     in_bf16 = replace(plan, precision="bf16")
@@ -209,8 +209,8 @@ def test_bf16_comes_close_where_the_processor_has_it_and_is_refused_elsewhere(pl
         with pytest.raises(ModelError, match="does not support bf16"):
             OpenVINORuntime(in_bf16)
         return
-    exact = run(OpenVINORuntime(plan), [pictures(4)])["logits"]
+    exact = run(OpenVINORuntime(plan), [make_images(4)])["logits"]
     runtime = OpenVINORuntime(in_bf16)
-    quick = run(runtime, [pictures(4)])["logits"]
+    quick = run(runtime, [make_images(4)])["logits"]
     assert runtime.precision == "bf16"
     assert 0 < np.abs(quick - exact).max() < 0.05 * np.abs(exact).max()

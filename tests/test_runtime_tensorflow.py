@@ -65,7 +65,7 @@ def plan(convolutions: Path) -> Plan:
     )
 
 
-def pictures(count: int) -> np.ndarray:
+def make_images(count: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
 
 
@@ -98,7 +98,7 @@ for size in (1, 2, 3, 4):
 """
 
 
-def test_a_pictures_result_depends_on_nothing_but_the_picture(plan: Plan) -> None:
+def test_result_depends_on_the_image_only(plan: Plan) -> None:
     lines: set[str] = set()
     for threads, cores in (("1", "one core"), ("2", "all"), ("5", "all")):
         command = [sys.executable, "-c", STABLE, str(plan.model.path), threads, cores]
@@ -112,10 +112,10 @@ def test_a_pictures_result_depends_on_nothing_but_the_picture(plan: Plan) -> Non
     }
 
 
-def test_it_agrees_with_openvino(plan: Plan, cache_folder: Path) -> None:
+def test_results_agree_with_openvino(plan: Plan, cache_folder: Path) -> None:
     from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
-    images = pictures(7)
+    images = make_images(7)
     floats = images.astype(np.float32) / np.float32(255)
     expected = run(OpenVINORuntime(plan), [images[:4], images[4:]])
     by_bytes = run(TensorFlowRuntime(plan), [images[:4], images[4:]])
@@ -126,11 +126,11 @@ def test_it_agrees_with_openvino(plan: Plan, cache_folder: Path) -> None:
         np.testing.assert_allclose(by_floats[name], values, rtol=0, atol=1e-5)
 
 
-def test_an_array_may_be_used_again_while_others_run(plan: Plan) -> None:
+def test_array_may_be_reused_after_submit(plan: Plan) -> None:
     from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
     runtime = TensorFlowRuntime(plan)
-    images = pictures(24).reshape(6, 4, SIZE, SIZE, 3)
+    images = make_images(24).reshape(6, 4, SIZE, SIZE, 3)
     expected = run(runtime, list(images))
 
     def one_array() -> Any:
@@ -143,7 +143,7 @@ def test_an_array_may_be_used_again_while_others_run(plan: Plan) -> None:
     assert got["logits"].tobytes() == expected["logits"].tobytes()
 
 
-def test_what_it_cannot_do_is_an_error_in_words(plan: Plan, tmp_path: Path) -> None:
+def test_unsupported_plans_are_errors(plan: Plan, tmp_path: Path) -> None:
     from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
     with pytest.raises(ModelError, match="in f32, not in bf16"):
@@ -155,11 +155,11 @@ def test_what_it_cannot_do_is_an_error_in_words(plan: Plan, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("command", ["classify", "embed"])
-def test_the_commands_give_the_same_bytes_for_any_workers(
+def test_commands_give_the_same_bytes_for_any_workers(
     command: str, convolutions: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
-    for number, pixels in enumerate(pictures(9)):
+    for number, pixels in enumerate(make_images(9)):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
     made = []
     for workers in ("1", "8"):

@@ -91,14 +91,14 @@ def test_missing_extra_and_misshapen_variables_are_named(tmp_path, tiny_spec):
     assert str(tmp_path / "model.ckpt") in message
 
 
-def test_what_is_no_checkpoint_is_refused_in_words(tmp_path):
+def test_other_files_are_errors(tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(b"no index at all")
     for prefix, words in (("model.ckpt", "index is broken"), ("absent", "index is missing")):
         with pytest.raises(ModelError, match=words):
             Slim().read_network(tmp_path / prefix)
 
 
-def test_a_checkpoint_without_its_data_is_refused_in_words(tmp_path, tiny_spec):
+def test_checkpoint_without_its_data_is_an_error(tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
     (tmp_path / "model.ckpt.data-00000-of-00001").unlink()
     with pytest.raises(ModelError, match=r"model\.ckpt\.data-00000-of-00001 is missing"):
@@ -110,7 +110,7 @@ def test_a_checkpoint_without_its_data_is_refused_in_words(tmp_path, tiny_spec):
     ("part", "words"),
     [("index", "is broken"), ("data-00000-of-00001", r"is cut off: it has \d+ b")],
 )
-def test_a_checkpoint_that_is_cut_is_refused_in_words(part, words, share, tmp_path, tiny_spec):
+def test_truncated_checkpoint_is_an_error(part, words, share, tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
     cut = tmp_path / f"model.ckpt.{part}"
     cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * share)])
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_is_cut_is_refused_in_words(part, words, share, tmp_pa
         Slim().read_network(tmp_path / "model.ckpt")
 
 
-def test_a_checkpoint_whose_data_was_changed_is_refused_in_words(tmp_path, tiny_spec):
+def test_changed_data_is_an_error(tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))
     data = tmp_path / "model.ckpt.data-00000-of-00001"
     data.write_bytes(bytes(data.stat().st_size))
@@ -126,20 +126,20 @@ def test_a_checkpoint_whose_data_was_changed_is_refused_in_words(tmp_path, tiny_
         Slim().read_network(tmp_path / "model.ckpt")
 
 
-def test_a_checkpoint_of_a_network_without_end_is_refused_at_once(tiny_spec):
+def test_huge_network_is_refused(tiny_spec):
     shapes = {**weight_shapes(tiny_spec), "cell_999999999/1x1/weights": (1, 1, 8, 8)}
     with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):
         network_of(shapes, "it")
 
 
-def test_a_checkpoint_of_another_network_is_refused_in_words(tmp_path):
+def test_checkpoint_of_another_network_is_an_error(tmp_path):
     save_checkpoint(tmp_path / "model.ckpt", {"MobilenetV1/weights": np.zeros(3, np.float32)})
     with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):
         Slim().read_network(tmp_path / "model.ckpt")
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_published_sizes_are_told_by_their_variables(size):
+def test_published_sizes_are_recognized_by_their_variables(size):
     assert network_of(weight_shapes(SIZES[size]), "it") == SIZES[size]
     fine_tuned = replace(SIZES[size], classes=5)
     assert network_of(weight_shapes(fine_tuned), "it") == fine_tuned
@@ -160,7 +160,7 @@ def test_the_published_sizes_are_told_by_their_variables(size):
         {"stem": {"unknown": 1}},
     ],
 )
-def test_a_card_that_no_network_fits_is_refused(wrong, tiny_spec):
+def test_card_of_an_impossible_network_is_refused(wrong, tiny_spec):
     network = tiny_spec.to_dict()
     network["stem"] |= wrong.pop("stem", {})
     card = Card("it", network={**network, **wrong})

@@ -62,7 +62,7 @@ def test_hub_load_gives_the_golden_outputs(tmp_path):
     assert sum(losses) == pytest.approx(0.6934, abs=1e-4)
 
 
-def test_all_signatures_agree_with_the_tf1_module_of_the_same_weights(tiny_tf2, tiny_module):
+def test_signatures_agree_with_the_tf1_module_of_the_same_weights(tiny_tf2, tiny_module):
     from nasnet_cli.quiet import tf
 
     images = tf.constant(golden.noise(3, 32))
@@ -76,7 +76,7 @@ def test_all_signatures_agree_with_the_tf1_module_of_the_same_weights(tiny_tf2, 
     np.testing.assert_array_equal(ours(images), ours(images, training=False))
 
 
-def test_training_updates_statistics_and_drops(tiny_tf2):
+def test_training_updates_statistics_and_applies_dropout(tiny_tf2):
     from nasnet_cli.quiet import tf
 
     module = tf.saved_model.load(str(tiny_tf2))
@@ -89,7 +89,7 @@ def test_training_updates_statistics_and_drops(tiny_tf2):
     assert {v.name for v in module.trainable_variables} == set(before) - statistics
 
 
-def test_a_keras_layer_of_it_trains(tiny_tf2_features):
+def test_hub_keras_layer_trains(tiny_tf2_features):
     """hub.KerasLayer(trainable=True) under a new head: three steps lower the loss each time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -111,7 +111,7 @@ def test_a_keras_layer_of_it_trains(tiny_tf2_features):
     assert len(layer.trainable_weights) == 323
 
 
-def test_saved_model_cli_runs_what_a_server_would(tiny_tf2, tmp_path):
+def test_saved_model_cli_runs_the_serving_signature(tiny_tf2, tmp_path):
     np.save(tmp_path / "images.npy", golden.noise(2, 32))
     tool = Path(sys.executable).parent / "saved_model_cli"
     if not tool.exists():
@@ -151,7 +151,7 @@ def test_a_feature_vector_module_is_smaller_by_its_layer(tiny_tf2, tiny_tf2_feat
     assert 4 * layer <= sizes[0] - sizes[1] < 4 * layer + 2000
 
 
-def test_it_has_no_operation_that_is_not_safe_and_runs_elsewhere(tiny_tf2, tmp_path):
+def test_operations_are_safe_and_openvino_runs_it(tiny_tf2, tmp_path):
     moved = shutil.copytree(tiny_tf2, tmp_path / "elsewhere")
     module = open_saved_model(moved)
     assert (module.format, module.tag_sets) == ("saved-model", [["serve"]])

@@ -1,4 +1,4 @@
-"""nasnet export: a model in another form."""
+"""nasnet export: write a model in another format."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     "--format",
     "format_name",
     type=click.Choice(list(WRITABLE)),
-    help="What to write.  [default: what OUT ends in]",
+    help="Format of OUT.  [default: by the suffix of OUT]",
 )
 @click.option(
     "--kind",
     type=click.Choice(["classification", "feature-vector"]),
     default="classification",
     show_default=True,
-    help="With the classification layer, or without it.",
+    help="Keep or drop the classification layer.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["f32", "f16"]),
     default="f32",
     show_default=True,
-    help="How weights are kept; f16 for tflite alone.",
+    help="Precision of the weights; f16 for tflite only.",
 )
 @options.unsafe_option
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result of the check as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more.")
 def command(
     out: str,
     model: str | None,
@@ -56,25 +56,23 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Write a model in another form, and check it against the model.
+    """Write a model in another format, and check the result against the model.
 
-    OUT is a folder for tf1-hub and saved-model, else a file that ends in .keras, .tflite, .onnx or
-    .xml (openvino, with its .bin beside it). What was written is run by its own runtime on probe
-    pictures; the largest difference from the model's own outputs is printed, and over 1e-4 nothing
-    is kept. With --precision f16 at least 90 % of the pictures must have the same best class.
+    OUT is a folder for tf1-hub and saved-model, else a file with the suffix .keras, .tflite, .onnx
+    or .xml (openvino, which also writes a .bin). The result is run by its own runtime on probe
+    images. The largest difference from the model's own outputs is printed; if it is over 1e-4,
+    nothing is kept. With --precision f16, at least 90 % of the images must have the same best class.
     """
     path = Path(out)
     if path.name in ("", ".."):
-        raise click.UsageError(f"{out!r} is no name for something new.")
+        raise click.UsageError(f"{out!r} is not a name for a new file or folder.")
     chosen = WRITABLE[format_name] if format_name else format_for(path.name)
     if chosen is None:
-        raise click.UsageError(
-            f"{out!r} doesn't end in what names a form; say which with --format."
-        )
+        raise click.UsageError(f"{out!r} has no suffix of a format; name the format with --format.")
     if not path.name.endswith(chosen.suffix) or path.name == chosen.suffix:
-        raise click.UsageError(f"The name of a {chosen.name} file ends in {chosen.suffix}.")
+        raise click.UsageError(f"The name of {chosen.title} must end in {chosen.suffix}.")
     if precision not in chosen.precisions:
-        raise click.UsageError(f"{chosen.name} is written in f32 alone; f16 is for tflite.")
+        raise click.UsageError(f"{chosen.name} is written in f32 only; f16 is for tflite.")
 
     from nasnet_cli.cli.console import Console
     from nasnet_cli.models.export import export
@@ -94,10 +92,10 @@ def command(
         note=console.detail,
     )
     if as_json:
-        found = {"path": out, "format": chosen.name, "kind": kind, "precision": precision}
-        click.echo(json_text({**found, **asdict(check)}, indent=2))
+        settings = {"path": out, "format": chosen.name, "kind": kind, "precision": precision}
+        click.echo(json_text({**settings, **asdict(check)}, indent=2))
         return
-    line = f"{out}: largest difference {check.largest_difference:.2g} on {check.pictures} pictures"
+    line = f"{out}: largest difference {check.largest_difference:.2g} on {check.pictures} images"
     if check.tolerance is None:
         line += f", the same best class on {100 * check.agreement:.0f} %"
     else:

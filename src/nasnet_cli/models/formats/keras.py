@@ -39,7 +39,7 @@ _ARCHIVED_WEIGHTS = "model.weights.h5"
 _CONFIG_LIMIT = 64 * 2**20
 _WEIGHTS_LIMIT = 2**32
 _NUMBERS_LIMIT = 2**29
-# Keras 3 numbers a layer's weights; by kind of layer, as it calls the kinds.
+# Keras 3 numbers the weights of a layer: their names by its name of the kind of layer.
 _LEAVES = {
     "conv2d": ("kernel",),
     "separable_conv2d": ("depthwise_kernel", "pointwise_kernel"),
@@ -51,7 +51,7 @@ _CODE = {"Lambda", "__lambda__", "__marshal__", "__function__"}
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer with weights: its name ("" where the file has none), Keras 3's word for its kind
+    """A layer with weights: its name ("" where the file has none), Keras 3's name of its kind
     ("" in older files), and its h5py datasets by leaf name."""
 
     name: str
@@ -180,14 +180,14 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 
 def _json(text: Any, path: Path) -> dict[str, Any]:
-    """A model's configuration, {} where a file of weights alone has none; refuses code in it."""
+    """Parse a model's configuration ({} for weights alone). Raises ModelError for code in it."""
     if text is None:
         return {}
     try:
         config = json.loads(text)
         has_code = _has_code(config)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ModelError(f"The configuration in {path} is no JSON.", "Get it again.") from error
+        raise ModelError(f"The configuration in {path} is not JSON.", "Get it again.") from error
     if has_code:
         raise ModelError(
             f"{path} holds a layer that is program code (Lambda), which is refused.",
@@ -231,7 +231,7 @@ def _array(dataset: Any, name: str, path: Path) -> np.ndarray:
 
 
 def _variables(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
-    """The datasets by their TF-Slim variables, a fine-tuned head's under the classification's."""
+    """Return the datasets by TF-Slim variable, a fine-tuned head's under the classification's."""
     from nasnet_cli.network.keras_names import KerasNames
 
     names = KerasNames(layer.name for layer in layers)
@@ -244,8 +244,8 @@ def _variables(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
             name = names.variable("predictions" if is_head else layer.name, leaf)
             if name is None or name in found:
                 raise ModelError(
-                    f"{path} has a layer {layer.name!r} with weights that is none of NASNet's, or "
-                    "one too many.",
+                    f"{path} has a layer {layer.name!r} with weights that NASNet doesn't "
+                    "have, or twice.",
                     "Use a file of keras.applications' NASNet with at most a new last Dense layer.",
                 )
             found[name] = dataset
@@ -262,7 +262,7 @@ def _is_dense(layer: _Layer) -> bool:
 
 
 def _layers(opened: Any, config: dict[str, Any], path: Path) -> Iterator[_Layer]:
-    """The layers with weights, in the file's order, whichever of Keras' layouts it has."""
+    """Yield the layers with weights in the file's order, in any of Keras' layouts."""
     root = opened.get("model_weights", opened)
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         for name in _texts(root.attrs, "layer_names"):
@@ -273,13 +273,13 @@ def _layers(opened: Any, config: dict[str, Any], path: Path) -> Iterator[_Layer]
             yield from _numbered_layers(opened[container], config, container)
             return
     raise ModelError(
-        f"{path} is HDF5, but in none of the ways in which Keras lays out weights.",
+        f"{path} is HDF5, but in none of Keras' layouts.",
         "Name a file that model.save or model.save_weights wrote.",
     )
 
 
 def _texts(attributes: Any, key: str) -> Iterator[str]:
-    """A list of names, which Keras cuts into pieces when it is long."""
+    """Yield the names in a list, which Keras splits when it is long."""
     keys = [key] if key in attributes else []
     if not keys:
         pieces = itertools.count()
@@ -290,7 +290,7 @@ def _texts(attributes: Any, key: str) -> Iterator[str]:
 
 
 def _older_layers(group: Any, name: str) -> Iterator[_Layer]:
-    """A layer as in Keras 2, or the layers of a model that stands as one layer in another."""
+    """Yield a layer as in Keras 2, or the layers of a model nested in another."""
     layers: dict[str, dict[str, Any]] = {}
     for weight in _texts(group.attrs, "weight_names"):
         parts = weight.split("/")
@@ -301,7 +301,7 @@ def _older_layers(group: Any, name: str) -> Iterator[_Layer]:
 
 
 def _numbered_layers(group: Any, config: dict[str, Any], container: str) -> Iterator[_Layer]:
-    """Layers as in Keras 3: groups conv2d, conv2d_1, ... with their weights in vars/0, vars/1."""
+    """Yield layers as in Keras 3: groups conv2d, conv2d_1, ... with weights vars/0, vars/1."""
     configured = _configured(config)
     for key in sorted(group, key=_number):
         kind = re.sub(r"_\d+$", "", key)
@@ -312,10 +312,10 @@ def _numbered_layers(group: Any, config: dict[str, Any], container: str) -> Iter
         kept = group[key].get("vars")
         weights = [kept[i] for i in sorted(kept, key=int)] if kept is not None else []
         if not weights or (kind not in _LEAVES and all(not w.shape for w in weights)):
-            continue  # a seed, or how far a training has come
-        said = kept.attrs.get("name", name)
+            continue  # a seed, or the progress of a training
+        saved_name = kept.attrs.get("name", name)
         leaves = _LEAVES.get(kind, map(str, range(len(weights))))
-        yield _Layer(str(said), kind, dict(zip(leaves, weights, strict=False)))
+        yield _Layer(str(saved_name), kind, dict(zip(leaves, weights, strict=False)))
 
 
 def _number(key: str) -> tuple[str, int]:
@@ -324,7 +324,7 @@ def _number(key: str) -> tuple[str, int]:
 
 
 def _configured(config: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The layers' names and configurations by the names of their groups."""
+    """Return the layers' names and configurations by the names of their groups."""
     inner = config.get("config")
     layers = inner.get("layers") if isinstance(inner, dict) else None
     counts: Counter[str] = Counter()
@@ -340,15 +340,15 @@ def _configured(config: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]
 
 
 def _snake_case(name: str) -> str:
-    """As Keras makes it of a class's name."""
+    """Convert a class name as Keras does."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
-    """The layers with names: those of keras.applications, by order, where the file has none.
+    """Name the layers of a file without names as keras.applications does, by their order.
 
-    Keras 3's files of weights alone had no names at first; each kind of layer is in its order.
+    Early Keras 3 wrote weights alone without names; each kind of layer is in order.
     """
     if all(layer.name for layer in layers):
         return layers
@@ -367,7 +367,7 @@ def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
 
 
 def _order(size: str) -> dict[str, list[str]]:
-    """The names of keras.applications' layers with weights, by kind, in Keras' order."""
+    """Return the names of keras.applications' layers with weights by kind, in Keras' order."""
     if not size:
         return {}
     from nasnet_cli.quiet import keras, silence
@@ -383,7 +383,7 @@ def _order(size: str) -> dict[str, list[str]]:
 
 
 def _image_size(config: dict[str, Any], path: Path) -> int | None:
-    """The side of the input, where the configuration has a fixed one."""
+    """Return the side of the input, where the configuration has a fixed one."""
     inner = config.get("config")
     layers = inner.get("layers") if isinstance(inner, dict) else None
     for layer in layers if isinstance(layers, list) else ():
@@ -399,7 +399,7 @@ def _image_size(config: dict[str, Any], path: Path) -> int | None:
         if height == width and 8 <= height <= 4096:
             return height
         raise ModelError(
-            f"{path} is a model for pictures of {height}x{width} pixels.",
-            "A NASNet here takes square ones of 8 to 4096 pixels.",
+            f"{path} is a model for images of {height}x{width} pixels.",
+            "A NASNet here takes square images of 8 to 4096 pixels.",
         )
     return None
