@@ -122,7 +122,7 @@ def save_with_signatures(tf: Any, both: Any, folder: Path) -> None:
 @pytest.fixture(scope="session")
 def tiny_saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our smallest network as a TF2 SavedModel, the same as tiny_module."""
-    from nasnet_cli.models.formats.saved_model import write_saved_model
+    from nasnet_cli.network.reusable import write_saved_model
 
     folder = tmp_path_factory.mktemp("modules") / "tiny2"
     write_saved_model(folder, TINY, golden.weights(weight_shapes(TINY)))

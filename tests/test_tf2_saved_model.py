@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.formats.saved_model import write_saved_model
+from nasnet_cli.network.reusable import write_saved_model
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from support import golden

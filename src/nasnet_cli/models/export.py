@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_cli import __version__
-from nasnet_cli.errors import ModelError, NasnetError, OutputError
+from nasnet_cli.atomic import hidden_folder
+from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, card_texts
 from nasnet_cli.models.convert import without_classification
 from nasnet_cli.models.formats.base import Format, Kind, Network, Outputs, Precision
@@ -80,7 +79,7 @@ def export(
     names = entry.written_names(out.name)
     _check_free(out, entry, overwrite)
     written = network if classification else without_classification(network)
-    with _staging_folder(out) as staging:
+    with _errors_in_words(out), hidden_folder(out) as staging:
         target = staging / out.name
         note(f"writing {entry.name}")
         entry.write(target, written, card_texts(_card(written), written.labels), precision)
@@ -162,6 +161,10 @@ def _differs(network: Network, entry: Format, check: Check) -> ModelError:
 
 
 def _check_free(out: Path, entry: Format, overwrite: bool) -> None:
+    if not out.parent.is_dir():
+        raise OutputError(
+            f"{out} cannot be written: there is no folder {out.parent}.", "Create the folder first."
+        )
     for path in (out.with_name(name) for name in entry.written_names(out.name)):
         if not path.exists() and not path.is_symlink():
             continue
@@ -179,49 +182,30 @@ def _check_free(out: Path, entry: Format, overwrite: bool) -> None:
 
 
 @contextmanager
-def _staging_folder(out: Path) -> Iterator[Path]:
-    """Make a hidden folder beside out, for the time of the block.
-
-    It is on the same file system, so that its files only have to be renamed.
-    """
+def _errors_in_words(out: Path) -> Iterator[None]:
     try:
-        place = Path(
-            tempfile.mkdtemp(prefix=f".{out.name[:100]}.", suffix=".partial", dir=out.parent)
-        )
+        yield
     except OSError as error:
         raise OutputError(
             f"{out} cannot be written: {(error.strerror or str(error)).lower()}.",
-            "Name another place.",
+            "Check the folder, its permissions and the free space.",
         ) from error
-    try:
-        yield place
-    except NasnetError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"{out} cannot be written: {error.strerror or error}.", "Check the space and rights."
-        ) from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
-def _publish(place: Path, out: Path, names: list[str]) -> None:
+def _publish(staging: Path, out: Path, names: list[str]) -> None:
     """Move what was written into place, the file that makes it complete last."""
-    replaced = place / ".replaced"
+    replaced = staging / ".replaced"
     replaced.mkdir()
-    moved: list[str] = []
     try:
         for name in names:
-            target = out.with_name(name)
-            if target.is_symlink() or target.exists():
-                # A folder can't be renamed over another, and an old companion must not stay.
-                target.rename(replaced / name)
-                moved.append(name)
+            # A folder cannot be renamed over another, and an old companion must not stay.
+            with contextlib.suppress(FileNotFoundError):
+                out.with_name(name).rename(replaced / name)
         for name in names:
             with contextlib.suppress(FileNotFoundError):  # labels, where there are none
-                (place / name).rename(out.with_name(name))
+                (staging / name).rename(out.with_name(name))
     except BaseException:
-        for name in moved:
+        for old in replaced.iterdir():
             with contextlib.suppress(OSError):
-                (replaced / name).rename(out.with_name(name))
+                old.rename(out.with_name(old.name))
         raise

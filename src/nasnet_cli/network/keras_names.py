@@ -1,7 +1,7 @@
-"""What the layers of keras.applications' NASNet are called in TF-Slim's checkpoints.
+"""The names of keras.applications' NASNet layers in TF-Slim's checkpoints.
 
-Keras' names say cell, block and side, so that no table is needed. Checked against the tables of
-both published sizes in the tests.
+Keras' names contain cell, block and side, so that no table is needed. The tests compare them with
+the tables of both published sizes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ _SEPARABLE = re.compile(
     r"separable_conv_(?P<turn>[12])(?P<bn>_bn)?_(?P<kind>normal|reduction)_"
     r"(?P<side>left|right)(?P<block>[1-5])"
 )
-# A scope of our own files, which Keras allows no slash in.
+# A scope in our own files; Keras allows no slash in names.
 _OWN = re.compile(r"(conv0|l1_stem|cell_|reduction_cell_|final_layer\.)")
 
 
 class KerasNames:
-    """Translates the layers' names of one network, of which all names are needed to begin with:
-    what a cell is numbered depends on where its network's first reduction cell is."""
+    """A translator for the layer names of one network.
+
+    It needs all names at first: a cell's number depends on the network's first reduction cell.
+    """
 
     def __init__(self, layers: Iterable[str]) -> None:
         matches = [match for name in layers if (match := _CELL.fullmatch(name))]
@@ -48,11 +50,11 @@ class KerasNames:
             if match["cell"].startswith("reduce_")
         }
         self._reductions = sorted(reductions)
-        # adjust_bn closes either of two ways of fitting the layer before the previous one.
+        # adjust_bn ends either of two ways to fit the layer before the previous one.
         self._paths = {match["cell"] for match in matches if match["what"] == "adjust_conv_1"}
 
     def scope(self, layer: str) -> str | None:
-        """The TF-Slim scope of a layer, None when NASNet has no layer of that name."""
+        """Return the TF-Slim scope of a layer, None when NASNet has no such layer."""
         if layer in _WHOLE:
             return _WHOLE[layer]
         if match := _CELL.fullmatch(layer):
@@ -62,7 +64,7 @@ class KerasNames:
         return layer.replace(".", "/") if _OWN.match(layer) else None
 
     def variable(self, layer: str, leaf: str) -> str | None:
-        """The TF-Slim variable of a layer's weight, e.g. of its "kernel"."""
+        """Return the TF-Slim variable of a layer's weight, e.g. of its "kernel"."""
         scope = self.scope(layer)
         return f"{scope}/{_LEAVES.get(leaf, leaf)}" if scope else None
 
@@ -85,7 +87,7 @@ class KerasNames:
             return _IN_CELL.get(what)
         number = int(match["block"]) - 1
         if match["kind"] == "reduction" and number == 3:
-            number = 4  # what Keras counts as the fourth is the reference's fifth
+            number = 4  # Keras' fourth block is the reference's fifth
         cell = NORMAL_CELL if match["kind"] == "normal" else REDUCTION_CELL
         operation = cell.blocks[number][match["side"] == "right"]
         if operation.kind != "separable":
@@ -93,3 +95,25 @@ class KerasNames:
         size = f"{operation.kernel}x{operation.kernel}"
         kind = "bn_sep" if match["bn"] else "separable"
         return f"comb_iter_{number}/{match['side']}/{kind}_{size}_{match['turn']}"
+
+
+def application_layers(size: str) -> dict[str, list[str]]:
+    """Return the names of keras.applications' layers with weights by kind, in Keras' order."""
+    if not size:
+        return {}
+    from nasnet_cli.quiet import keras, silence
+
+    with silence():
+        build = {"mobile": keras.applications.NASNetMobile, "large": keras.applications.NASNetLarge}
+        model = build[size](weights=None, include_top=False)
+    names: dict[str, list[str]] = {}
+    for layer in model.layers:
+        if layer.weights:
+            names.setdefault(snake_case(type(layer).__name__), []).append(layer.name)
+    return names
+
+
+def snake_case(name: str) -> str:
+    """Convert a class name as Keras does."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -325,6 +325,8 @@ def _number(key: str) -> tuple[str, int]:
 
 def _configured(config: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return the layers' names and configurations by the names of their groups."""
+    from nasnet_cli.network.keras_names import snake_case
+
     inner = config.get("config")
     layers = inner.get("layers") if isinstance(inner, dict) else None
     counts: Counter[str] = Counter()
@@ -332,17 +334,11 @@ def _configured(config: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]
     for layer in layers if isinstance(layers, list) else ():
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
             continue
-        kind = _snake_case(str(layer.get("class_name")))
+        kind = snake_case(str(layer.get("class_name")))
         key = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
         found[key] = (str(layer["config"].get("name", "")), layer)
     return found
-
-
-def _snake_case(name: str) -> str:
-    """Convert a class name as Keras does."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
@@ -352,8 +348,10 @@ def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
     """
     if all(layer.name for layer in layers):
         return layers
+    from nasnet_cli.network.keras_names import application_layers
+
     size = {388: "mobile", 532: "large"}.get(len([x for x in layers if x.kind != "dense"]), "")
-    order = _order(size)
+    order = application_layers(size)
     named = []
     for layer in layers:
         names = order.get(layer.kind)
@@ -364,22 +362,6 @@ def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
             )
         named.append(replace(layer, name=names.pop(0) if names else "predictions"))
     return named
-
-
-def _order(size: str) -> dict[str, list[str]]:
-    """Return the names of keras.applications' layers with weights by kind, in Keras' order."""
-    if not size:
-        return {}
-    from nasnet_cli.quiet import keras, silence
-
-    with silence():
-        build = {"mobile": keras.applications.NASNetMobile, "large": keras.applications.NASNetLarge}
-        model = build[size](weights=None, include_top=False)
-    names: dict[str, list[str]] = {}
-    for layer in model.layers:
-        if layer.weights:
-            names.setdefault(_snake_case(type(layer).__name__), []).append(layer.name)
-    return names
 
 
 def _image_size(config: dict[str, Any], path: Path) -> int | None:
