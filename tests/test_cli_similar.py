@@ -171,7 +171,7 @@ def test_duplicates_in_every_format(nasnet, index, tmp_path):
     meta = json.loads((tmp_path / "o.csv.meta.json").read_text())
     assert meta["options"] == {"threshold": 0.999} and meta["tool"]["name"] == "nasnet"
     table = nasnet("duplicates", index, *NEAR, "--format", "table").stdout.splitlines()
-    assert table[:2] == ["Group 1, 2 pictures", "   1.0000  photos/1.png"]
+    assert table[:2] == ["Group 1, 2 images", "   1.0000  photos/1.png"]
     assert nasnet("duplicates", index, "-o", tmp_path / "o.csv").exit_code == 1
     assert nasnet("duplicates", index, "-o", tmp_path / "o.txt").exit_code == 2
 

@@ -203,7 +203,7 @@ def test_a_folder_removed_meanwhile_is_named(tmp_path: Path) -> None:
 
 def test_a_hidden_file_taken_away_meanwhile_is_said(tmp_path: Path) -> None:
     with (
-        pytest.raises(OutputError, match="unfinished file was taken away"),
+        pytest.raises(OutputError, match="unfinished file was removed"),
         open_output(tmp_path / "out", overwrite=False),
     ):
         next(tmp_path.iterdir()).unlink()
@@ -358,7 +358,7 @@ def test_the_result_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_job_that_fails_while_its_files_take_their_names_leaves_none(tmp_path: Path) -> None:
     paths = [tmp_path / "out", tmp_path / "out.meta.json"]
     with (
-        pytest.raises(OutputError, match="a folder has that name"),
+        pytest.raises(OutputError, match="it is the name of a folder"),
         open_outputs(*paths, overwrite=True),
     ):
         paths[0].mkdir()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from nasnet_cli.results.records import Classified, Failure, Prediction, Summary
+from nasnet_cli.results.records import Classified, Failure, Prediction
 from nasnet_cli.results.table import TableWriter
 from nasnet_cli.results.text import printable
 
@@ -31,7 +31,7 @@ def shown(*rows: Classified, width: int = 80, logits: bool = False) -> list[str]
     writer = TableWriter(stream, width=width, logits=logits)
     for row in rows:
         writer.write(row)
-    writer.finish(Summary())
+    writer.finish({})
     return stream.getvalue().split("\n")[:-1]
 
 
@@ -59,7 +59,7 @@ def until(descriptor: int, end: bytes) -> bytes:
 
 def test_a_picture_has_a_line_per_label() -> None:
     header, rule, first, second = shown(CAT)
-    assert header.split() == ["Picture", "Label", "Probability"]
+    assert header.split() == ["Image", "Label", "Probability"]
     assert rule == "─" * 80
     assert re.fullmatch(r"photos/cat.jpg +tiger cat +█+[▏▎▍▌▋▊▉]? +61\.0 %", first)
     assert re.fullmatch(r" +tabby +█+[▏▎▍▌▋▊▉]? +18\.2 %", second)
@@ -67,7 +67,7 @@ def test_a_picture_has_a_line_per_label() -> None:
 
 
 def test_the_header_comes_once() -> None:
-    assert sum(line.startswith("Picture") for line in shown(CAT, CAT, BAD)) == 1
+    assert sum(line.startswith("Image") for line in shown(CAT, CAT, BAD)) == 1
     assert shown() == []
 
 

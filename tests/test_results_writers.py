@@ -17,18 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import ERROR_KINDS
+from nasnet_cli.results.formats import FORMATS, FormatName, format_by_ending, formats_of
 from nasnet_cli.results.meta import meta_document, meta_path
 from nasnet_cli.results.records import Classified, Failure, Prediction, Summary
 from nasnet_cli.results.text import decimal, readable
-from nasnet_cli.results.writers import (
-    CsvWriter,
-    Format,
-    JsonLinesWriter,
-    JsonWriter,
-    Writer,
-    format_of,
-    open_writer,
-)
+from nasnet_cli.results.writers import Writer, open_label_writer
 
 CAT = Classified(
     "photos/cat.jpg",
@@ -52,15 +45,14 @@ def without_logits(row: Classified) -> Classified:
 
 
 def written(
-    name: Format, rows: Sequence[Classified], summary: Summary = SUMMARY, logits: bool = False
+    name: FormatName, rows: Sequence[Classified], summary: Summary = SUMMARY, logits: bool = False
 ) -> str:
     stream = io.BytesIO()
-    writer: Writer = open_writer(
-        name, stream, model={"name": "m"}, preprocessing={"size": 224}, logits=logits
-    )
+    head = {"model": {"name": "m"}, "preprocessing": {"size": 224}}
+    writer = open_label_writer(name, stream, head=head, logits=logits)
     for row in rows:
         writer.write(row if logits else without_logits(row))
-    writer.finish(summary)
+    writer.finish(summary.counts())
     return stream.getvalue().decode("utf-8")
 
 
@@ -120,16 +112,16 @@ def test_csv_without_results_has_a_header() -> None:
 
 
 @pytest.mark.parametrize("name", ["json", "csv", "jsonl"])
-def test_nothing_is_written_before_the_first_row(name: Format) -> None:
+def test_nothing_is_written_before_the_first_row(name: FormatName) -> None:
     stream = io.BytesIO()
-    open_writer(name, stream, model={}, preprocessing={})
+    open_label_writer(name, stream, head={"model": {}}, logits=False)
     assert stream.getvalue() == b""
 
 
 @pytest.mark.parametrize("name", ["json", "csv", "jsonl"])
-def test_rows_are_written_as_they_come(name: Format) -> None:
+def test_rows_are_written_as_they_come(name: FormatName) -> None:
     stream = io.BytesIO()
-    writer = open_writer(name, stream, model={}, preprocessing={})
+    writer = open_label_writer(name, stream, head={"model": {}}, logits=False)
     sizes = []
     for _ in range(3):
         writer.write(CAT)
@@ -215,10 +207,25 @@ def test_numbers_that_are_none_keep_the_file_valid() -> None:
         ("a", None),
         (".csv", None),
         ("a.txt", None),
+        ("a.table", None),
+        ("a.npy", None),
+        ("a.parquet", "parquet"),
     ],
 )
 def test_the_ending_names_the_format(path: str, name: str | None) -> None:
-    assert format_of(path) == name
+    assert format_by_ending(path, formats_of("labels")) == name
+
+
+def test_the_table_of_formats_is_consistent() -> None:
+    assert all(name == format_.name for name, format_ in FORMATS.items())
+    endings = [ending for format_ in FORMATS.values() for ending in format_.endings]
+    assert len(endings) == len(set(endings))
+    assert formats_of("labels") == ("table", "json", "jsonl", "csv", "parquet")
+    assert formats_of("vectors") == ("npy", "npz", "parquet")
+    assert formats_of("neighbours") == formats_of("groups") == ("table", "json", "jsonl", "csv")
+    with_companions = FORMATS["npy"].files(Path("a/v.npy"))
+    assert [path.name for path in with_companions] == ["v.npy", "v.jsonl", "v.npy.meta.json"]
+    assert FORMATS["npz"].files(Path("v.npz")) == (Path("v.npz"),)
 
 
 # Any name that a disk, an archive or a list of paths may hold, and a few that mean harm.
@@ -342,8 +349,6 @@ def test_the_meta_file_stands_beside_its_result() -> None:
     assert meta_path("a/out.csv") == Path("a/out.csv.meta.json")
 
 
-def test_each_writer_is_a_writer() -> None:
-    stream = io.BytesIO()
-    assert isinstance(open_writer("csv", stream, model={}, preprocessing={}), CsvWriter)
-    assert isinstance(open_writer("json", stream, model={}, preprocessing={}), JsonWriter)
-    assert isinstance(open_writer("jsonl", stream, model={}, preprocessing={}), JsonLinesWriter)
+@pytest.mark.parametrize("name", ["json", "csv", "jsonl"])
+def test_each_text_format_has_a_writer(name: FormatName) -> None:
+    assert isinstance(open_label_writer(name, io.BytesIO(), head={}, logits=False), Writer)

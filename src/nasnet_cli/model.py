@@ -143,12 +143,19 @@ class Model:
         from nasnet_cli.images.listing import list_sources
         from nasnet_cli.images.source import SkipCounter
         from nasnet_cli.pipeline import Item
-        from nasnet_cli.results.from_model import classified
+        from nasnet_cli.results.topk import predictions
 
         sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
         items = (Item(source, None) for source in sources)
         for result in self.results(("logits",), items, top=top, workers=workers):
-            yield classified(result, self.labels, threshold=threshold, logits=logits)
+            path = result.source.path
+            if result.outputs is None:
+                yield Classified(path, None, result.failure)
+                continue
+            best = predictions(
+                result.outputs["best"], self.labels, threshold=threshold, with_logits=logits
+            )
+            yield Classified(path, best)
 
     def embed(
         self, paths: Iterable[StrPath], *, normalize: bool = False, workers: int | None = None
@@ -160,12 +167,18 @@ class Model:
         from nasnet_cli.images.listing import list_sources
         from nasnet_cli.images.source import SkipCounter
         from nasnet_cli.pipeline import Item
-        from nasnet_cli.results.from_model import embedded
+        from nasnet_cli.results.topk import unit_vector
 
         sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
         items = (Item(source, None) for source in sources)
         for result in self.results(("features",), items, workers=workers):
-            yield embedded(result, normalize=normalize)
+            path = result.source.path
+            if result.outputs is None:
+                yield Embedded(path, None, result.failure)
+                continue
+            vector = result.outputs["features"]
+            # A copy: a view would keep the vectors of a whole burst in memory.
+            yield Embedded(path, unit_vector(vector) if normalize else vector.copy())
 
     def results(
         self,
@@ -306,6 +319,10 @@ class Model:
     def describe_preprocessing(self) -> dict[str, Any]:
         """How pictures become the model's input, in a result: the settings and their digest."""
         return {**self.preprocessing.to_dict(), "digest": self.preprocessing.digest()}
+
+    def head(self) -> dict[str, dict[str, Any]]:
+        """Return what a JSON document of results says before them."""
+        return {"model": self.describe(), "preprocessing": self.describe_preprocessing()}
 
     def inspect(self) -> dict[str, Any]:
         """All that is known about the model, as plain data for JSON."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.source import Source
+from nasnet_cli.results.records import Failure
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Pending, Runtime
 from nasnet_cli.timings import Timings
 
@@ -63,6 +64,11 @@ class Result(Generic[Context]):
     context: Context
     outputs: dict[str, np.ndarray] | None
     error: InputError | None = None
+
+    @property
+    def failure(self) -> Failure | None:
+        """The error, as records have it."""
+        return None if self.error is None else Failure(self.error.kind, self.error.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, job_spec, target, vector_target
 from nasnet_cli.cli.sections import OUTPUT, command_with, option
 from nasnet_cli.results.atomic import is_direct, open_output
+from nasnet_cli.results.formats import formats_of
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.outputs import TargetFormat
+    from nasnet_cli.results.formats import FormatName
 
-FORMATS: tuple[TargetFormat, ...] = ("table", "json", "jsonl", "csv", "parquet")
+FORMATS = formats_of("labels")
 
 
 @command_with(
@@ -98,10 +99,10 @@ def command(
     return job.finish("classified")
 
 
-def _stream(job: Job, out: str | None, format_: TargetFormat) -> None:
+def _stream(job: Job, out: str | None, format_: FormatName) -> None:
     """Write each row as it comes, to standard output, a pipe or a device."""
-    from nasnet_cli.jobs.outputs import open_label_writer
     from nasnet_cli.jobs.rows import classified_rows
+    from nasnet_cli.results.writers import open_label_writer
 
     to_stdout = out is None
     rows = job.rows(to_terminal=to_stdout and sys.stdout.isatty())
@@ -110,9 +111,9 @@ def _stream(job: Job, out: str | None, format_: TargetFormat) -> None:
         if out is None
         else open_output(out, overwrite=False) as stream
     ):
-        writer = open_label_writer(format_, stream, job.model, logits=job.spec.logits)
+        writer = open_label_writer(format_, stream, head=job.model.head(), logits=job.spec.logits)
         for row in classified_rows(rows, job.spec, job.model):
             writer.write(row)
             stream.flush()  # the reader of a pipe sees each row as it comes
-        writer.finish(job.summary)
+        writer.finish(job.summary.counts())
         stream.flush()

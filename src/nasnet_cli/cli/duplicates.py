@@ -75,7 +75,7 @@ def command(
         tally(near_groups(index, threshold, walk)),
         output,
         head=about,
-        tail=lambda: {"summary": counts},
+        summary=lambda: counts,
         meta=lambda: (document({**tool, **about, "summary": counts}) + "\n").encode(),
     )
     left_out = counts["without_direction"]

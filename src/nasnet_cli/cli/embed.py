@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nasnet_cli.cli import job_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, job_spec, vector_target
 from nasnet_cli.cli.sections import command_with
+from nasnet_cli.results.formats import formats_of
 
-if TYPE_CHECKING:
-    from nasnet_cli.jobs.outputs import TargetFormat
-
-FORMATS: tuple[TargetFormat, ...] = ("npy", "npz", "parquet")
+FORMATS = formats_of("vectors")
 
 
 @command_with(

@@ -9,18 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import click
 
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import ADVANCED, MODEL, OUTPUT, Decorator, gathered, option
+from nasnet_cli.results.formats import FormatName, format_by_ending
 
 if TYPE_CHECKING:
     from nasnet_cli.results.npy import VectorType
     from nasnet_cli.runtime.base import Precision, RuntimeName
-
-Value = TypeVar("Value", bound=str)
 
 
 @dataclass(frozen=True)
@@ -236,34 +235,25 @@ class OutputOptions:
     format_: str | None
     overwrite: bool
 
-    def named_format(self, formats: Sequence[Value]) -> Value | None:
+    def named_format(self, formats: Sequence[FormatName]) -> FormatName | None:
         """Return the one of formats that --format names."""
-        return _member(formats, self.format_)
+        return next((format_ for format_ in formats if format_ == self.format_), None)
 
-    def chosen_format(self, formats: Sequence[Value]) -> Value:
+    def chosen_format(self, formats: Sequence[FormatName]) -> FormatName:
         """Return the one of formats that --format, out's extension or standard output asks for.
 
         formats[0] is table. Raises click.UsageError.
         """
-        if self.format_ is not None:
-            name: str | None = self.format_
-        elif self.out is None:
-            name = "table" if sys.stdout.isatty() else "jsonl"
-        else:
-            from nasnet_cli.results.writers import format_of
-
-            name = format_of(self.out, formats[1:])  # no file ends in .table
-        format_ = _member(formats, name)
+        format_ = self.named_format(formats)
+        if format_ is None and self.out is None:
+            return "table" if sys.stdout.isatty() else "jsonl"
+        if format_ is None and self.out is not None:
+            format_ = format_by_ending(self.out, formats)
         if format_ is None:
             raise click.UsageError(
                 f"The extension of {self.out!r} names no format. Add --format {'|'.join(formats)}."
             )
         return format_
-
-
-def _member(formats: Sequence[Value], name: str | None) -> Value | None:
-    """Return the one of formats with a name: the same string, of the formats' own type."""
-    return next((format_ for format_ in formats if format_ == name), None)
 
 
 overwrite_option = option(

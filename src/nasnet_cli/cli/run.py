@@ -28,12 +28,13 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
 from nasnet_cli.jobs.spec import JobSpec, Kind
+from nasnet_cli.results.formats import FormatName, format_by_ending, formats_of
 from nasnet_cli.results.records import Summary
 from nasnet_cli.results.text import counted
 from nasnet_cli.timings import Timings
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.outputs import Target, TargetFormat
+    from nasnet_cli.jobs.outputs import Target
     from nasnet_cli.jobs.rows import Row
     from nasnet_cli.jobs.run import RunOptions
     from nasnet_cli.model import Model
@@ -266,7 +267,7 @@ def job_spec(
     )
 
 
-def target(kind: Kind, format_: TargetFormat, out: str) -> Target:
+def target(kind: Kind, format_: FormatName, out: str) -> Target:
     """Return the target for a file that the user named.
 
     Raises OutputError for a name that a file cannot have.
@@ -278,14 +279,11 @@ def target(kind: Kind, format_: TargetFormat, out: str) -> Target:
     return Target(kind, format_, Path(out))
 
 
-def vector_target(out: str, format_: TargetFormat | None = None) -> Target:
+def vector_target(out: str, format_: FormatName | None = None) -> Target:
     """Return the target for vectors in a file; its extension names the format if none is given."""
-    ending = Path(out).suffix.lower()
-    if format_ is None and ending not in _VECTOR_FORMATS:
+    format_ = format_ or format_by_ending(out, formats_of("vectors"))
+    if format_ is None:
         raise click.UsageError(
             f"The extension of {out!r} names no format for vectors. Use .npy, .npz or .parquet."
         )
-    return target("vectors", format_ or _VECTOR_FORMATS[ending], out)
-
-
-_VECTOR_FORMATS: dict[str, TargetFormat] = {".npy": "npy", ".npz": "npz", ".parquet": "parquet"}
+    return target("vectors", format_, out)

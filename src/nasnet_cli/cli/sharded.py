@@ -25,15 +25,11 @@ from nasnet_cli.jobs.shards.manifest import (
     open_manifest,
 )
 from nasnet_cli.jobs.shards.shard import ShardRunner, states
+from nasnet_cli.results.formats import mergeable_formats
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.outputs import TargetFormat
     from nasnet_cli.jobs.spec import Kind
 
-_FORMATS: dict[Kind, tuple[TargetFormat, ...]] = {
-    "labels": ("jsonl", "csv", "parquet"),
-    "vectors": ("npy", "parquet"),
-}
 _VERBS: dict[Kind, str] = {"labels": "classified", "vectors": "embedded"}
 _LISTED = 3
 
@@ -43,7 +39,7 @@ def run_sharded(
 ) -> int:
     """Run a job shard by shard into the folder --out, and return the exit code."""
     (kind,) = job.spec.results
-    formats = _FORMATS[kind]
+    formats = mergeable_formats(kind)
     format_ = formats[0] if output.format_ is None else output.named_format(formats)
     if format_ is None:
         raise click.UsageError(

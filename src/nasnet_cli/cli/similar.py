@@ -90,11 +90,10 @@ def command(
         similar(index, embedded_rows(job.rows(), spec), top),
         output,
         head={
-            "model": job.model.describe(),
-            "preprocessing": job.model.describe_preprocessing(),
+            **job.model.head(),
             "index": index.describe(),
         },
-        tail=lambda: {"summary": job.summary.counts()},
+        summary=job.summary.counts,
         meta=meta,
     )
     return job.finish("looked up")

@@ -34,11 +34,9 @@ def encode(result: Result[Any], spec: JobSpec) -> Row:
     Its labels are packed as BEST (results/topk.py) for each rank, its vector as numbers of the
     spec's type.
     """
-    from nasnet_cli.results.from_model import failure, of_unit_length
-
     path = result.source.path
     if result.outputs is None:
-        return Row(path, failure(result))
+        return Row(path, result.failure)
     labels = vector = b""
     if "labels" in spec.results:
         best = result.outputs["best"]
@@ -48,10 +46,11 @@ def encode(result: Result[Any], spec: JobSpec) -> Row:
         labels = kept.tobytes()
     if "vectors" in spec.results:
         from nasnet_cli.results.npy import numbers_of
+        from nasnet_cli.results.topk import unit_vector
 
         numbers = result.outputs["features"]
         if spec.normalize:
-            numbers = of_unit_length(numbers)
+            numbers = unit_vector(numbers)
         vector = numbers.astype(numbers_of(spec.dtype), copy=False).tobytes()
     return Row(path, None, labels, vector)
 

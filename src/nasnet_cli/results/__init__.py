@@ -1,1 +1,1 @@
-"""What a run finds out about each input, and the files that hold it."""
+"""Result records and the files that hold them."""

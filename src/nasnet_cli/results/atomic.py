@@ -1,8 +1,6 @@
-"""Files that appear whole or not at all.
+"""Output files that appear complete or not at all, and the errors of writing them.
 
-What is written goes to a hidden file beside the target, and takes the target's name only when all
-is on disk. Whoever looks at the target sees the old file or the new one. An exception removes the
-hidden file; kill -9 leaves it behind (.NAME.random.partial), and nothing else.
+Bytes go to a hidden file beside the target, which takes the target's name when all is on disk.
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ StrPath = str | os.PathLike[str]
 
 @contextmanager
 def open_output(path: StrPath, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """A binary stream whose bytes become the file path when the block ends well.
+    """Open a binary stream whose bytes become the file path when the block ends without an error.
 
-    A symlink is followed: the file that it points to is replaced. A character device, a pipe or a
-    descriptor (/dev/null, /dev/stdout, a named pipe, bash's >(…)) is written to directly, and
-    needs no overwrite. Raises OutputError, before the block, if path exists and overwrite is
-    false, or cannot be written; in the block or at its end, if the disk is full or the folder
-    gone. A pipe whose reader has left raises BrokenPipeError, as everywhere.
+    A symbolic link is followed: the file that it points to is replaced. A character device, a pipe
+    or a descriptor (/dev/null, /dev/stdout, a named pipe, bash's >(…)) is written to directly, and
+    needs no overwrite. Raises OutputError: before the block, if path exists and overwrite is
+    false, or path cannot be written; in the block or at its end, if the disk is full or the folder
+    gone. A pipe whose reader has closed it raises BrokenPipeError, as everywhere.
     """
     with open_outputs(path, overwrite=overwrite) as (stream,):
         yield stream
@@ -45,14 +43,14 @@ def open_output(path: StrPath, *, overwrite: bool) -> Iterator[BinaryIO]:
 def open_outputs(
     result: StrPath, *companions: StrPath, overwrite: bool
 ) -> Iterator[list[BinaryIO]]:
-    """Like open_output, for a result and the files that belong to it: a stream for each, in order.
+    """Open a stream for a result and one for each of its companion files, in this order.
 
-    All are written before the first takes its name, and the result takes its name last: whoever
-    sees the result finds its companions. An exception leaves none of them. Where the result is
-    written to directly, there is no place beside it, and the companions' bytes are dropped.
+    They are like open_output's. All are written before the first takes its name, and the result
+    takes its name last: whoever sees the result finds its companions. An exception leaves none of
+    them. Where the result is written to directly, the companions' bytes are dropped.
 
-    A companion OUT.meta.json whose result is gone is replaced without being asked: people delete
-    a result and run again.
+    A companion OUT.meta.json whose result is gone is replaced without overwrite: people delete a
+    result and run again.
     """
     files: list[_File] = []
     try:
@@ -67,7 +65,7 @@ def open_outputs(
         yield [file.stream for file in files]
         for file in files:
             file.complete()
-        if not (overwrite or is_direct(result)):  # another job may have been quicker
+        if not (overwrite or is_direct(result)):  # another job may have finished first
             check_free(os.fspath(result), overwrite)
         for file in reversed(files):
             file.publish()
@@ -78,17 +76,14 @@ def open_outputs(
 
 
 def remove_leftovers(path: Path) -> None:
-    """Removes the hidden files of writers of path that were killed.
-
-    For those who know that no one else is writing path now.
-    """
+    """Remove the hidden files of killed writers of path, which no other process may be writing."""
     for hidden in leftovers(path.resolve()):
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
 
 
 def is_direct(path: StrPath) -> bool:
-    """Whether path is a character device, a pipe or a descriptor: nothing to put in place."""
+    """Return whether path is a character device, a pipe or a descriptor, not a file."""
     if _descriptor(os.fspath(path)) is not None:
         return True
     try:
@@ -99,15 +94,15 @@ def is_direct(path: StrPath) -> bool:
 
 
 def _descriptor(name: str) -> int | None:
-    # Opened by name, /dev/stdout is a file of its own when it stands for one: `> file` would be
-    # cut to nothing and `>> file` overwritten. So it is the descriptor that is written to.
+    # Opened by its name, /dev/stdout would truncate the file behind `> file` and overwrite that
+    # behind `>> file`: the descriptor itself is written to.
     if match := re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", name):
         return int(match[1])
     return {"/dev/stdout": 1, "/dev/stderr": 2}.get(name)
 
 
 def check_free(name: str, overwrite: bool) -> None:
-    """Raises OutputError when name can't be a new file, or is there and overwrite is false."""
+    """Raise OutputError if name cannot be a file's, or the file exists and overwrite is false."""
     if name.endswith(os.sep):
         raise OutputError(f"{name} names a folder, not a file.", "Give the file a name too.")
     try:
@@ -117,7 +112,7 @@ def check_free(name: str, overwrite: bool) -> None:
     except OSError as error:
         raise in_words(name, error) from error
     if stat.S_ISDIR(mode):
-        raise OutputError(f"{name} is a folder, not a file.", "Name a file inside of it.")
+        raise OutputError(f"{name} is a folder, not a file.", "Name a file in it.")
     if not stat.S_ISREG(mode):
         raise OutputError(f"{name} is not a file, a pipe or a terminal.", "Name another file.")
     if not overwrite:
@@ -135,7 +130,7 @@ class _File(Protocol):
 
 
 class _Direct:
-    """A device, pipe or descriptor that takes the bytes as they come."""
+    """A device, pipe or descriptor, which gets the bytes at once."""
 
     def __init__(self, name: str) -> None:
         descriptor = _descriptor(name)
@@ -155,13 +150,13 @@ class _Direct:
         pass
 
     def discard(self) -> None:
-        # Closing writes what is buffered, so that the reader gets whole rows.
+        # Closing writes the buffer, so that the reader gets whole rows.
         with suppress(OSError, OutputError):
             self.stream.close()
 
 
 class _Replacement:
-    """A hidden file that is to take the name of another."""
+    """A hidden file that will take the name of its target."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -174,7 +169,7 @@ class _Replacement:
             self._raw = _Raw(os.open(self._hidden, flags, 0o666), name)
         except OSError as error:
             raise in_words(name, error) from error
-        if self._old_mode is not None:  # as if written in place: closed to whom it was closed
+        if self._old_mode is not None:  # as if written in place: it keeps its permissions
             os.fchmod(self._raw.fileno(), stat.S_IMODE(self._old_mode) & 0o777)
         self.stream: BinaryIO = io.BufferedWriter(self._raw)
 
@@ -194,7 +189,7 @@ class _Replacement:
         self._published = True
 
     def discard(self) -> None:
-        self._raw.close()  # under the buffer, so that nothing more goes to a disk that is full
+        self._raw.close()  # below the buffer, which may not fit on a full disk
         with suppress(OSError):
             if not self._published:
                 self._hidden.unlink()
@@ -203,11 +198,11 @@ class _Replacement:
 
 
 class _Raw(io.FileIO):
-    """A file whose errors are in words, where they happen: others in the block are not its own."""
+    """A file whose writes raise OutputError, unlike other code in the block."""
 
-    def __init__(self, descriptor: int, shown: str) -> None:
+    def __init__(self, descriptor: int, display_name: str) -> None:
         super().__init__(descriptor, "w")
-        self._shown = shown
+        self._display_name = display_name
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -215,31 +210,31 @@ class _Raw(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise in_words(self._shown, error) from error
+            raise in_words(self._display_name, error) from error
 
 
-_ELSEWHERE = "Write to another place."
+_ELSEWHERE = "Write to another folder."
 _REASONS = {
     errno.ENOSPC: ("there is no space left on the disk", "Free some, or write to another disk."),
-    errno.EDQUOT: ("your quota of the disk is used up", "Free some, or write to another disk."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some, or write to another disk."),
     errno.EFBIG: ("the file is larger than allowed there", _ELSEWHERE),
-    errno.EACCES: ("permission is denied", "Write to a folder that is yours."),
-    errno.EPERM: ("permission is denied", "Write to a folder that is yours."),
+    errno.EACCES: ("permission is denied", "Write to a folder of your own."),
+    errno.EPERM: ("permission is denied", "Write to a folder of your own."),
     errno.EROFS: ("the disk is read-only", _ELSEWHERE),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one."),
-    errno.ELOOP: ("its symbolic links go round in a circle", _ELSEWHERE),
-    errno.EISDIR: ("a folder has that name", "Choose another name."),
+    errno.ELOOP: ("its symbolic links form a loop", _ELSEWHERE),
+    errno.EISDIR: ("it is the name of a folder", "Choose another name."),
     errno.EBADF: ("nothing is open there", _ELSEWHERE),
 }
 
 
 def in_words(name: str, error: OSError) -> OutputError:
-    """The error to raise when the system refuses to write what the user calls name."""
+    """Return the error to raise when the system cannot write the file that the user calls name."""
     folder = Path(error.filename or name).parent
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and not folder.is_dir():
-        reason, remedy = f"there is no folder {folder}", "Create it, or write to another place."
+        reason, remedy = f"there is no folder {folder}", "Create it, or write to another folder."
     elif error.errno == errno.ENOENT:
-        reason, remedy = "its unfinished file was taken away", "Run again."
+        reason, remedy = "its unfinished file was removed", "Run again."
     else:
         unknown = (f"the system says {error.strerror!r}", _ELSEWHERE)
         reason, remedy = _REASONS.get(error.errno or 0, unknown)

@@ -1,4 +1,4 @@
-"""The file beside a result that says how the result came about: OUT.meta.json."""
+"""The description beside a result: OUT.meta.json says how the result was made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ META_SUFFIX = ".meta.json"
 
 
 def meta_path(result: str | os.PathLike[str]) -> Path:
-    """The name of the file that describes the file result: photos.csv.meta.json."""
+    """Return the path of a result's description: photos.csv.meta.json."""
     return Path(os.fspath(result) + META_SUFFIX)
 
 
@@ -25,14 +25,15 @@ def meta_document(
     options: Mapping[str, object],
     summary: Mapping[str, object],
 ) -> bytes:
-    """The content of OUT.meta.json, UTF-8, a key a line, keys sorted within each section.
+    """Return the content of OUT.meta.json: UTF-8, one key per line, keys sorted in each section.
 
-    tool and runtime hold name and version; model and preprocessing hold a digest; options are
-    those that the results depend on; summary is Summary.counts(). Values are what JSON has:
-    str, int, finite float, bool, None, and lists and dicts of these.
+    tool and runtime have a name and a version; model and preprocessing have a digest; options are
+    those that the results depend on; summary is Summary.counts(). Values are JSON's: str, int,
+    finite float, bool, None, and lists and dicts of these. Raises TypeError or ValueError for
+    others.
 
-    The same arguments give the same bytes, so nothing in them may tell one run from another: no
-    time, no host, no number of workers. Raises TypeError or ValueError for other values.
+    The same arguments give the same bytes, so they must not differ between runs: no time, no host,
+    no number of workers.
     """
     sections = {
         "tool": tool,
@@ -46,12 +47,12 @@ def meta_document(
 
 
 def document(sections: Mapping[str, Mapping[str, object]]) -> str:
-    """A JSON object with the sections in the order given and each laid out on lines of its own."""
+    """Return a JSON object with the sections in their order, each indented on lines of its own."""
     return "{\n" + ",\n".join(section(name, body) for name, body in sections.items()) + "\n}"
 
 
 def section(name: str, body: Mapping[str, object]) -> str:
-    """One member of a JSON object, indented by two: its name and, below, its content."""
-    # Only line ends of the layout are there to be found: those within strings are escaped.
-    laid_out = json_text(dict(body), indent=2).replace("\n", "\n  ")
-    return f"  {json_text(name)}: {laid_out}"
+    """Return one member of a JSON object, indented by two: its name and its content."""
+    # All line ends are the layout's: those within strings are escaped.
+    indented = json_text(dict(body), indent=2).replace("\n", "\n  ")
+    return f"  {json_text(name)}: {indented}"

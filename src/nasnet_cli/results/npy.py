@@ -1,4 +1,4 @@
-"""Feature vectors on disk: NumPy's .npy and .npz, and the lines that say what each vector is."""
+"""Feature vectors on disk: NumPy's .npy and .npz, and the lines that say which input each is of."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nasnet_cli.results.writers import json_vector_row
 VectorType = Literal["float32", "float16"]
 
 NPY_HEAD_BYTES = 128
-"""The length of every .npy head written here: what follows it are the numbers."""
+"""The length of every .npy header written here; the numbers follow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +31,29 @@ class Shape:
 
     @property
     def numbers(self) -> np.dtype[np.generic]:
-        """NumPy's type of the numbers."""
+        """Return NumPy's type of the numbers."""
         return numbers_of(self.dtype)
 
 
 def numbers_of(dtype: VectorType) -> np.dtype[np.generic]:
-    """NumPy's type of that name, lowest byte first on every machine."""
+    """Return NumPy's type of that name, little-endian on every machine."""
     return np.dtype(dtype).newbyteorder("<")
 
 
 def npy_head(shape: Shape) -> bytes:
-    """What stands before the numbers of a .npy file."""
+    """Return the header of a .npy file."""
     return _head(shape.numbers.str, (shape.rows, shape.depth))
 
 
 def npy_shape(head: bytes) -> Shape:
-    """The shape that a head of npy_head says. Raises ValueError for another."""
-    said = ast.literal_eval(head[10:NPY_HEAD_BYTES].decode("ascii"))
-    rows, depth = said["shape"]
-    return Shape(rows, depth, np.dtype(said["descr"]).name)
+    """Return the shape in a header that npy_head wrote. Raises ValueError for another."""
+    header = ast.literal_eval(head[10:NPY_HEAD_BYTES].decode("ascii"))
+    rows, depth = header["shape"]
+    return Shape(rows, depth, np.dtype(header["descr"]).name)
 
 
 def write_npy(stream: BinaryIO, rows: Iterable[Embedded], shape: Shape) -> None:
-    """The vectors of the rows that have one as a .npy file, which may be mapped into memory."""
+    """Write the vectors of the rows that have one as a .npy file, which may be memory-mapped."""
     stream.write(npy_head(shape))
     for row in rows:
         if row.vector is not None:
@@ -61,7 +61,7 @@ def write_npy(stream: BinaryIO, rows: Iterable[Embedded], shape: Shape) -> None:
 
 
 def write_lines(stream: BinaryIO, rows: Iterable[Embedded]) -> None:
-    """For each row a line of JSON: its path, its status and which vector it has."""
+    """Write a line of JSON for each row: its path, its status and the number of its vector."""
     number = 0
     for row in rows:
         stream.write(f"{json_vector_row(row.path, row.error, number)}\n".encode())
@@ -71,10 +71,10 @@ def write_lines(stream: BinaryIO, rows: Iterable[Embedded]) -> None:
 def write_npz(
     stream: BinaryIO, rows: Callable[[], Iterator[Embedded]], shape: Shape, meta: bytes
 ) -> None:
-    """An archive that numpy.load reads, with the arrays vectors and paths, both in the order of
-    the rows that have a vector; rows.jsonl is as write_lines writes it, meta.json as given.
+    """Write an archive that numpy.load reads: the arrays vectors and paths of the rows that have
+    a vector, in order; rows.jsonl as write_lines writes it; meta.json.
 
-    rows gives the rows anew at each call, so that none is kept in memory.
+    rows returns the rows at each call, so that none is kept in memory.
     """
     with zipfile.ZipFile(stream, "w") as archive:
         with _member(archive, "vectors.npy") as member:
@@ -88,7 +88,7 @@ def write_npz(
 
 
 def read_npz_meta(path: str | os.PathLike[str]) -> bytes:
-    """The meta.json in what write_npz has written. Raises OSError, ValueError or KeyError."""
+    """Return the meta.json in a file of write_npz. Raises OSError, ValueError or KeyError."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read("meta.json")
@@ -97,7 +97,7 @@ def read_npz_meta(path: str | os.PathLike[str]) -> bytes:
 
 
 def _write_paths(stream: BinaryIO, rows: Callable[[], Iterator[Embedded]], count: int) -> None:
-    """NumPy's strings have one width, that of the longest; those that are shorter end in zeros."""
+    """Write paths as NumPy's strings: all as wide as the longest, shorter ones end in zeros."""
 
     def paths() -> Iterator[bytes]:
         return (readable(r.path).encode("utf-32-le") for r in rows() if r.vector is not None)
@@ -109,7 +109,7 @@ def _write_paths(stream: BinaryIO, rows: Callable[[], Iterator[Embedded]], count
 
 
 def _member(archive: zipfile.ZipFile, name: str, compression: int = zipfile.ZIP_STORED) -> BinaryIO:
-    # The time is the format's first: two runs write the same bytes.
+    # The earliest time of the format: two runs write the same bytes.
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     entry.compress_type = compression
     entry.external_attr = 0o644 << 16
@@ -117,7 +117,7 @@ def _member(archive: zipfile.ZipFile, name: str, compression: int = zipfile.ZIP_
 
 
 def _head(type_: str, shape: tuple[int, ...]) -> bytes:
-    """NumPy's format 1.0: magic, version, length, and a dictionary padded to that length."""
+    """Return a header of NumPy's format 1.0: magic, version, length, and a padded dictionary."""
     text = f"{{'descr': '{type_}', 'fortran_order': False, 'shape': {shape}, }}"
     before = b"\x93NUMPY\x01\x00" + (NPY_HEAD_BYTES - 10).to_bytes(2, "little")
     return before + text.ljust(NPY_HEAD_BYTES - 11).encode() + b"\n"

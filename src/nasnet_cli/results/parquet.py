@@ -1,4 +1,4 @@
-"""Parquet files of a job, written in blocks of rows so that memory stays flat."""
+"""Parquet files of a job, written in row groups so that memory stays flat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.records import Classified, Embedded
 from nasnet_cli.results.text import readable
-from nasnet_cli.results.writers import odd_bytes
+from nasnet_cli.results.writers import undecodable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from nasnet_cli.results.npy import Shape
 
 ROWS = 4096
-"""Rows in a block (Parquet calls it a row group): fixed, so that the bytes are."""
+"""Rows in a row group: fixed, so that the bytes are."""
 
 META_KEY = "nasnet"
-"""The key of the file's metadata that has what OUT.meta.json has beside other formats."""
+"""The key of the file's metadata that holds the content of OUT.meta.json."""
 
 
 def require() -> None:
-    """Raises NasnetError, with what to install, when Parquet can't be written here."""
+    """Raise NasnetError, with what to install, if pyarrow is missing."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
@@ -40,7 +40,7 @@ def require() -> None:
 def write_labels(
     stream: BinaryIO, rows: Iterator[Classified], meta: bytes, *, logits: bool
 ) -> None:
-    """A row for each input: path, path_bytes, status, error and predictions, best first."""
+    """Write a row for each input: path, path_bytes, status, error and predictions, best first."""
     import pyarrow as pa
 
     schema = _labels_schema(meta, logits)
@@ -51,7 +51,7 @@ def write_labels(
 
 
 def write_vectors(stream: BinaryIO, rows: Iterator[Embedded], shape: Shape, meta: bytes) -> None:
-    """A row for each input, its vector a list of fixed size; null with an error."""
+    """Write a row for each input, its vector as a list of fixed size; null with an error."""
     import numpy as np
     import pyarrow as pa
 
@@ -70,12 +70,12 @@ def write_vectors(stream: BinaryIO, rows: Iterator[Embedded], shape: Shape, meta
 
 
 def join(stream: BinaryIO, files: Iterator[Path], meta: bytes) -> None:
-    """The rows of files that were written here, in blocks as if all had been written at once."""
+    """Write the rows of files that were written here, with the bytes of one file of all rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     first = next(files)
-    # Not the file's own: Parquet calls a list's items otherwise than Arrow.
+    # Not the file's own schema: Parquet names the items of a list differently from Arrow.
     schema = _schema_like(pq.read_schema(first), meta)
     rest = schema.empty_table()
     with _writer(stream, schema) as writer:
@@ -90,15 +90,15 @@ def join(stream: BinaryIO, files: Iterator[Path], meta: bytes) -> None:
 
 
 def read_meta(path: str | os.PathLike[str]) -> bytes:
-    """What a file that was written here holds of OUT.meta.json.
+    """Return the description in a file that was written here.
 
     Raises OSError, ValueError or KeyError.
     """
     require()
     import pyarrow.parquet as pq
 
-    found: bytes = (pq.read_metadata(path).metadata or {})[META_KEY.encode()]
-    return found
+    meta: bytes = (pq.read_metadata(path).metadata or {})[META_KEY.encode()]
+    return meta
 
 
 def _labels_schema(meta: bytes, logits: bool) -> pa.Schema:
@@ -122,7 +122,7 @@ def _vectors_schema(meta: bytes, number: pa.DataType, depth: int) -> pa.Schema:
 
 
 def _schema_like(written: pa.Schema, meta: bytes) -> pa.Schema:
-    """The schema by which a file with this one was written."""
+    """Return the Arrow schema that a file with this Parquet schema was written with."""
     if "vector" in written.names:
         kind = written.field("vector").type
         return _vectors_schema(meta, kind.value_type, kind.list_size)
@@ -153,7 +153,7 @@ def _row(row: Classified | Embedded) -> dict[str, Any]:
     error = row.error
     return {
         "path": readable(row.path),
-        "path_bytes": odd_bytes(row.path),
+        "path_bytes": undecodable(row.path),
         "status": "ok" if error is None else "error",
         "error": error and {"kind": error.kind, "message": readable(error.message)},
     }
@@ -164,19 +164,19 @@ def _predictions(row: Classified) -> list[dict[str, Any]] | None:
         return None
     return [
         {
-            "rank": found.rank,
-            "index": found.index,
-            "wnid": readable(found.wnid),
-            "label": readable(found.label),
-            "probability": _number(found.probability),
-            "logit": _number(found.logit),
+            "rank": prediction.rank,
+            "index": prediction.index,
+            "wnid": readable(prediction.wnid),
+            "label": readable(prediction.label),
+            "probability": _number(prediction.probability),
+            "logit": _number(prediction.logit),
         }
-        for found in row.predictions
+        for prediction in row.predictions
     ]
 
 
 def _number(value: float | None) -> float | None:
-    """With the six digits that the other formats have; null for NaN and infinity."""
+    """Return a number with six decimals, as in the other formats; null for NaN and infinity."""
     if value is None or not math.isfinite(value):
         return None
     return round(value, 6) + 0.0  # -0 becomes 0

@@ -1,4 +1,4 @@
-"""The records of a run: one per input, in the order of the inputs."""
+"""Result records: one per input, in the order of the inputs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One class that a picture may show.
+    """One class that an image may show.
 
-    rank counts from 1. index is the class's place in the model's output. wnid is the WordNet id,
+    rank counts from 1. index is the class's index in the model's output. wnid is the WordNet id,
     "" where the label list has none. probability is in [0, 1]; logit is the model's raw output.
     """
 
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """What was found for one input.
+    """The labels of one input.
 
     path is the input's name, with bytes that are not UTF-8 as Python's surrogate escapes.
     Exactly one of predictions (best first; a threshold may have emptied it) and error is set.
@@ -72,10 +72,10 @@ class Embedded:
 
 @dataclass(slots=True)
 class Summary:
-    """Counts over a whole run. seconds is the wall time from start to end.
+    """Counts of a run. seconds is the wall time from start to end.
 
-    inputs = ok + failed is the number of rows; passed_over counts files in folders that are no
-    pictures and have no row.
+    inputs = ok + failed is the number of rows; passed_over counts the skipped files, which have no
+    row.
     """
 
     inputs: int = 0
@@ -91,7 +91,7 @@ class Summary:
         self.failed += other.failed
 
     def counts(self) -> dict[str, int]:
-        """What goes into files: the counts without the time, so that two runs write the same."""
+        """Return the counts for files, without the time, so that two runs write the same bytes."""
         return {
             "inputs": self.inputs,
             "ok": self.ok,

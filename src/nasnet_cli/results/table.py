@@ -1,16 +1,17 @@
-"""The table that classify shows people on a terminal, or as plain text in a pipe.
+"""The table of classify, for people: on a terminal in colour, in a pipe as plain text.
 
     photos/cat.jpg            tiger cat              ████████████▎          61.0 %
                               tabby                  ███▋                   18.2 %
 
-Its columns' widths come from the terminal alone, so each picture is shown as soon as it is done.
-Every name passes through printable(): none reaches the terminal with a control character, and
-rich does not read markup in it.
+The columns' widths depend on the terminal alone, so each image is shown as soon as it is finished.
+Every name passes through printable(), so that none brings a control character to the terminal, and
+rich does not interpret markup in it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -18,7 +19,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from nasnet_cli.results.records import Classified, Prediction, Summary
+from nasnet_cli.results.records import Classified, Prediction
 from nasnet_cli.results.text import printable
 
 _MIN_WIDTH, _MAX_WIDTH = 40, 160
@@ -28,7 +29,7 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class _Signs:
-    """What the table is drawn with. eighths are a cell filled by 1/8 … 7/8."""
+    """The characters of the table. eighths are a cell filled by 1/8 … 7/8."""
 
     full: str
     eighths: str
@@ -52,10 +53,10 @@ class _Widths:
 
     @classmethod
     def within(cls, width: int, *, logits: bool) -> _Widths:
-        """Percentages get what they need, bars up to a quarter; path and label share the rest."""
+        """Return the widths within a width: bars get up to a quarter, path and label the rest."""
         width = max(_MIN_WIDTH, min(_MAX_WIDTH, width))
         percent, logit = 7, 8 * logits
-        # Where all is narrow the names need the room more than the bars do.
+        # In a narrow terminal, names need the space more than bars do.
         bar = max(2 if logits else 5, min(24, (width - 20) // 4 - logit // 2))
         left = width - percent - bar - 3 * _GAP - (logit + _GAP if logits else 0)
         path = left * 11 // 20
@@ -63,7 +64,7 @@ class _Widths:
 
     @property
     def beside_path(self) -> int:
-        """Cells from the label's first to the table's last."""
+        """The width from the label's first cell to the table's last."""
         return self.label + self.bar + self.percent + 2 * _GAP + (self.logit and self.logit + _GAP)
 
 
@@ -71,7 +72,7 @@ class TableWriter:
     """Writes rows to a text stream, for people.
 
     On a terminal in colour (NO_COLOR is honoured), else plain, as wide as the terminal or 80
-    cells; width, in cells, overrides that. Widths are held within 40 … 160. logits adds a column.
+    cells; width, in cells, overrides that. Widths are limited to 40 … 160. logits adds a column.
     """
 
     def __init__(self, stream: TextIO, *, width: int | None = None, logits: bool = False) -> None:
@@ -83,19 +84,19 @@ class TableWriter:
         self._has_rows = False
 
     def write(self, row: Classified) -> None:
-        """Shows one input: a line per prediction, or the error in red."""
+        """Show one input: a line per prediction, or the error in red."""
         lines = self._error_lines(row) if row.error else self._prediction_lines(row)
         if not self._has_rows:
             lines = [*self._header(), *lines]
         self._has_rows = True
         self._console.print(Text("\n").join(lines), soft_wrap=True)
 
-    def finish(self, summary: Summary) -> None:
-        """Nothing: the counts are for the command to say, on standard error."""
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Do nothing: the command prints the counts on standard error."""
 
     def _header(self) -> list[Text]:
         widths = self._widths
-        titles = [_pad("Picture", widths.path), _pad("Label", widths.label)]
+        titles = [_pad("Image", widths.path), _pad("Label", widths.label)]
         titles.append("Probability".rjust(widths.bar + _GAP + widths.percent))
         if widths.logit:
             titles.append("Logit".rjust(widths.logit))
@@ -107,28 +108,28 @@ class TableWriter:
         if not row.predictions:
             return [Text.assemble(path, " " * _GAP, ("nothing above the threshold", "dim"))]
         lines = []
-        for found in row.predictions:
-            lines.append(Text.assemble(path, " " * _GAP, self._prediction(found)))
+        for prediction in row.predictions:
+            lines.append(Text.assemble(path, " " * _GAP, self._prediction(prediction)))
             path = Text(" " * self._widths.path)
         return lines
 
-    def _prediction(self, found: Prediction) -> Text:
-        widths, best = self._widths, found.rank == 1
-        label = _shorten(self._shown(found.label), widths.label, self._signs.dots)
-        bar = _pad(_bar(found.probability, widths.bar, self._signs), widths.bar)
+    def _prediction(self, prediction: Prediction) -> Text:
+        widths, best = self._widths, prediction.rank == 1
+        label = _shorten(self._displayed(prediction.label), widths.label, self._signs.dots)
+        bar = _pad(_bar(prediction.probability, widths.bar, self._signs), widths.bar)
         parts = [
             (_pad(label, widths.label), "bold" if best else ""),
             (bar, "green" if best else "cyan"),
-            (_percent(found.probability).rjust(widths.percent), "bold" if best else ""),
+            (_percent(prediction.probability).rjust(widths.percent), "bold" if best else ""),
         ]
         if widths.logit:
-            logit = "" if found.logit is None else f"{found.logit:.3f}"
+            logit = "" if prediction.logit is None else f"{prediction.logit:.3f}"
             parts.append((logit.rjust(widths.logit), ""))
         return Text(" " * _GAP).join(Text(*part) for part in parts)
 
     def _error_lines(self, row: Classified) -> list[Text]:
         assert row.error is not None
-        message = Text(f"{row.error.kind}: {self._shown(row.error.message)}")
+        message = Text(f"{row.error.kind}: {self._displayed(row.error.message)}")
         lines = list(message.wrap(self._console, self._widths.beside_path, overflow="fold"))
         if len(lines) > _MAX_MESSAGE_LINES:
             last = _MAX_MESSAGE_LINES - 1
@@ -142,9 +143,9 @@ class TableWriter:
 
     def _path(self, path: str) -> str:
         width = self._widths.path
-        return _pad(_shorten_path(self._shown(path), width, self._signs.dots), width)
+        return _pad(_shorten_path(self._displayed(path), width, self._signs.dots), width)
 
-    def _shown(self, name: str) -> str:
+    def _displayed(self, name: str) -> str:
         name = printable(name)
         if self._is_unicode:
             return name
@@ -159,7 +160,7 @@ def _percent(probability: float) -> str:
 
 
 def _bar(probability: float, cells: int, signs: _Signs) -> str:
-    """A bar that fills the cells at 1; any probability over 0 shows. NaN has no bar."""
+    """Return a bar that fills the cells at 1; any probability over 0 shows. NaN has no bar."""
     steps = len(signs.eighths) + 1
     if not probability > 0:
         return ""
@@ -172,7 +173,7 @@ def _pad(text: str, cells: int) -> str:
 
 
 def _shorten_path(path: str, cells: int, dots: str) -> str:
-    """path within so many cells; the file's name is what stays."""
+    """Return path within a number of cells; the file's name is kept."""
     folder, slash, name = path.rpartition("/")
     room = cells - cell_len(f"{dots}/{name}")
     if cell_len(path) <= cells:
@@ -183,7 +184,7 @@ def _shorten_path(path: str, cells: int, dots: str) -> str:
 
 
 def _shorten(text: str, cells: int, dots: str) -> str:
-    """text within so many cells, its beginning and its end kept."""
+    """Return text within a number of cells; its beginning and its end are kept."""
     if cell_len(text) <= cells:
         return text
     room = cells - cell_len(dots)
@@ -191,7 +192,7 @@ def _shorten(text: str, cells: int, dots: str) -> str:
 
 
 def _clip(text: str, cells: int) -> str:
-    """The longest beginning of text within so many cells."""
+    """Return the longest beginning of text within a number of cells."""
     text = text[: 4 * cells]
     while cell_len(text) > cells:
         text = text[:-1]

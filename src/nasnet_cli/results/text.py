@@ -16,7 +16,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # DEL, the C1 controls and the two Unicode line ends: JSON allows them raw, but terminals obey
 # some of them and readers that split text into lines (Python's str.splitlines) cut rows there.
 _RAW_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
-# They shape emoji and the scripts of Persia and India, and join nothing after an ASCII letter.
+# Zero-width joiners shape emoji and the scripts of Persia and India, never after an ASCII letter.
 _JOINERS = "\u200c\u200d"
 
 
@@ -27,36 +27,35 @@ def _byte_or_code(match: re.Match[str]) -> str:
 
 
 def readable(text: str) -> str:
-    r"""text that any encoder takes: a byte that is not UTF-8 becomes the four characters \xNN.
+    r"""Return text that can be encoded: a byte that is not UTF-8 becomes the four characters \xNN.
 
-    Unlike U+FFFD this keeps two different names apart. All else stays as it is.
+    Unlike U+FFFD, this keeps two different names apart. All else stays as it is.
     """
     return _SURROGATE.sub(_byte_or_code, text)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """value as JSON with sorted keys, in characters that UTF-8 can hold and no raw controls.
+    """Return value as JSON with sorted keys, without lone surrogates and raw control characters.
 
-    Raises ValueError for NaN and infinity, which JSON has no words for.
+    Raises ValueError for NaN and infinity, which JSON cannot express.
     """
     text = _encoder(indent).encode(value)
-    # Both kinds of characters stand only inside of strings, where a backslash is written twice.
+    # Both kinds of characters occur only within strings, where a backslash is written twice.
     text = _SURROGATE.sub(lambda match: "\\" + _byte_or_code(match), text)
     return _RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 @functools.cache
 def _encoder(indent: int | None) -> json.JSONEncoder:
-    # json.dumps makes one for each call, which takes longer than to write a short string.
+    # json.dumps creates an encoder for each call, which takes longer than encoding a short string.
     return json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, indent=indent)
 
 
 def decimal(value: float, *, missing: str) -> str:
-    """value with six digits after the point, never with an exponent: 0.000012.
+    """Return value with six decimals, never with an exponent: 0.000012.
 
-    Python rounds and prints this the same on every machine. The digits are always six, so that
-    the columns of a CSV line up. -0 is written 0.000000; NaN and infinity, which a broken model
-    gives, are written as missing.
+    Python formats this the same on every machine. -0 is 0.000000; NaN and infinity, which a broken
+    model gives, are the text missing.
     """
     return f"{value:z.6f}" if math.isfinite(value) else missing
 
@@ -67,10 +66,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""text that a terminal only shows: one line, and nothing in it that it would obey.
+    r"""Return text that is safe on a terminal: one line, without escape sequences.
 
-    Controls (C0, DEL, C1), line ends, marks that turn the direction of writing, invisible
-    characters and bytes that are not UTF-8 become visible: \x1b, \u202e, \U000e0041.
+    Control characters (C0, DEL, C1), line ends, marks that change the direction of writing,
+    invisible characters and bytes that are not UTF-8 become visible: \x1b, \u202e, \U000e0041.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -81,8 +80,8 @@ def printable(text: str) -> str:
 def _is_shown(character: str, before: str) -> bool:
     if character.isprintable():
         return True
-    # The spaces that Python does not call printable are in everyday names: macOS puts U+202F
-    # into those of screenshots.
+    # Common names have spaces that Python calls unprintable: macOS puts U+202F into those of
+    # screenshots.
     if unicodedata.category(character) == "Zs":
         return True
     return character in _JOINERS and not before.isascii()

@@ -1,4 +1,4 @@
-"""From a model's output to the best classes."""
+"""From a model's outputs to results: top-k classes, unit vectors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nasnet_cli.labels import Label
 from nasnet_cli.results.records import Prediction
 
 BEST = np.dtype([("index", "<i4"), ("probability", "<f8"), ("output", "<f8")])
-"""A class: its place in the model's output, its probability in [0, 1], what the model gave it."""
+"""A class: its index in the model's output, its probability in [0, 1], and the output itself."""
 
 
 def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np.ndarray:
-    """The top classes of each row of outputs [n, classes]: [n, top] of BEST, or all if there are fewer.
+    """Return the top-k classes of each row of outputs [n, classes]: [n, min(top, classes)] of BEST.
 
-    The best come first, and of equal ones that of the lower index. outputs are logits or, where
-    is_logits is false, probabilities. A row's classes don't depend on the other rows.
+    The best come first, and equal ones by index. outputs are logits or, where is_logits is false,
+    probabilities. A row's classes do not depend on the other rows.
     """
     values = outputs.astype(np.float64)
     probabilities = _softmax(values) if is_logits else values
@@ -36,7 +36,7 @@ def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np
 def with_best(
     outputs: dict[str, np.ndarray], *, top: int | None, is_logits: bool
 ) -> dict[str, np.ndarray]:
-    """The outputs of n pictures, by name, with the best classes for the logits where top is given."""
+    """Replace the logits in the outputs of n images by their top-k classes, "best", if top is given."""
     if top is None or "logits" not in outputs:
         return outputs
     rest = {name: values for name, values in outputs.items() if name != "logits"}
@@ -46,9 +46,9 @@ def with_best(
 def predictions(
     best: np.ndarray, labels: Sequence[Label], *, threshold: float = 0.0, with_logits: bool = False
 ) -> tuple[Prediction, ...]:
-    """A row of best_classes in words, without the classes of a probability under threshold.
+    """Return a row of best_classes with labels, without classes of a probability under threshold.
 
-    With logits, each prediction has the model's output too.
+    with_logits adds the model's output to each prediction.
     """
     return tuple(
         Prediction(
@@ -64,11 +64,19 @@ def predictions(
     )
 
 
+def unit_vector(vector: np.ndarray) -> np.ndarray:
+    """Return a vector [depth] float32 divided by its length, unless that is 0."""
+    # In float64, so that the length does not depend on the order of the sum.
+    length = np.sqrt(np.square(vector, dtype=np.float64).sum())
+    unit: np.ndarray = (vector / (length or 1.0)).astype(np.float32)
+    return unit
+
+
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """The places of the count largest values, largest first and equal ones in their order."""
+    """Return the indices of the count largest values, largest first, equal ones by index."""
     negative = -values
     if count < len(values):
-        # Sorting all of a thousand takes several times as long as looking for the few.
+        # Sorting a thousand values takes several times as long as selecting a few.
         candidates = np.flatnonzero(~(negative > np.partition(negative, count - 1)[count - 1]))
     else:
         candidates = np.arange(len(values))

@@ -28,8 +28,8 @@ from nasnet_cli.jobs.spec import JobSpec, Kind, difference
 from nasnet_cli.results.atomic import in_words, open_output
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.outputs import TargetFormat
     from nasnet_cli.model import Model
+    from nasnet_cli.results.formats import FormatName
 
 FORMAT = "nasnet-manifest"
 VERSION = 1
@@ -127,7 +127,7 @@ class Manifest:
         return JobSpec.from_dict(self.work[_SPEC])
 
     @property
-    def formats(self) -> dict[Kind, TargetFormat]:
+    def formats(self) -> dict[Kind, FormatName]:
         """The format of each kind of results."""
         return dict(self.work["formats"])
 
@@ -185,7 +185,7 @@ class Manifest:
 
 
 def describe_work(
-    spec: JobSpec, model: Model, formats: Mapping[Kind, TargetFormat]
+    spec: JobSpec, model: Model, formats: Mapping[Kind, FormatName]
 ) -> dict[str, Any]:
     """Return the work of a manifest: the identity, the formats of the outputs, and the spec."""
     work = {**spec.identity(model), "formats": dict(formats), _SPEC: spec.to_dict()}

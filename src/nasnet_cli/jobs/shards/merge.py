@@ -18,13 +18,13 @@ from nasnet_cli.jobs.outputs import Target, prepare
 from nasnet_cli.jobs.shards.manifest import Manifest
 from nasnet_cli.jobs.shards.shard import ShardState, chunks, states
 from nasnet_cli.results.atomic import open_outputs
+from nasnet_cli.results.formats import format_by_ending
 from nasnet_cli.results.meta import meta_document
 from nasnet_cli.results.records import Summary
 
 # A row of vectors.jsonl that has a vector ends so; rows with an error end in two braces.
 _ROW = re.compile(rb'"row": (\d+)\}\n$')
 _LISTED = 10
-_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".npy", ".npz", ".parquet")
 # Parts of the work that OUT.meta.json has, beside the counts.
 _DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
 
@@ -132,8 +132,8 @@ def merge(parts: Parts, out: Path, *, overwrite: bool) -> None:
 
 
 def _check_ending(target: Target, parts: Parts) -> None:
-    ending = target.path.suffix.lower()
-    if ending != f".{target.format}" and (ending in _ENDINGS or target.format == "npy"):
+    is_named = format_by_ending(target.path) is not None
+    if target.path.suffix.lower() != f".{target.format}" and (is_named or target.format == "npy"):
         raise NasnetError(
             f"The shards of {parts.manifest.out} are {target.format}, but the name of {target.path} "
             f"does not end in .{target.format}.",
