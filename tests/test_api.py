@@ -48,7 +48,7 @@ def test_classify_yields_records_and_prints_nothing(picture, tiny_module, cache_
 
 def test_opened_ahead_for_a_few_pictures_it_gives_the_same(picture, tiny_module, cache_folder):
     usual, ahead = load_model(tiny_module), load_model(tiny_module)
-    opening = ahead.open_ahead(("logits",), pictures=1)
+    opening = ahead.open_ahead(("logits",), images=1)
     assert list(ahead.classify([picture])) == list(usual.classify([picture]))
     assert ahead.runtime(("logits",)) is opening.result()
     assert opening.result().threads == 1

@@ -1,4 +1,4 @@
-"""A model that is opened and ready: what the commands are a thin layer over."""
+"""The library behind the commands: a model that classifies and embeds images."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def load_model(
     allow_unsafe_ops: bool = False,
     listener: ProgressListener = SILENT,
 ) -> Model:
-    """Opens a model: the built-in one, or what model names.
+    """Open a model: the built-in one by default.
 
-    That is a path (a module's folder, its .tar.gz, a TF-Slim checkpoint, a Keras file, an ONNX,
-    TFLite or OpenVINO file), the name of a published module, or an https handle of tensorflow-hub's;
-    only for the last two is anything fetched, and kept in the cache.
+    model is a path (a module's folder, its .tar.gz, a TF-Slim checkpoint, a Keras file, an ONNX,
+    TFLite or OpenVINO file), the name of a published model, or an https handle of tensorflow-hub.
+    Only names and handles are downloaded, and kept in the cache.
 
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
-    have resize, crop_fraction and resample, which then count instead of the model's own. runtime is
-    openvino or tensorflow; without it, OpenVINO runs what it can read and TensorFlow the rest.
-    precision is f32 or bf16 (faster and less exact, where the processor has it).
-    allow_unsafe_ops runs modules that could touch files, the network or run code, which are refused
-    otherwise: only for those you trust. listener is told what is worth saying to a person.
-    Raises NasnetError, in words, for what can't be opened or doesn't fit.
+    have resize, crop_fraction and resample, which override the model's own. runtime is openvino or
+    tensorflow; by default, OpenVINO runs what it can read and TensorFlow the rest. precision is f32
+    or bf16 (faster on CPUs that support it, and slightly less accurate). allow_unsafe_ops runs
+    modules that could touch files, the network or run code, which are refused by default: only for
+    modules you trust. listener receives notes and progress. Raises NasnetError when the model
+    cannot be opened or the settings don't fit it.
     """
     return Model(
         resolve(model, listener).open(),
@@ -68,7 +68,7 @@ def load_model(
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model with its labels and its preprocessing. load_model makes one."""
+    """A model with its labels and its preprocessing, made by load_model."""
 
     module: OpenedModel
     named: str | None
@@ -83,19 +83,19 @@ class Model:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether it is the model that comes with the package."""
+        """True for the model that comes with the package."""
         return self.named is None
 
     @cached_property
     def labels(self) -> tuple[Label, ...]:
         """The label of each class, in the order of the model's output.
 
-        The labels file that was asked for, else the module's own, else ImageNet's where the count
-        of classes is ImageNet's, else "class 0" and so on.
+        From the labels file that was given, else the model, else ImageNet for a model with as many
+        classes, else "class 0" and so on.
         """
         classes = self.module.classes
         if classes is None:
-            raise self._without("classes")
+            raise self._without("logits")
         if self.labels_file is not None:
             labels = read_labels(self.labels_file)
             check_count(labels, classes, self.labels_file)
@@ -106,23 +106,23 @@ class Model:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How pictures become the model's input."""
+        """The conversion of images to the model's input."""
         from nasnet_cli.images.preprocess import Preprocessing
 
-        said = self.module.preprocessing
-        if "size" not in said:
+        settings = self.module.preprocessing
+        if "size" not in settings:
             raise ModelError(
-                f"The module {self.module.path} doesn't say what size of pictures it takes.",
-                "Use a module whose input has a fixed size.",
+                f"The model {self.module.path} doesn't say its image size.",
+                "Use a model whose input has a fixed size.",
             )
-        return Preprocessing.from_dict({**said, **self.changes})
+        return Preprocessing.from_dict({**settings, **self.changes})
 
     @property
     def feature_depth(self) -> int:
         """The length of the model's feature vectors. Raises ModelError when it has none."""
         depth = self.module.feature_depth
         if depth is None:
-            raise self._without("a feature vector")
+            raise self._without("features")
         return depth
 
     def classify(
@@ -134,11 +134,11 @@ class Model:
         logits: bool = False,
         workers: int | None = None,
     ) -> Iterator[Classified]:
-        """A record for each input that paths (files, folders, archives) stand for, in order.
+        """Yield a record for each image in paths (files, folders, archives), in order.
 
-        top is how many classes a record has at the most, threshold the least probability in [0, 1].
-        With logits each prediction has the model's raw output too. A bad input gives a record with
-        an error; NasnetError is raised when the model can't be run.
+        A record has up to top classes with at least the probability threshold, in [0, 1]. With
+        logits, each prediction has the model's raw output too. A bad input gives a record with an
+        error; NasnetError is raised when the model cannot be run.
         """
         from nasnet_cli.images.listing import list_sources
         from nasnet_cli.images.source import SkipCounter
@@ -160,9 +160,9 @@ class Model:
     def embed(
         self, paths: Iterable[StrPath], *, normalize: bool = False, workers: int | None = None
     ) -> Iterator[Embedded]:
-        """A record with a feature vector for each input that paths stand for, in order.
+        """Yield a record with a feature vector for each image in paths, in order.
 
-        normalize makes each vector of unit length. Errors are as in classify.
+        normalize scales each vector to unit length. Errors are as in classify.
         """
         from nasnet_cli.images.listing import list_sources
         from nasnet_cli.images.source import SkipCounter
@@ -222,8 +222,8 @@ class Model:
             items,
             decode,
             partial(self.runtime, outputs),
-            # Two more than there are processors: what waits for a file, or for its turn with
-            # Python, leaves none idle.
+            # Two more than there are CPU cores: threads that wait for a file, or for Python's lock,
+            # leave no core idle.
             workers=workers or available_cores() + 2,
             batch_size=batch_size or pipeline.DEFAULT_BATCH_SIZE,
             reduce=partial(with_best, top=top, is_logits=self.module.output == "logits"),
@@ -232,37 +232,37 @@ class Model:
         )
 
     def runtime(self, outputs: Sequence[Output]) -> Runtime:
-        """The model ready to run for these outputs; what was compiled is kept for the next time.
+        """Return the runtime that is ready for these outputs; the compiled model is cached.
 
-        Raises ModelError when the module could do more than compute and isn't allowed to, and when
-        no runtime can read it.
+        Raises ModelError when the model has unsafe operations that were not allowed, and when no
+        runtime can read it.
         """
         return self.open_ahead(outputs).result()
 
     def open_ahead(
-        self, outputs: Sequence[Output], *, pictures: int | None = None
+        self, outputs: Sequence[Output], *, images: int | None = None
     ) -> Future[Runtime]:
-        """Begins to open what runtime gives, beside whatever the caller does next.
+        """Start to open the runtime in a thread.
 
-        pictures is how many there will be, where that is known: threads that would have nothing to
-        do only take time to be there.
+        images is the number of images, if known: threads that would stay idle only take time to
+        start.
         """
         plan = self._plan(tuple(outputs))
         if self.runtime_name != "tensorflow":
-            # Here and not in the thread: threads that import at the same time hold each other up,
-            # and what comes after this import needs no Python.
+            # Not in the thread: parallel imports wait for each other, and what follows this import
+            # doesn't need Python's lock.
             import nasnet_cli.runtime.openvino  # noqa: F401
         with self._lock:
             opening = self._runtimes.get(plan)
             if opening is None:
                 opening = Future()
                 threading.Thread(
-                    target=self._open, args=(plan, opening, pictures), name="open", daemon=True
+                    target=self._open, args=(plan, opening, images), name="open", daemon=True
                 ).start()
                 self._runtimes[plan] = opening
         return opening
 
-    def _open(self, plan: Plan, opening: Future[Runtime], pictures: int | None) -> None:
+    def _open(self, plan: Plan, opening: Future[Runtime], images: int | None) -> None:
         try:
             from nasnet_cli.runtime.base import available_cores
             from nasnet_cli.runtime.select import open_runtime
@@ -272,11 +272,11 @@ class Model:
 
                 check_safe(self.module)
             threads = available_cores()
-            if pictures is not None:
-                threads = min(threads, max(1, math.ceil(pictures / plan.request_size)))
+            if images is not None:
+                threads = min(threads, max(1, math.ceil(images / plan.request_size)))
             note = self.listener.note
             opening.set_result(open_runtime(plan, self.runtime_name, note, threads=threads))
-        except BaseException as error:  # whatever it is, it is for who asks for the runtime
+        except BaseException as error:  # raised where the runtime is used
             opening.set_exception(error)
 
     def _plan(self, outputs: tuple[Output, ...]) -> Plan:
@@ -286,7 +286,7 @@ class Model:
         for output in outputs:
             purpose = self.module.classification if output == "logits" else self.module.features
             if purpose is None:
-                raise self._without("classes" if output == "logits" else "a feature vector")
+                raise self._without(output)
             tensors.append((output, purpose.output.tensor))
         return Plan(
             self.module,
@@ -296,17 +296,18 @@ class Model:
             precision=self.precision,
         )
 
-    def _without(self, what: str) -> ModelError:
-        has, can = ("classes", "classify")
-        if what == "classes":
-            has, can = ("a feature vector", "embed")
+    def _without(self, output: Output) -> ModelError:
+        """Return the error for an output that the model lacks."""
+        lacks, has, command = ("classes", "a feature vector", "embed")
+        if output == "features":
+            lacks, has, command = ("feature vector", "classes", "classify")
         return ModelError(
-            f"The model {self.named or 'built-in'} has no {what.removeprefix('a ')}, only {has}.",
-            f"Name another with --model, or use it with `nasnet {can}`.",
+            f"The model {self.named or 'built-in'} has no {lacks}, only {has}.",
+            f"Name another with --model, or use it with `nasnet {command}`.",
         )
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the model in a result: its name or folder, digest, classes and format."""
+        """Return what identifies the model in a result: name, location, digest, format, classes."""
         card = self.module.card
         return {
             "name": card.name if card else _short_name(self.named or ""),
@@ -317,7 +318,7 @@ class Model:
         }
 
     def describe_preprocessing(self) -> dict[str, Any]:
-        """How pictures become the model's input, in a result: the settings and their digest."""
+        """Return the preprocessing in a result: the settings and their digest."""
         return {**self.preprocessing.to_dict(), "digest": self.preprocessing.digest()}
 
     def head(self) -> dict[str, dict[str, Any]]:
@@ -325,7 +326,7 @@ class Model:
         return {"model": self.describe(), "preprocessing": self.describe_preprocessing()}
 
     def inspect(self) -> dict[str, Any]:
-        """All that is known about the model, as plain data for JSON."""
+        """Return everything known about the model, as plain data for JSON."""
         return {
             **self.describe(),
             **describe(self.module),

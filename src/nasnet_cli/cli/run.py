@@ -220,7 +220,7 @@ class Job:
 
     def _open_ahead(self) -> None:
         """Start to open the runtime, beside all that comes before the first image."""
-        self.model.open_ahead(self.spec.outputs, pictures=self.inputs.file_count)
+        self.model.open_ahead(self.spec.outputs, images=self.inputs.file_count)
 
     def _progress(
         self, *, rows_are_shown: bool = False
