@@ -254,9 +254,10 @@ def _decode_repaired(
     try:
         stream.seek(0)
         content = stream.read()
-        repaired = jpeg.completions(content) if name == "JPEG" else [png.essential_chunks(content)]
-        image, digests = None, set[bytes]()
-        for candidate in repaired:
+        if name == "PNG":
+            return decoder.decode(name, io.BytesIO(png.essential_chunks(content)))
+        digests = set[bytes]()
+        for candidate in jpeg.completions(content):
             image = decoder.decode(name, io.BytesIO(candidate))
             digests.add(hashlib.sha256(image.tobytes()).digest())
     except Exception:  # as in decode; the first failure is the one to report

@@ -36,7 +36,7 @@ COMMON_FORMATS = frozenset(("JPEG", "PNG", "WEBP", "GIF", "BMP"))
 """Formats, as formats.signature names them, that are decoded in this process."""
 
 READY = b"ready\n"
-"""What a worker sends first."""
+"""The first line that a worker sends."""
 
 TIMEOUT = 60.0
 """Seconds allowed for an image, plus one for each million of its pixels and of its file's bytes:

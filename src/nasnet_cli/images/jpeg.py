@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
@@ -45,11 +46,11 @@ def read_frame(stream: BinaryIO, position: int = 0) -> Frame | None:
     return None
 
 
-def completions(content: bytes) -> list[bytes]:
-    """Return a JPEG without its end marker, completed in different ways.
+def completions(content: bytes) -> Iterator[bytes]:
+    """Yield a JPEG without its end marker, completed in different ways.
 
     The bytes before the end marker matter only if rows are missing: where all completions decode to
     the same pixels, the end marker is all that the file lacks.
     """
     content = content.rstrip(b"\xff")
-    return [content + padding * 64 + _END for padding in (b"\x5a", b"\xa6", b"")]
+    return (content + padding * 64 + _END for padding in (b"\x5a", b"\xa6", b""))
