@@ -59,7 +59,7 @@ def test_pictures_are_cut_in_order(photos, tmp_path):
     manifest = made(tmp_path, photos, shards=2)
     assert names(manifest) == ["bdf", "hj"]
     assert open_manifest(tmp_path / "job") == manifest
-    assert (manifest.pictures, manifest.shards) == (5, 2)
+    assert (manifest.images, manifest.shards) == (5, 2)
     assert [s.first for s in manifest.slices()] == [0, 3]
     assert [manifest.slice(i) for i in range(2)] == list(manifest.slices())
 

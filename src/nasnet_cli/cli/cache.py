@@ -36,6 +36,12 @@ class Item:
 def command() -> None:
     """List, verify and remove what is in the cache.
 
+    \b
+    Examples:
+      nasnet cache ls
+      nasnet cache verify
+      nasnet cache rm imagenet-mobile
+
     The cache holds models that were fetched or converted, models that OpenVINO has compiled
     ("compiled"), records of models that passed the safety check ("scanned") and parts of downloads
     ("unfinished"). All of it can be made again.

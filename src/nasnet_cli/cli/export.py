@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli.cli import options
+from nasnet_cli.cli.sections import command_with
 from nasnet_cli.models.formats.table import WRITABLE, format_for
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from nasnet_cli.models.formats.base import DetectedModel, Kind, Precision
 
 
-@click.command()
+@command_with(
+    "nasnet export nasnet.onnx",
+    "nasnet export module/ --format tf1-hub --model imagenet-mobile",
+    "nasnet export nasnet.tflite --kind feature-vector --precision f16",
+)
 @click.argument("out", type=click.Path())
 @options.model_option
 @click.option(
@@ -42,8 +47,8 @@ if TYPE_CHECKING:
 @options.unsafe_option
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result of the check as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Print more.")
+@options.quiet_option
+@options.verbose_option
 def command(
     out: str,
     model: str | None,

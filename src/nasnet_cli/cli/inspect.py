@@ -8,11 +8,17 @@ from typing import Any
 
 import click
 
+from nasnet_cli.cli.sections import command_with
+
 # The text form lists this many: the endpoints of inner layers tell most readers little.
 _MOST_OUTPUTS = 4
 
 
-@click.command()
+@command_with(
+    "nasnet inspect",
+    "nasnet inspect model.onnx",
+    "nasnet inspect imagenet-mobile --json",
+)
 @click.argument("model", required=False, type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(model: str | None, as_json: bool) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """How an interrupted run goes on."""
+    """Settings to continue an interrupted run."""
 
     resume: bool
     check: Check
@@ -43,7 +43,7 @@ resume_options = gathered(
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """How a job is split into shards, and what runs them."""
+    """Settings for shards: their number or size, and the engine that runs them."""
 
     shards: int | None
     shard_size: int | None
@@ -54,7 +54,7 @@ class ShardOptions:
 
     @property
     def wanted(self) -> bool:
-        """Whether the job is to be split. Raises click.UsageError for a contradiction."""
+        """True if the job is to be split. Raises click.UsageError for a contradiction."""
         counts = [self.shards, self.shard_size]
         if all(counts):
             raise click.UsageError("Use either --shards or --shard-size.")
@@ -118,7 +118,7 @@ shard_options = gathered(
 
 @dataclass(frozen=True)
 class SpeedOptions:
-    """How much is decoded at once; results do not depend on it."""
+    """Settings for decoding; results do not depend on them."""
 
     workers: int | None
     batch_size: int

@@ -1,4 +1,4 @@
-"""What similar and duplicates share: their formats, and where results go."""
+"""Formats and output that similar and duplicates share."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ preprocessing_options = gathered(
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """What classify reports for an image."""
+    """Settings for the labels of an image."""
 
     top: int = 5
     threshold: float = 0.0
@@ -204,7 +204,7 @@ label_options = gathered(
 
 @dataclass(frozen=True)
 class VectorOptions:
-    """How feature vectors are written."""
+    """Settings for feature vectors."""
 
     normalize: bool = False
     dtype: VectorType = "float32"
@@ -229,7 +229,7 @@ vector_options = gathered(
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go; without out, to standard output."""
+    """The file and format of results; without out, they go to standard output."""
 
     out: str | None
     format_: str | None

@@ -58,7 +58,7 @@ class Inputs:
 
     @property
     def can_be_counted(self) -> bool:
-        """Whether listing all inputs once more, to count them, is cheap."""
+        """True if listing all inputs once more, to count them, is cheap."""
         return not self._list_file and not any(
             path == "-" or is_archive(path) or is_remote(path) for path in self._paths
         )

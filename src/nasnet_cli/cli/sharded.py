@@ -65,7 +65,7 @@ def run_sharded(
             job.summary.add(shard.counts)
     earlier = job.summary.inputs
     failed = []
-    with job.console.progress(lambda: manifest.pictures, initial=earlier) as advance:
+    with job.console.progress(lambda: manifest.images, initial=earlier) as advance:
         for outcome in _run(job, manifest, missing, shards, advance) if missing else ():
             if outcome.counts is None:
                 failed.append(outcome)

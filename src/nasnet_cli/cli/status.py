@@ -76,7 +76,7 @@ def _line(shard: ShardState) -> str:
 
 
 def _print_json_totals(manifest: Manifest, numbers: dict[str, int], counts: Summary) -> None:
-    totals = {"pictures": manifest.pictures, "shards": numbers, "counts": _json_counts(counts)}
+    totals = {"pictures": manifest.images, "shards": numbers, "counts": _json_counts(counts)}
     click.echo(f'\n], "totals": {json.dumps(totals)}}}')
 
 
@@ -84,6 +84,6 @@ def _print_totals(manifest: Manifest, numbers: dict[str, int], counts: Summary) 
     click.echo(
         f"{numbers['done']:,} of {counted(numbers['all'], 'shard')} done, "
         f"{numbers['failed']:,} failed, {numbers['missing']:,} missing; "
-        f"{counts.inputs:,} of {counted(manifest.pictures, 'image')}, "
+        f"{counts.inputs:,} of {counted(manifest.images, 'image')}, "
         f"{counts.failed:,} with errors."
     )

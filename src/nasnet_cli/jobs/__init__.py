@@ -1,1 +1,1 @@
-"""Jobs over many pictures: what is to be done, resuming it, cutting it into shards."""
+"""Jobs over many images: their specification, running and resuming them, and shards."""

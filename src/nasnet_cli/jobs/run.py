@@ -24,7 +24,7 @@ Context = TypeVar("Context")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a job is run. Its results do not depend on it.
+    """Settings for running a job, on which its results do not depend.
 
     workers threads decode, two more than CPUs if None; batch_size images are decoded ahead of the
     model. timings learns where the time goes. resume continues an unfinished run and accepts a

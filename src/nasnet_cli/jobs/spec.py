@@ -1,4 +1,4 @@
-"""What a job makes of each image: everything that its results depend on, beside the images."""
+"""Specification of a job: everything that its results depend on, beside the images."""
 
 from __future__ import annotations
 

@@ -128,13 +128,13 @@ class State:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no finished row."""
+        """True if there is no finished row."""
         with self._lock, database_errors(self._output):
             return not self._added and _last_id(self._database) == 0
 
     @property
     def exists(self) -> bool:
-        """Whether the state is still where the next run looks for it."""
+        """True if the state is still where the next run looks for it."""
         return self._path.exists()
 
     def take(self, position: int, key: bytes) -> Row | None:

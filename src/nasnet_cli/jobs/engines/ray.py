@@ -37,7 +37,7 @@ _CONNECT_SECONDS = 10
 
 @dataclass(frozen=True)
 class RaySettings:
-    """How a cluster is used.
+    """Settings for the use of a cluster.
 
     address is a running cluster's (as ray.init takes it); if None, one is started on this machine
     and stopped at the end. Each node has workers_per_node actors with their own model. A shard is

@@ -1,10 +1,10 @@
 # Paths stay the strings that the user wrote: Path would turn "" into "." and "a/./b" into "a/b".
 # ruff: noqa: PTH118
-"""One picture's line in a manifest, and the way back from the line to the picture.
+"""The line of an image in a manifest, and the way back from the line to the image.
 
 A line is a JSON object: path as it stands in the results; bytes and mtime_ns of the file, or of
 the archive that holds it. A member of an archive has the archive's path and its number among the
-archive's pictures, a remote object its store's version of it instead. An input that could not be
+archive's images, a remote object its store's version of it instead. An input that could not be
 read when it was listed has its failure.
 """
 
@@ -59,7 +59,7 @@ def _stat(entry: Mapping[str, Any]) -> FileStat | None:
 def entry_sources(
     lines: Iterable[bytes], folder: str, *, max_bytes: int = MAX_BYTES
 ) -> Iterator[Source]:
-    """The pictures that lines of a manifest stand for, in their order.
+    """Yield the images of lines of a manifest, in order.
 
     folder is where relative paths begin, max_bytes bounds members of compressed archives.
     """
@@ -81,7 +81,7 @@ def entry_sources(
 
 
 class _Members:
-    """The pictures of an archive by their numbers, which only grow.
+    """The images of an archive by their numbers, which only grow.
 
     Numbers go on from the beginning again when the archive ends, for one that was named twice.
     """
@@ -94,7 +94,7 @@ class _Members:
         self._found: Iterator[Source] = iter(())
 
     def find(self, number: int, path: str, tail: str) -> Source:
-        """The picture of this number as a source named path, whose own name ends in tail."""
+        """Return the image with a number as a source named path, whose own name ends in tail."""
         source = None
         while self.position <= number:
             source = self._next()

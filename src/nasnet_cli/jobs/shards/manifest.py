@@ -43,30 +43,30 @@ _SLICE_LINE_BYTES = 15 + 10 + 18 + 15 + 64 + 5
 
 @dataclass(frozen=True)
 class Cut:
-    """How images are cut into shards: by their number, or by the number of images in each."""
+    """The division into shards: by their number, or by the number of images in each."""
 
     shards: int | None = None
     shard_size: int | None = None
 
-    def sizes(self, pictures: int) -> Iterator[int]:
+    def sizes(self, images: int) -> Iterator[int]:
         """Yield the number of images in each shard, in order; they differ by one at most for a
         number of shards."""
         if self.shards is None:
             assert self.shard_size is not None
-            full, rest = divmod(pictures, self.shard_size)
+            full, rest = divmod(images, self.shard_size)
             yield from (self.shard_size for _ in range(full))
             if rest:
                 yield rest
             return
-        shards = min(self.shards, pictures)
+        shards = min(self.shards, images)
         for i in range(shards):
-            yield pictures // shards + (i < pictures % shards)
+            yield images // shards + (i < images % shards)
 
-    def for_more(self, pictures: int) -> Cut:
-        """Return the cut of images that are added to pictures: shards of about the same size."""
+    def for_more(self, images: int) -> Cut:
+        """Return the cut of images that are added to images: shards of about the same size."""
         if self.shards is None:
             return self
-        return Cut(shard_size=max(1, -(-pictures // self.shards)))
+        return Cut(shard_size=max(1, -(-images // self.shards)))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Slice:
 
     shard: int
     first: int
-    pictures: int
+    images: int
     offset: int
     bytes: int
     sha256: str
@@ -83,7 +83,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class Segment:
-    """Images that were listed together. revision is part of the names of its files."""
+    """Images that were listed together. revision is part of the names of its files.
+
+    The fields, pictures too, have the names that manifest.json gives them.
+    """
 
     number: int
     revision: int
@@ -94,7 +97,7 @@ class Segment:
     sha256: str  # of the file of slices, which has those of the images
 
     @property
-    def pictures_name(self) -> str:
+    def images_name(self) -> str:
         return f"pictures-{self.number}.r{self.revision}.jsonl"
 
     @property
@@ -132,7 +135,7 @@ class Manifest:
         return dict(self.work["formats"])
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         return sum(segment.pictures for segment in self.segments)
 
     @property
@@ -162,7 +165,7 @@ class Manifest:
     def lines(self, shard: int) -> list[bytes]:
         """Return a shard's lines, checked against their digest."""
         piece = self.slice(shard)
-        path = self.folder / self._segment(shard).pictures_name
+        path = self.folder / self._segment(shard).images_name
         with _open(path) as stream:
             stream.seek(piece.offset)
             data = stream.read(piece.bytes)
@@ -296,7 +299,7 @@ def save(manifest: Manifest) -> None:
         "revision": manifest.revision,
         "start": manifest.start,
         "cut": asdict(manifest.cut),
-        "pictures": manifest.pictures,
+        "pictures": manifest.images,
         "shards": manifest.shards,
         "passed_over": manifest.passed_over,
         "segments": [asdict(segment) for segment in manifest.segments],
@@ -313,25 +316,25 @@ def add_segment(manifest: Manifest, lines: Iterable[bytes], cut: Cut) -> Manifes
     except OSError as error:
         raise in_words(str(manifest.folder), error) from error
     revision = manifest.revision + 1
-    blank = Segment(len(manifest.segments), revision, manifest.shards, 0, manifest.pictures, 0, "")
-    pictures = 0
-    with open_output(manifest.folder / blank.pictures_name, overwrite=True) as stream:
+    blank = Segment(len(manifest.segments), revision, manifest.shards, 0, manifest.images, 0, "")
+    images = 0
+    with open_output(manifest.folder / blank.images_name, overwrite=True) as stream:
         for line in lines:
             stream.write(line)
-            pictures += 1
-    if not pictures:
-        (manifest.folder / blank.pictures_name).unlink()
+            images += 1
+    if not images:
+        (manifest.folder / blank.images_name).unlink()
         return manifest
-    segment = write_slices(manifest.folder, blank, cut.sizes(pictures))
+    segment = write_slices(manifest.folder, blank, cut.sizes(images))
     return replace(manifest, segments=(*manifest.segments, segment))
 
 
 def write_slices(folder: Path, segment: Segment, sizes: Iterable[int]) -> Segment:
     """Cut a segment's file of images into slices of these sizes, and write the file of slices."""
     whole = hashlib.sha256()
-    pictures = shards = offset = 0
+    images = shards = offset = 0
     with (
-        _open(folder / segment.pictures_name) as lines,
+        _open(folder / segment.images_name) as lines,
         open_output(folder / segment.slices_name, overwrite=True) as stream,
     ):
         for size in sizes:
@@ -339,17 +342,17 @@ def write_slices(folder: Path, segment: Segment, sizes: Iterable[int]) -> Segmen
             for line in islice(lines, size):
                 digest.update(line)
                 length += len(line)
-            first = segment.first + pictures
+            first = segment.first + images
             text = _SLICE_LINE.format(first, size, offset, length, digest.hexdigest()).encode()
             whole.update(text)
             stream.write(text)
-            pictures, shards, offset = pictures + size, shards + 1, offset + length
-    return replace(segment, pictures=pictures, shards=shards, sha256=whole.hexdigest())
+            images, shards, offset = images + size, shards + 1, offset + length
+    return replace(segment, pictures=images, shards=shards, sha256=whole.hexdigest())
 
 
 def remove_old(manifest: Manifest) -> None:
     """Remove files of earlier revisions: those that the manifest does not name."""
-    kept = {name for s in manifest.segments for name in (s.pictures_name, s.slices_name)}
+    kept = {name for s in manifest.segments for name in (s.images_name, s.slices_name)}
     for path in manifest.folder.glob("*-*.r*.*"):
         if path.name not in kept:
             path.unlink(missing_ok=True)
@@ -360,10 +363,10 @@ def _slice(shard: int, line: bytes, path: Path) -> Slice:
     if len(line) != _SLICE_LINE_BYTES or len(words) != 5:
         raise _damaged(path)
     try:
-        first, pictures, offset, length = map(int, words[:4])
+        first, images, offset, length = map(int, words[:4])
     except ValueError as error:
         raise _damaged(path) from error
-    return Slice(shard, first, pictures, offset, length, words[4].decode("ascii", "replace"))
+    return Slice(shard, first, images, offset, length, words[4].decode("ascii", "replace"))
 
 
 def _open(path: Path) -> BinaryIO:

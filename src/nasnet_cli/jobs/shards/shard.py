@@ -91,9 +91,9 @@ class ShardRunner:
         except OSError as error:
             raise in_words(str(marker_path), error) from error
         counts, outputs = self._write(sources, manifest.out / shard_name(shard))
-        if counts.inputs != piece.pictures:
+        if counts.inputs != piece.images:
             raise NasnetError(
-                f"Shard {shard} of {manifest.out} has {piece.pictures:,} images, of which "
+                f"Shard {shard} of {manifest.out} has {piece.images:,} images, of which "
                 f"{counts.inputs:,} were processed.",
                 "Run again.",
             )
@@ -162,7 +162,7 @@ def _write_marker(manifest: Manifest, piece: Slice, counts: Summary, outputs: li
         "version": MARKER_VERSION,
         "shard": piece.shard,
         "first": piece.first,
-        "pictures": piece.pictures,
+        "pictures": piece.images,
         "slice": piece.sha256,
         "counts": {"inputs": counts.inputs, "ok": counts.ok, "failed": counts.failed},
         "outputs": {path.name: _digest(path) for path in sorted(outputs)},
@@ -181,9 +181,9 @@ def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
         marker_work = marker["work"]
     except FileNotFoundError:
         why = _failure(out, piece.shard)
-        return ShardState(piece.shard, piece.pictures, "failed" if why else "missing", why)
+        return ShardState(piece.shard, piece.images, "failed" if why else "missing", why)
     except (OSError, ValueError, KeyError, TypeError):
-        return ShardState(piece.shard, piece.pictures, "missing", "its marker is damaged")
+        return ShardState(piece.shard, piece.images, "missing", "its marker is damaged")
     why = ""
     if version != MARKER_VERSION:
         why = "its marker is of another version"
@@ -194,8 +194,8 @@ def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
     else:
         why = _wrong_outputs(out, outputs, verify)
     if why:
-        return ShardState(piece.shard, piece.pictures, "missing", why)
-    return ShardState(piece.shard, piece.pictures, "done", "", counts, outputs)
+        return ShardState(piece.shard, piece.images, "missing", why)
+    return ShardState(piece.shard, piece.images, "done", "", counts, outputs)
 
 
 def _wrong_outputs(out: Path, outputs: Mapping[str, Mapping[str, Any]], verify: bool) -> str:

@@ -57,7 +57,7 @@ def extend(
         with _KnownLines(manifest) as known:
             new = (line for line in entry_lines(sources) if not known.take(line))
             grown = add_segment(manifest, new, manifest.cut.for_more(manifest.segments[0].pictures))
-            changes = known.changes(grown.pictures - manifest.pictures)
+            changes = known.changes(grown.images - manifest.images)
             if changes.changed:
                 segments = list(grown.segments)
                 for number, segment in enumerate(manifest.segments):
@@ -85,8 +85,8 @@ def _rewritten(manifest: Manifest, segment: Segment, known: _KnownLines) -> Segm
         return segment
     new = replace(segment, revision=manifest.revision + 1)
     with (
-        (manifest.folder / segment.pictures_name).open("rb") as old,
-        open_output(manifest.folder / new.pictures_name, overwrite=True) as stream,
+        (manifest.folder / segment.images_name).open("rb") as old,
+        open_output(manifest.folder / new.images_name, overwrite=True) as stream,
     ):
         for number, line in enumerate(old):
             if number == at:
@@ -95,7 +95,7 @@ def _rewritten(manifest: Manifest, segment: Segment, known: _KnownLines) -> Segm
             else:
                 stream.write(line)
     sizes = (
-        piece.pictures
+        piece.images
         for piece in manifest.slices()
         if segment.first_shard <= piece.shard < segment.first_shard + segment.shards
     )
@@ -115,7 +115,7 @@ class _KnownLines:
 
     def __enter__(self) -> _KnownLines:
         for segment in self._manifest.segments:
-            stream = (self._manifest.folder / segment.pictures_name).open("rb")
+            stream = (self._manifest.folder / segment.images_name).open("rb")
             self._heads.append(_Head(segment.number, self._stack.enter_context(stream)))
         return self
 
