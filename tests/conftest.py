@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
 from support import cli, disks
-from support.modules import TINY, copy_of_module
+from support.modules import TINY, copy_of_exports, copy_of_module, write_labels
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -103,6 +104,21 @@ def tiny_module(kept_modules: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def golden_module(kept_modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mobile module with golden weights."""
     return copy_of_module(tmp_path_factory.mktemp("modules") / "mobile", MOBILE, kept_modules)
+
+
+@pytest.fixture(scope="session")
+def labelled_module(tiny_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny module with labels, and a card that has its own preprocessing."""
+    folder = shutil.copytree(tiny_module, tmp_path_factory.mktemp("labelled") / "tiny")
+    return write_labels(folder)
+
+
+@pytest.fixture(scope="session")
+def runtime_files(
+    labelled_module: Path, kept_modules: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with the labelled module as support.modules.FILES, and features-* of each."""
+    return copy_of_exports(tmp_path_factory.mktemp("files") / "all", labelled_module, kept_modules)
 
 
 @pytest.fixture(scope="session")

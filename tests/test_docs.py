@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import runpy
+import shlex
+import shutil
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from nasnet_cli.cli.main import COMMANDS
+from nasnet_cli.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,3 +41,75 @@ def test_every_dependency_has_its_reason():
     for requirement in listed:
         name = requirement.split(">")[0].split("<")[0].split("[")[0].split("=")[0].strip()
         assert f"| {name}" in reasons, f"docs/architecture.md doesn't say why {name} is there"
+
+
+def all_commands(group: click.Group, name: str = "nasnet") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    yield name, group
+    for inner in group.list_commands(context):
+        command = group.get_command(context, inner)
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{name} {inner}")
+        elif command is not None:
+            yield f"{name} {inner}", command
+
+
+def test_every_option_is_on_the_page_of_commands():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+    missing = {
+        f"{name} {option}"
+        for name, command in all_commands(main)
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.hidden
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if not re.search(rf"(?<![\w-]){re.escape(option)}\b", sections.get(name, ""))
+    }
+    assert missing == set()
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+# Those that need neither a network nor another program.
+COMMANDS_SHOWN = [
+    line.removeprefix("$ ").partition(" #")[0].strip()
+    for line in BLOCKS.splitlines()
+    if re.match(r"(\$ )?nasnet ", line) and "://" not in line and "|" not in line
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, golden_module):
+    """A folder with all that the README's commands name: photos, an archive and a model."""
+    folder = tmp_path_factory.mktemp("readme")
+    photos = shutil.copytree(ROOT / "examples" / "photos", folder / "examples" / "photos")
+    for name in ("photos", "more", "vacation"):
+        shutil.copytree(photos, folder / name)
+    for name in ("one.jpg", "query.jpg", "cat.jpg", "photo.jpg"):
+        shutil.copy(photos / "cat.jpg", folder / name)
+    with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
+        archive.write(photos / "cat.jpg", "cat.jpg")
+    shutil.copytree(golden_module, folder / "my_module")
+    return folder
+
+
+def test_the_commands_of_the_readme_run(nasnet, workplace):
+    """In their order, one after the other in one folder.
+
+    The published models are stood in for by one of their size, and what a command before has
+    written is moved away for the next, as a reader would.
+    """
+    assert len(COMMANDS_SHOWN) >= 5
+    for line in COMMANDS_SHOWN:
+        _, *arguments = shlex.split(re.sub(r"imagenet-\S+", "my_module", line))
+        for option, value in itertools.pairwise(arguments):
+            if option in ("-o", "--out") and "--resume" not in arguments:
+                remove_output(workplace / value)
+        result = nasnet(*arguments, cwd=workplace)
+        assert result.exit_code == 0, f"{line}\n{result.stderr}"
+
+
+def remove_output(path: Path) -> None:
+    for each in path.parent.glob(f"{path.stem}.*" if path.suffix else "no such file"):
+        if each.is_file():
+            each.unlink()

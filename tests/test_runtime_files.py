@@ -12,18 +12,14 @@ import numpy as np
 import pytest
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.labels import Label
 from nasnet_cli.model import load_model
-from nasnet_cli.models.card import Card, write_card
 from nasnet_cli.models.detect import detect
-from nasnet_cli.models.export import export
-from nasnet_cli.models.formats.table import FORMATS
 from support.models import load_network
+from support.modules import FILES
 from test_export import status
 
 PHOTOS = "examples/photos"
 PHOTO = str(Path(PHOTOS, "cat.jpg").absolute())
-FILES = {"onnx": "m.onnx", "openvino": "m.xml", "tflite": "m.tflite"}
 COMPANIONS = {
     "onnx": [],
     "openvino": ["m.bin"],
@@ -33,33 +29,16 @@ COMPANIONS = {
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory, tiny_module):
-    folder = shutil.copytree(tiny_module, tmp_path_factory.mktemp("source") / "tiny")
-    said = {"resize": "crop", "crop_fraction": 0.5, "resample": "bicubic"}
-    labels = [Label(f"n{i:08}", f"thing {i}, naïve") for i in range(7)]
-    write_card(folder, Card("tiny thing", preprocessing=said), labels)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, source):
-    """A folder with the tiny module in each runtime's own form, with and without classes."""
-    folder = tmp_path_factory.mktemp("files")
-    network = load_network(source)
-    for form, name in FILES.items():
-        export(network, folder / name, FORMATS[form])
-        export(network, folder / f"features-{name}", FORMATS[form], kind="feature-vector")
-    return folder
-
-
 @pytest.mark.parametrize("form", FILES)
-def test_file_gives_the_results_of_its_source(form, files, source, cache_folder):
-    for model in (load_model(files / FILES[form]), load_model(files / f"features-{FILES[form]}")):
-        expected = [row.vector for row in load_model(source).embed([PHOTOS])]
+def test_file_gives_the_results_of_its_source(form, runtime_files, labelled_module, cache_folder):
+    for model in (
+        load_model(runtime_files / FILES[form]),
+        load_model(runtime_files / f"features-{FILES[form]}"),
+    ):
+        expected = [row.vector for row in load_model(labelled_module).embed([PHOTOS])]
         got = [row.vector for row in model.embed([PHOTOS])]
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
-    first, again = load_model(source), load_model(files / FILES[form])
+    first, again = load_model(labelled_module), load_model(runtime_files / FILES[form])
     for one, two in zip(first.classify([PHOTOS]), again.classify([PHOTOS]), strict=True):
         assert [p.label for p in one.predictions] == [p.label for p in two.predictions]
         for a, b in zip(one.predictions, two.predictions, strict=True):
@@ -67,8 +46,11 @@ def test_file_gives_the_results_of_its_source(form, files, source, cache_folder)
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_inspect_describes_a_file_like_its_source(form, files, source):
-    module, file = load_model(source).inspect(), load_model(files / FILES[form]).inspect()
+def test_inspect_describes_a_file_like_its_source(form, runtime_files, labelled_module):
+    module, file = (
+        load_model(labelled_module).inspect(),
+        load_model(runtime_files / FILES[form]).inspect(),
+    )
     same = ["image_size", "output", "classes", "labels", "feature_depth", "preprocessing"]
     same += ["multiply_adds", "multiply_adds_depthwise"]
     assert {key: file[key] for key in same} == {key: module[key] for key in same}
@@ -81,29 +63,29 @@ def test_inspect_describes_a_file_like_its_source(form, files, source):
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_format_is_recognized_by_the_content(form, files, tmp_path):
-    other = shutil.copy(files / FILES[form], tmp_path / "some file")
+def test_format_is_recognized_by_the_content(form, runtime_files, tmp_path):
+    other = shutil.copy(runtime_files / FILES[form], tmp_path / "some file")
     assert detect(tmp_path / "some file").format.name == form
     # A copy has the digest of its original, whatever it is called.
     if form == "onnx":
-        digests = {load_model(path).module.digest for path in (other, files / FILES[form])}
+        digests = {load_model(path).module.digest for path in (other, runtime_files / FILES[form])}
         assert len(digests) == 1
 
 
-def test_classify_with_a_feature_vector_file_is_an_error(files, capfd):
-    assert status("classify", "-m", files / "features-m.onnx", PHOTOS) == 1
+def test_classify_with_a_feature_vector_file_is_an_error(runtime_files, capfd):
+    assert status("classify", "-m", runtime_files / "features-m.onnx", PHOTOS) == 1
     said = capfd.readouterr().err
     assert "features-m.onnx has no classes, only a feature vector." in said
 
 
 @pytest.mark.parametrize("form", FILES)
 @pytest.mark.parametrize("command", ["classify", "inspect"])
-def test_truncated_file_is_a_one_line_error(form, command, files, tmp_path, capfd):
-    whole = (files / FILES[form]).read_bytes()
+def test_truncated_file_is_a_one_line_error(form, command, runtime_files, tmp_path, capfd):
+    whole = (runtime_files / FILES[form]).read_bytes()
     cut = tmp_path / FILES[form]
     cut.write_bytes(whole[: len(whole) // 2])
     if form == "openvino":
-        shutil.copy(files / "m.bin", tmp_path)
+        shutil.copy(runtime_files / "m.bin", tmp_path)
     arguments = ["-m", cut, PHOTOS] if command == "classify" else [cut]
     assert status(command, *arguments) == 1
     said = capfd.readouterr()
@@ -116,10 +98,12 @@ def test_truncated_file_is_a_one_line_error(form, command, files, tmp_path, capf
     ("share", "words"),
     [(None, "m.bin is missing"), (0.0, "it has 0 bytes"), (0.9, "is cut off or")],
 )
-def test_xml_without_its_complete_bin_is_a_one_line_error(share, words, files, tmp_path, capfd):
-    shutil.copy(files / "m.xml", tmp_path)
+def test_xml_without_its_complete_bin_is_a_one_line_error(
+    share, words, runtime_files, tmp_path, capfd
+):
+    shutil.copy(runtime_files / "m.xml", tmp_path)
     if share is not None:
-        whole = (files / "m.bin").read_bytes()
+        whole = (runtime_files / "m.bin").read_bytes()
         (tmp_path / "m.bin").write_bytes(whole[: int(len(whole) * share)])
     assert status("inspect", tmp_path / "m.xml") == 1
     said = capfd.readouterr().err
@@ -127,17 +111,17 @@ def test_xml_without_its_complete_bin_is_a_one_line_error(share, words, files, t
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.xml", "m.h5", "m.pb", "modèle"])
-def test_tflite_of_any_name_is_read(name, files, tmp_path, capfd, cache_folder):
+def test_tflite_of_any_name_is_read(name, runtime_files, tmp_path, capfd, cache_folder):
     """OpenVINO by itself takes it for what its name says, and complains on standard error."""
     for part in ("m.tflite", *COMPANIONS["tflite"]):
-        shutil.copy(files / part, tmp_path / part.replace("m.tflite", name))
+        shutil.copy(runtime_files / part, tmp_path / part.replace("m.tflite", name))
     assert status("classify", "-q", "-m", tmp_path / name, PHOTOS) == 0
     said = capfd.readouterr()
     assert said.err == "" and '"label": "thing' in said.out
 
 
-def test_tflite_without_its_card_names_the_missing_file(files, tmp_path):
-    shutil.copy(files / "m.tflite", tmp_path)
+def test_tflite_without_its_card_names_the_missing_file(runtime_files, tmp_path):
+    shutil.copy(runtime_files / "m.tflite", tmp_path)
     with pytest.raises(ModelError, match=r"put its m\.tflite\.nasnet\.json beside it again"):
         load_model(tmp_path / "m.tflite")
 
@@ -178,38 +162,42 @@ def lite_with_strings(kind):
 @pytest.mark.parametrize(
     ("name", "shown"), [("onnx", "m.onnx"), ("tflite", "m.tflite.nasnet.json")]
 )
-def test_error_of_a_damaged_card_names_its_file(name, shown, files, tmp_path):
+def test_error_of_a_damaged_card_names_its_file(name, shown, runtime_files, tmp_path):
     path = tmp_path / f"m.{name}"
     if name == "onnx":
         import onnx
 
-        model = onnx.load(files / "m.onnx")
+        model = onnx.load(runtime_files / "m.onnx")
         for entry in model.metadata_props:
             entry.value = "{"
         onnx.save(model, path)
     else:
-        shutil.copy(files / "m.tflite", path)
+        shutil.copy(runtime_files / "m.tflite", path)
         (tmp_path / "m.tflite.nasnet.json").write_text("{")
     with pytest.raises(ModelError, match=rf"{shown} is not JSON") as caught:
         load_model(path)
     assert str(tmp_path) in str(caught.value)
 
 
-def test_tensorflow_runtime_refuses_a_file(files, capfd):
-    assert status("classify", "-m", files / "m.onnx", "--runtime", "tensorflow", PHOTOS) == 1
+def test_tensorflow_runtime_refuses_a_file(runtime_files, capfd):
+    assert (
+        status("classify", "-m", runtime_files / "m.onnx", "--runtime", "tensorflow", PHOTOS) == 1
+    )
     assert "TensorFlow doesn't run" in capfd.readouterr().err
 
 
-def test_export_reads_weights_of_onnx_and_refuses_the_others(files, tmp_path, source):
-    network = load_network(files / "m.onnx")
-    original = load_network(source)
+def test_export_reads_weights_of_onnx_and_refuses_the_others(
+    runtime_files, tmp_path, labelled_module
+):
+    network = load_network(runtime_files / "m.onnx")
+    original = load_network(labelled_module)
     assert network.spec == original.spec
     assert network.weights.keys() == original.weights.keys()
     assert all(np.array_equal(network.weights[k], original.weights[k]) for k in network.weights)
-    assert load_network(files / "features-m.onnx").classification is False
+    assert load_network(runtime_files / "features-m.onnx").classification is False
     for name in ("m.xml", "m.tflite"):
         with pytest.raises(ModelError, match="merged with its normalisation"):
-            load_network(files / name)
+            load_network(runtime_files / name)
 
 
 class TestOthersFiles:
@@ -353,9 +341,9 @@ class TestHostileXml:
         assert done.stderr.count("\n") == 1
 
 
-def test_tflite_with_a_wrong_count_of_labels_is_refused(files, tmp_path):
+def test_tflite_with_a_wrong_count_of_labels_is_refused(runtime_files, tmp_path):
     for name in ("m.tflite", *COMPANIONS["tflite"]):
-        shutil.copy(files / name, tmp_path)
+        shutil.copy(runtime_files / name, tmp_path)
     labels = tmp_path / "m.tflite.labels.tsv"
     labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(ModelError, match="6 labels for 7 classes"):
@@ -381,9 +369,9 @@ def run_without_tensorflow(commands, folder):
     return done.stderr
 
 
-def test_commands_run_without_tensorflow(files, source, tmp_path, cache_folder):
+def test_commands_run_without_tensorflow(runtime_files, labelled_module, tmp_path, cache_folder):
     photos = [str(path) for path in sorted(Path(PHOTOS).absolute().glob("*.jpg"))[:2]]
-    models = [str(source), *(str(files / name) for name in FILES.values())]
+    models = [str(source), *(str(runtime_files / name) for name in FILES.values())]
     commands = [["classify", *photos, "-q"], ["inspect"], ["duplicates", *photos, "-q"]]
     commands += [["embed", *photos, "-q", "-o", "v.npy"]]
     commands += [["similar", photos[0], "--index", "v.npy", "-q"]]
@@ -397,7 +385,7 @@ def test_commands_run_without_tensorflow(files, source, tmp_path, cache_folder):
 @pytest.mark.parametrize(
     "arguments", [["classify", PHOTO, "--runtime", "tensorflow"], ["export", "module"]]
 )
-def test_missing_tensorflow_is_a_one_line_error(arguments, source, tmp_path, cache_folder):
+def test_missing_tensorflow_is_a_one_line_error(arguments, labelled_module, tmp_path, cache_folder):
     format_option = ["--format", "tf1-hub"] if arguments[0] == "export" else []
     command = [*arguments, *format_option, "-m", str(source)]
     error, status = run_without_tensorflow([command], tmp_path).splitlines()
