@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from support.modules import FILES
 from test_export import status
 
 PHOTOS = "examples/photos"
-PHOTO = str(Path(PHOTOS, "cat.jpg").absolute())
 COMPANIONS = {
     "onnx": [],
     "openvino": ["m.bin"],
@@ -348,49 +345,3 @@ def test_tflite_with_a_wrong_count_of_labels_is_refused(runtime_files, tmp_path)
     labels.write_text("\n".join(labels.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(ModelError, match="6 labels for 7 classes"):
         load_model(tmp_path / "m.tflite")
-
-
-WITHOUT_TENSORFLOW = """
-import json, sys
-for package in ("tensorflow", "tensorflow_hub", "keras", "tf_keras"):
-    sys.modules[package] = None
-from nasnet_cli.cli.main import run
-for arguments in json.loads(sys.argv[1]):
-    try: run(arguments)
-    except SystemExit as done: print(done.code, *arguments[:3], file=sys.stderr)
-"""
-
-
-def run_without_tensorflow(commands, folder):
-    """Run commands in one process where TensorFlow is not installed: exit codes, messages."""
-    code = [sys.executable, "-c", WITHOUT_TENSORFLOW, json.dumps(commands)]
-    done = subprocess.run(code, capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def test_commands_run_without_tensorflow(runtime_files, labelled_module, tmp_path, cache_folder):
-    photos = [str(path) for path in sorted(Path(PHOTOS).absolute().glob("*.jpg"))[:2]]
-    models = [str(source), *(str(runtime_files / name) for name in FILES.values())]
-    commands = [["classify", *photos, "-q"], ["inspect"], ["duplicates", *photos, "-q"]]
-    commands += [["embed", *photos, "-q", "-o", "v.npy"]]
-    commands += [["similar", photos[0], "--index", "v.npy", "-q"]]
-    for model in models:
-        commands += [["classify", *photos, "-q", "-m", model], ["inspect", model]]
-        commands += [["embed", photos[0], "-q", "-m", model, "-o", "v.npy", "--overwrite"]]
-    messages = run_without_tensorflow(commands, tmp_path).splitlines()
-    assert messages == [" ".join(["0", *command[:3]]) for command in commands]
-
-
-@pytest.mark.parametrize(
-    "arguments", [["classify", PHOTO, "--runtime", "tensorflow"], ["export", "module"]]
-)
-def test_missing_tensorflow_is_a_one_line_error(arguments, labelled_module, tmp_path, cache_folder):
-    format_option = ["--format", "tf1-hub"] if arguments[0] == "export" else []
-    command = [*arguments, *format_option, "-m", str(source)]
-    error, status = run_without_tensorflow([command], tmp_path).splitlines()
-    assert error == (
-        "Error: This needs the package tensorflow, which is not installed. "
-        "Install it with: pip install tensorflow tensorflow-hub."
-    )
-    assert status.startswith("1 ")
