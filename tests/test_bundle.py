@@ -26,7 +26,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "variables" / "variables"
 
 
-def test_names_shapes_and_places_are_read() -> None:
+def test_names_shapes_and_positions_are_read() -> None:
     read = read_bundle(TINY / "variables")
     read.check_complete()
     assert {name: entry.shape for name, entry in read.tensors.items()} == {
@@ -41,7 +41,7 @@ def test_names_shapes_and_places_are_read() -> None:
     assert sum(entry.size for entry in read.tensors.values()) == 4 * 149
 
 
-def test_every_kind_of_value_is_what_tensorflow_wrote(tmp_path: Path) -> None:
+def test_every_dtype_is_read_as_tensorflow_wrote_it(tmp_path: Path) -> None:
     from nasnet_cli.quiet import tf
 
     v1 = tf.compat.v1
@@ -71,7 +71,7 @@ def test_every_kind_of_value_is_what_tensorflow_wrote(tmp_path: Path) -> None:
         assert found.dtype == value.dtype
         np.testing.assert_array_equal(found, value)
     np.testing.assert_array_equal(read.read("bfloat16"), np.array([1.5, -2.0], np.float32))
-    with pytest.raises(ModelError, match=r"'sliced'.* is kept in slices"):
+    with pytest.raises(ModelError, match=r"'sliced'.* is stored in slices"):
         read.read("sliced")
     with pytest.raises(ModelError, match=r"'string'.* holds string"):
         read.read("string")
@@ -79,7 +79,7 @@ def test_every_kind_of_value_is_what_tensorflow_wrote(tmp_path: Path) -> None:
         read.read("other")
 
 
-def test_missing_and_short_data_files_are_named(checkpoint: Path) -> None:
+def test_missing_and_short_data_files_are_refused(checkpoint: Path) -> None:
     data = checkpoint.with_name("variables.data-00000-of-00001")
     read = read_bundle(checkpoint)
     content = data.read_bytes()
@@ -91,7 +91,7 @@ def test_missing_and_short_data_files_are_named(checkpoint: Path) -> None:
     data.unlink()
     with pytest.raises(ModelError, match="data-00000-of-00001 is missing"):
         read.check_complete()
-    with pytest.raises(ModelError, match="can't be read"):
+    with pytest.raises(ModelError, match="Cannot read"):
         read.read("conv/weights")
 
 
@@ -100,18 +100,18 @@ def test_missing_and_short_data_files_are_named(checkpoint: Path) -> None:
     [
         (b"", "it is empty"),
         (INDEX[:30], "it is cut off"),
-        (INDEX[:-1], "it is no index, or it is cut off"),
-        (INDEX[:-1] + b"\0", "it is no index"),
+        (INDEX[:-1], "it is not an index, or it is cut off"),
+        (INDEX[:-1] + b"\0", "it is not an index"),
         (INDEX[:4] + b"X" + INDEX[5:], "a checksum is wrong"),
     ],
 )
-def test_a_broken_index_is_refused(checkpoint: Path, content: bytes, message: str) -> None:
+def test_damaged_index_is_refused(checkpoint: Path, content: bytes, message: str) -> None:
     checkpoint.with_name("variables.index").write_bytes(content)
     with pytest.raises(ModelError, match=message):
         read_bundle(checkpoint)
 
 
-def test_a_missing_index_is_refused(tmp_path: Path) -> None:
+def test_missing_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"variables\.index is missing"):
         read_bundle(tmp_path / "variables")
 
@@ -159,12 +159,12 @@ def entry(name: str = "v", sizes: tuple[int, ...] = (2,), **fields: int) -> tupl
     return name.encode(), message.SerializeToString()
 
 
-def test_the_tests_tables_are_right(tmp_path: Path) -> None:
+def test_tables_of_these_tests_are_valid(tmp_path: Path) -> None:
     (tmp_path / "v.index").write_bytes(table([block([header(), entry()])]))
     assert read_bundle(tmp_path / "v").tensors["v"].shape == (2,)
 
 
-def test_crc32c_is_the_standard_one() -> None:
+def test_crc32c_has_the_standard_check_value() -> None:
     assert bundle._crc32c(b"123456789") == 0xE3069283
 
 
@@ -172,25 +172,25 @@ def test_crc32c_is_the_standard_one() -> None:
     ("content", "message"),
     [
         (table([block([header(endianness=1)])]), "big-endian"),
-        (table([block([header(num_shards=0)])]), "counts 0 data files"),
-        (table([block([header(num_shards=10**9)])]), "counts 1000000000 data files"),
+        (table([block([header(num_shards=0)])]), "claims 0 data files"),
+        (table([block([header(num_shards=10**9)])]), "claims 1000000000 data files"),
         (table([block([entry()])]), "no header"),
         (table([block([])]), "no header"),
         (table([]), "no header"),
-        (table([block([header(), entry(shard_id=1)])]), "outside of the data"),
-        (table([block([header(), entry(offset=-1)])]), "outside of the data"),
-        (table([block([header(), entry(size=-8)])]), "outside of the data"),
-        (table([block([header(), entry(sizes=(-1,))])]), "no valid shape"),
-        (table([block([header(), entry(sizes=(2**62, 2**62))])]), "doesn't fit its shape"),
-        (table([block([header(), entry(sizes=(3,))])]), "doesn't fit its shape"),
+        (table([block([header(), entry(shard_id=1)])]), "outside the data"),
+        (table([block([header(), entry(offset=-1)])]), "outside the data"),
+        (table([block([header(), entry(size=-8)])]), "outside the data"),
+        (table([block([header(), entry(sizes=(-1,))])]), "invalid shape"),
+        (table([block([header(), entry(sizes=(2**62, 2**62))])]), "does not match its shape"),
+        (table([block([header(), entry(sizes=(3,))])]), "does not match its shape"),
         (table([block([header(), entry("b"), entry("a")])]), "not in order"),
         (table([block([header(), entry("a"), entry("a")])]), "not in order"),
         (table([block([header()])], repeat=2), "blocks overlap"),
         (table([block([header()], kind=1)]), "compressed"),
-        (table([block([header(), entry("n" * 5000)])]), "runs over its block"),
+        (table([block([header(), entry("n" * 5000)])]), "exceeds its block"),
     ],
 )
-def test_a_hostile_index_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_hostile_index_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "v.index").write_bytes(content)
     with pytest.raises(ModelError, match=message):
         read_bundle(tmp_path / "v")
@@ -198,11 +198,11 @@ def test_a_hostile_index_is_refused(tmp_path: Path, content: bytes, message: str
 
 @given(st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_mutated_indexes_raise_nothing_else(
+def test_mutated_index_raises_only_model_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
 ) -> None:
     # Without checksums, or almost every change would end there.
-    monkeypatch.setattr(bundle, "_CHECKSUM_LIMIT", 0)
+    monkeypatch.setattr(bundle, "_MAX_CHECKSUMMED", 0)
     content = bytearray(INDEX)
     for at in data.draw(st.lists(st.integers(0, len(content) - 9), min_size=1, max_size=6)):
         content[at] = data.draw(st.integers(0, 255))
@@ -219,7 +219,7 @@ def test_mutated_indexes_raise_nothing_else(
 
 @given(st.binary(max_size=300))
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_bytes_raise_nothing_else(tmp_path: Path, content: bytes) -> None:
+def test_random_bytes_raise_only_model_errors(tmp_path: Path, content: bytes) -> None:
     footer = b"\0\0\0".ljust(40, b"\1") + struct.pack("<Q", bundle._MAGIC)
     (tmp_path / "v.index").write_bytes(content + footer)
     with pytest.raises(ModelError):

@@ -225,7 +225,7 @@ def test_mirror_serves_other_hosts_by_their_paths(hub, part, monkeypatch):
     hub.put("/mirror/cdn.example:8443/x", Answer(DATA))
     get("https://tfhub.dev/m/1?tf-hub-format=compressed", part)
     assert part.read_bytes() == DATA
-    assert [asked for asked, _ in hub.requests] == [
+    assert [url for url, _ in hub.requests] == [
         "/mirror/tfhub.dev/m/1?tf-hub-format=compressed",
         "/mirror/cdn.example:8443/x?a=b",
     ]

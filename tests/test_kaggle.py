@@ -1,4 +1,4 @@
-"""A published module from Kaggle, by kagglehub itself from a server that speaks as Kaggle does."""
+"""A published model from Kaggle, fetched by kagglehub from a server that imitates Kaggle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def module(tmp_path):
 
 @pytest.fixture
 def kaggle(tmp_path, monkeypatch, module):
-    """The module at Kaggle, and nowhere else; nobody is logged in."""
+    """Yield a server that has the model; no other origin has it, and nobody is logged in."""
     with hub_server() as nothing, kaggle_server() as server:
         server.put(module)
         for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "HTTP_PROXY", "NO_PROXY"):
@@ -50,31 +50,31 @@ def kaggle(tmp_path, monkeypatch, module):
         yield server
 
 
-def at_kaggle():
-    """What the error says about Kaggle's place, when nothing was had anywhere."""
+def kaggle_failure():
+    """Return the reason that the error gives for Kaggle when no origin has the model."""
     with pytest.raises(ModelError) as caught:
         resolve_path(NAME)
-    said = str(caught.value)
-    assert "\n" not in said
-    before, _, rest = said.partition("Kaggle's copy of the hub: ")
+    message = str(caught.value)
+    assert "\n" not in message
+    before, _, rest = message.partition("Kaggle's copy of the hub: ")
     assert "TF-Slim's checkpoint" in before
     return rest.partition(". Connect and run again")[0]
 
 
-def test_a_module_comes_from_kaggle_once(kaggle, module):
-    ear = Ear()
-    folder = resolve_path(NAME, ear)
+def test_model_comes_from_kaggle_once(kaggle, module):
+    listener = Ear()
+    folder = resolve_path(NAME, listener)
     assert same(folder, module)
-    assert sorted(kaggle.asked) == sorted(kaggle.files)
-    (note,) = ear.notes
+    assert sorted(kaggle.requested) == sorted(kaggle.files)
+    (note,) = listener.notes
     assert f"{NAME} comes from Kaggle's copy of the hub; not from TF-Slim's" in note
     assert resolve_path(NAME) == folder
-    assert len(kaggle.asked) == len(kaggle.files)
+    assert len(kaggle.requested) == len(kaggle.files)
     assert store.read_record(folder.name).source == f"kaggle:{HANDLE}"
     assert store.fault(folder.name, thorough=True) is None
 
 
-def test_a_process_of_its_own_keeps_kagglehub_quiet(kaggle):
+def test_kagglehub_prints_nothing(kaggle):
     command = [sys.executable, "-m", "nasnet_cli", "inspect", NAME]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "unsafe operations none" in done.stdout
@@ -82,44 +82,44 @@ def test_a_process_of_its_own_keeps_kagglehub_quiet(kaggle):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_login_is_kagglehubs(kaggle, monkeypatch):
+def test_login_is_kagglehubs(kaggle, monkeypatch):
     kaggle.token = "secret"
-    assert at_kaggle().startswith("the server denies access (HTTP 403)")
+    assert kaggle_failure().startswith("the server denies access (HTTP 403)")
     monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
     assert resolve_path(NAME).is_dir()
 
 
-def test_what_kaggle_has_not_got_or_cannot_give(kaggle):
+def test_http_errors_are_reported(kaggle):
     kaggle.status = 404
-    assert at_kaggle() == "there is no such model (HTTP 404)"
+    assert kaggle_failure() == "there is no such model (HTTP 404)"
     kaggle.status = 500
-    assert at_kaggle() == "the server answered HTTP 500"
+    assert kaggle_failure() == "the server answered HTTP 500"
 
 
-@pytest.mark.parametrize("how", ["cut", "changed"])
-def test_a_broken_download_leaves_nothing_and_is_made_good(how, kaggle, module, cache_folder):
-    setattr(kaggle, how, "saved_model.pb")
-    assert at_kaggle() == "the download was cut off or changed on the way"
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_damaged_download_leaves_nothing_and_is_fetched_again(damage, kaggle, module, cache_folder):
+    setattr(kaggle, damage, "saved_model.pb")
+    assert kaggle_failure() == "the download was cut off or changed on the way"
     assert list((cache_folder / "modules").iterdir()) == []
-    setattr(kaggle, how, "")
+    setattr(kaggle, damage, "")
     assert same(resolve_path(NAME), module)
 
 
-def test_without_a_connection(kaggle, monkeypatch):
+def test_missing_connection_is_reported(kaggle, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert at_kaggle() == "there is no connection to Kaggle"
+    assert kaggle_failure() == "there is no connection to Kaggle"
 
 
-def test_a_broken_copy_of_kagglehubs_is_fetched_again(kaggle, module, tmp_path):
+def test_damaged_copy_in_kagglehubs_cache_is_fetched_again(kaggle, module, tmp_path):
     shutil.rmtree(resolve_path(NAME))
     (copy,) = (tmp_path / "kagglehub").rglob("saved_model.pb")
     copy.write_bytes(b"\xff\xff")
-    ear = Ear()
-    assert same(resolve_path(NAME, ear), module)
-    assert any(f"kagglehub's copy of {HANDLE} is damaged" in note for note in ear.notes)
+    listener = Ear()
+    assert same(resolve_path(NAME, listener), module)
+    assert any(f"kagglehub's copy of {HANDLE} is damaged" in note for note in listener.notes)
 
 
-def test_other_bytes_than_the_first_time_are_refused(kaggle, tmp_path):
+def test_changed_content_is_refused(kaggle, tmp_path):
     shutil.rmtree(resolve_path(NAME))
     shutil.rmtree(tmp_path / "kagglehub")
     kaggle.files["assets/more"] = b"more"
@@ -127,7 +127,7 @@ def test_other_bytes_than_the_first_time_are_refused(kaggle, tmp_path):
         resolve_path(NAME)
 
 
-def test_without_kagglehub_the_extra_is_named(kaggle, monkeypatch):
+def test_missing_kagglehub_names_the_extra(kaggle, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)  # as if it weren't installed
-    assert at_kaggle() == "it needs pip install 'nasnet-cli[kaggle]'"
-    assert kaggle.asked == []
+    assert kaggle_failure() == "it needs pip install 'nasnet-cli[kaggle]'"
+    assert kaggle.requested == []

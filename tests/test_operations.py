@@ -1,6 +1,6 @@
-"""A module that could touch files, the network or run code is told from an honest one.
+"""The scan for operations that could touch files, the network or run code.
 
-The attack modules are only parsed here, never run.
+The hostile models are only parsed here, never run.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pytest
 from nasnet_cli.models.safety.allowed import (
     _GROUPS,
     ALLOWED,
-    IDLE,
     RESTORE,
     SAVE,
     TABLE_FILES,
+    UNREACHED,
 )
 from nasnet_cli.models.safety.scan import unsafe_operations
 from nasnet_cli.models.savedmodel.reader import read_saved_model
@@ -67,7 +67,7 @@ def unsafe(folder: Path, *graphs: Any) -> list[str]:
     return unsafe_operations(read_saved_model(crafted.write(folder, *graphs)))
 
 
-def test_every_name_on_the_list_is_an_operation() -> None:
+def test_every_allowed_name_is_an_operation() -> None:
     from nasnet_cli.quiet import tf
 
     names = [name for group in _GROUPS.values() for name in group.split()]
@@ -77,30 +77,30 @@ def test_every_name_on_the_list_is_an_operation() -> None:
     assert not ALLOWED & set(ATTACKS)
 
 
-def test_what_may_stand_idle_is_never_run_on_loading() -> None:
+def test_allowed_unreached_operations_never_run_on_loading() -> None:
     from nasnet_cli.quiet import tf  # isort: skip
     from tensorflow.python.framework import op_def_registry  # isort: skip
 
-    assert not IDLE & ALLOWED
-    for name in IDLE:
+    assert not UNREACHED & ALLOWED
+    for name in UNREACHED:
         assert hasattr(tf.raw_ops, name), name
         only_describes = re.search(r"Dataset(V\d)?$", name)
         assert op_def_registry.get(name).is_stateful or only_describes, name
 
 
-def test_the_hubs_own_module_is_safe() -> None:
+def test_module_written_by_tensorflow_hub_is_safe() -> None:
     model = read_saved_model(TINY)
     assert unsafe_operations(model) == []
     for graph in model.meta_graphs:
         assert {n.op for n in graph.proto.graph_def.node} <= ALLOWED
 
 
-def test_the_module_that_we_write_is_safe(tiny_module: Path) -> None:
+def test_module_written_by_nasnet_is_safe(tiny_module: Path) -> None:
     assert unsafe_operations(read_saved_model(tiny_module)) == []
 
 
 @pytest.mark.parametrize("op", ATTACKS)
-def test_an_operation_that_an_output_needs_is_named(tmp_path: Path, op: str) -> None:
+def test_operation_that_an_output_needs_is_reported(tmp_path: Path, op: str) -> None:
     nodes = [IMAGES, node("attack", op, "images"), node("logits", "Identity", "attack:0")]
     assert unsafe(tmp_path, meta_graph(nodes, tags=["serve"])) == [f"{op} in the graph {{serve}}"]
 
@@ -111,22 +111,20 @@ def test_control_inputs_are_followed(tmp_path: Path, op: str) -> None:
     assert unsafe(tmp_path, meta_graph(nodes)) == [f"{op} in the graph {{}}"]
 
 
-def test_a_graph_for_training_is_looked_at_too(tmp_path: Path) -> None:
+def test_training_graph_is_scanned_too(tmp_path: Path) -> None:
     nodes = [node("logits", "ReadFile")]
     graphs = meta_graph([node("logits", "Const")]), meta_graph(nodes, tags=["train"])
     assert unsafe(tmp_path, *graphs) == ["ReadFile in the graph {train}"]
 
 
-def test_what_nothing_reaches_does_not_count(tmp_path: Path) -> None:
+def test_stateful_operation_that_nothing_reaches_is_allowed(tmp_path: Path) -> None:
     nodes = [IMAGES, node("logits", "Identity", "images"), node("idle", "WriteFile", "images")]
     unused = function("unused", ["x"], node("attack", "WriteFile", "x"))
     assert unsafe(tmp_path, meta_graph(nodes, [unused])) == []
 
 
 @pytest.mark.parametrize("op", ["ReadFile", "MatchingFiles", "ImmutableConst", "DatasetFromGraph"])
-def test_what_tensorflow_computes_on_loading_counts_though_nothing_reaches_it(
-    tmp_path: Path, op: str
-) -> None:
+def test_constant_operation_that_nothing_reaches_is_reported(tmp_path: Path, op: str) -> None:
     fine = [IMAGES, node("logits", "Identity", "images")]
     idle = node("idle", op, "name")
     assert unsafe(tmp_path, meta_graph([*fine, idle])) == [f"{op} in the graph {{}}"]
@@ -163,7 +161,7 @@ def test_functions_are_followed(tmp_path: Path, caller: Any) -> None:
     ]
 
 
-def test_functions_that_stand_for_each_other_are_followed(tmp_path: Path) -> None:
+def test_interchangeable_functions_are_followed(tmp_path: Path) -> None:
     called, other = function("called", ["x"], node("y", "Identity", "x")), function("other", ["x"])
     other.CopyFrom(LEAF)
     other.signature.name = "other"
@@ -175,14 +173,14 @@ def test_functions_that_stand_for_each_other_are_followed(tmp_path: Path) -> Non
     ]
 
 
-def test_an_attribute_that_a_function_has_of_itself_is_followed(tmp_path: Path) -> None:
+def test_function_attributes_are_followed(tmp_path: Path) -> None:
     called = function("called", ["x"], node("y", "PartitionedCall", "x", f={"placeholder": "g"}))
     called.signature.attr.add(name="g").default_value.func.name = "leaf"
     graph = meta_graph([IMAGES, node("logits", "called", "images")], [called, LEAF])
     assert unsafe(tmp_path, graph) == ["WriteFile in the function leaf"]
 
 
-def test_functions_are_followed_through_functions(tmp_path: Path) -> None:
+def test_nested_functions_are_followed(tmp_path: Path) -> None:
     outer = function("outer", ["x"], node("y", "PartitionedCall", "x", f="middle"))
     middle = function("middle", ["x"], node("y", "PartitionedCall", "x", f="leaf"))
     call = node("logits", "PartitionedCall", "images", f="outer")
@@ -191,28 +189,28 @@ def test_functions_are_followed_through_functions(tmp_path: Path) -> None:
     ]
 
 
-def test_an_operation_named_where_a_function_belongs_is_found(tmp_path: Path) -> None:
+def test_operation_named_in_place_of_a_function_is_reported(tmp_path: Path) -> None:
     call = node("logits", "PartitionedCall", "images", f="WriteFile")
     assert unsafe(tmp_path, meta_graph([IMAGES, call])) == ["WriteFile in the graph {}"]
 
 
-def test_a_function_cannot_pass_for_an_operation(tmp_path: Path) -> None:
+def test_function_named_like_an_operation_is_reported(tmp_path: Path) -> None:
     false = function("Identity", ["x"], node("attack", "ReadFile", "x"))
     nodes = [IMAGES, node("logits", "Identity", "images")]
     assert unsafe(tmp_path, meta_graph(nodes, [false])) == [
         "ReadFile in the function Identity",
-        "function Identity in the place of the operation",
+        "function Identity in place of the operation",
     ]
 
 
-def test_names_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+def test_duplicate_names_are_reported(tmp_path: Path) -> None:
     nodes = [node("logits", "WriteFile"), node("logits", "Const")]
-    assert unsafe(tmp_path, meta_graph(nodes)) == ["two of one name in the graph {}"]
+    assert unsafe(tmp_path, meta_graph(nodes)) == ["duplicate names in the graph {}"]
     graph = meta_graph([node("logits", "Const")], [LEAF, function("leaf", ["x"])])
-    assert unsafe(tmp_path, graph) == ["two of one name in the graph {}"]
+    assert unsafe(tmp_path, graph) == ["duplicate names in the graph {}"]
 
 
-def test_functions_attributes_are_followed_however_deep(tmp_path: Path) -> None:
+def test_nested_attributes_are_followed(tmp_path: Path) -> None:
     functions = [function(f"f{i}", []) for i in range(5000)]
     for number, each in enumerate(functions):
         each.attr["forward_function_name"].s = b"f%d" % (number + 1)
@@ -228,14 +226,14 @@ def test_operations_that_run_on_loading_are_roots(tmp_path: Path, name: str) -> 
     assert unsafe(tmp_path, graph) == ["WriteFile in the graph {}"]
 
 
-def test_an_initialiser_in_the_signatures_is_a_root(tmp_path: Path) -> None:
+def test_initialiser_signature_is_a_root(tmp_path: Path) -> None:
     start = signature({}, {"__saved_model_init_op": tensor("attack")})
     nodes = [node("logits", "Const"), node("attack", "WriteFile")]
     graph = meta_graph(nodes, default=crafted.classifier(), __saved_model_init_op=start)
     assert unsafe(tmp_path, graph) == ["WriteFile in the graph {}"]
 
 
-def test_a_variables_initialiser_is_a_root(tmp_path: Path) -> None:
+def test_variable_initialiser_is_a_root(tmp_path: Path) -> None:
     graph = meta_graph([node("logits", "Const"), node("w/Assign", "RestoreV2")])
     variable = message("VariableDef")(variable_name="w:0", initializer_name="w/Assign")
     graph.collection_def["variables"].bytes_list.value.append(variable.SerializeToString())
@@ -243,7 +241,7 @@ def test_a_variables_initialiser_is_a_root(tmp_path: Path) -> None:
     assert found == ["RestoreV2 in the graph {}"]
 
 
-def test_objects_functions_and_gradients_are_roots(tmp_path: Path) -> None:
+def test_object_functions_and_gradients_are_roots(tmp_path: Path) -> None:
     graph = meta_graph([node("logits", "Const")], [LEAF])
     graph.object_graph_def.nodes.add()
     assert unsafe(tmp_path, graph) == []
@@ -283,19 +281,19 @@ def saver_operations(folder: Path, graph: Any) -> list[str]:
     return unsafe(folder, graph)
 
 
-def test_the_savers_own_part_is_fine(tmp_path: Path) -> None:
+def test_saver_is_allowed(tmp_path: Path) -> None:
     assert saver_operations(tmp_path, saver(save="merge")) == []
 
 
 @pytest.mark.parametrize("op", ["MatchingFiles", "WriteFile", "ReadFile"])
-def test_the_saver_may_do_nothing_else(tmp_path: Path, op: str) -> None:
+def test_saver_with_another_operation_is_reported(tmp_path: Path, op: str) -> None:
     restoring = saver(node("assign", op, "w", "value"))
     assert saver_operations(tmp_path, restoring) == [f"{op} in the graph {{}}"]
     saving = saver(node("shard", op, "file"))
     assert saver_operations(tmp_path, saving) == [f"{op} in the graph {{}}"]
 
 
-def test_restoring_must_not_save(tmp_path: Path) -> None:
+def test_restoring_that_saves_is_reported(tmp_path: Path) -> None:
     graph = saver(node("restore", "NoOp", "^assign", "^merge"))
     assert saver_operations(tmp_path, graph) == [
         f"{op} in the graph {{}}" for op in ("MergeV2Checkpoints", "SaveV2", "ShardedFilename")
@@ -303,9 +301,7 @@ def test_restoring_must_not_save(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("node_name", ["value", "merge"])
-def test_the_savers_part_is_refused_where_an_output_reaches_it(
-    tmp_path: Path, node_name: str
-) -> None:
+def test_saver_that_an_output_reaches_is_reported(tmp_path: Path, node_name: str) -> None:
     graph = saver(node("logits", "Identity", "images", f"^{node_name}"))
     assert saver_operations(tmp_path, graph)
 
@@ -318,12 +314,12 @@ def test_the_savers_part_is_refused_where_an_output_reaches_it(
         [node("other", "StringJoin", "file", "file")],
     ],
 )
-def test_restoring_reads_only_the_file_that_it_is_given(tmp_path: Path, path: list[Any]) -> None:
+def test_restoring_from_another_file_is_reported(tmp_path: Path, path: list[Any]) -> None:
     graph = saver(node("value", "RestoreV2", "other", "names"), *path)
     assert saver_operations(tmp_path, graph) == ["RestoreV2 in the graph {}"]
 
 
-def test_restoring_in_a_function_reads_only_its_argument(tmp_path: Path) -> None:
+def test_restoring_in_a_function_may_only_read_its_argument(tmp_path: Path) -> None:
     def graph(argument: str) -> Any:
         reads = function(
             "reads", ["prefix"], node("p", "Identity", "prefix"), node("v", "RestoreV2", "p:output")
@@ -351,11 +347,11 @@ def table(*extra: Any, asset: str = "labels.txt") -> Any:
     return graph
 
 
-def test_a_label_table_among_the_assets_is_fine(tmp_path: Path) -> None:
+def test_label_table_from_the_assets_is_allowed(tmp_path: Path) -> None:
     assert unsafe(tmp_path, table()) == []
 
 
-def test_a_table_from_another_file_is_refused(tmp_path: Path) -> None:
+def test_label_table_from_another_file_is_reported(tmp_path: Path) -> None:
     graph = table()
     del graph.asset_file_def[:]
     found = ["InitializeTableFromTextFileV2 in the graph {}"]
@@ -363,7 +359,7 @@ def test_a_table_from_another_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [{"s": b"kept"}, {"placeholder": "name"}])
-def test_a_path_that_a_function_can_change_is_no_assets(tmp_path: Path, named: Any) -> None:
+def test_label_table_from_a_variable_path_is_reported(tmp_path: Path, named: Any) -> None:
     """An asset's path that goes through a variable, which a function assigns another to."""
     change = function(
         "change",
@@ -388,7 +384,7 @@ def test_a_path_that_a_function_can_change_is_no_assets(tmp_path: Path, named: A
     assert saver_operations(tmp_path, graph) == ["InitializeTableFromTextFileV2 in the graph {}"]
 
 
-def test_a_table_that_an_output_reads_is_refused(tmp_path: Path) -> None:
+def test_label_table_that_an_output_initialises_is_reported(tmp_path: Path) -> None:
     # There the loader doesn't put the asset's path in the place of what the graph says.
     graph = table()
     graph.graph_def.node[0].input.append("^init")
@@ -396,17 +392,17 @@ def test_a_table_that_an_output_reads_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../../b"])
-def test_assets_outside_of_the_module_are_refused(tmp_path: Path, name: str) -> None:
-    assert unsafe(tmp_path, table(asset=name)) == [f"asset {name} outside of the module"]
+def test_asset_outside_the_folder_is_reported(tmp_path: Path, name: str) -> None:
+    assert unsafe(tmp_path, table(asset=name)) == [f"asset {name} outside the model's folder"]
 
 
-def test_an_asset_that_links_outside_is_refused(tmp_path: Path) -> None:
+def test_asset_that_links_outside_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "m" / "assets").mkdir(parents=True)
     (tmp_path / "m" / "assets" / "labels.txt").symlink_to("/etc/passwd")
-    assert unsafe(tmp_path / "m", table()) == ["asset labels.txt outside of the module"]
+    assert unsafe(tmp_path / "m", table()) == ["asset labels.txt outside the model's folder"]
 
 
-def test_what_tensorflow_2_saves_is_told_apart(tmp_path: Path) -> None:
+def test_hostile_tensorflow_2_model_is_told_from_a_safe_one(tmp_path: Path) -> None:
     from nasnet_cli.quiet import tf
 
     (tmp_path / "labels.txt").write_text("a\nb\n")
@@ -444,7 +440,7 @@ def test_what_tensorflow_2_saves_is_told_apart(tmp_path: Path) -> None:
     assert found.startswith("WriteFile in the function __inference_helper_")
 
 
-def test_what_keras_exports_is_safe(tmp_path: Path) -> None:
+def test_keras_export_is_safe(tmp_path: Path) -> None:
     from nasnet_cli.quiet import tf
 
     keras = tf.keras

@@ -173,7 +173,7 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
     folder = crafted.write(tmp_path / "in", crafted.meta_graph(tags=["train"]))
     archive = tmp_path / "train.tgz"
     archive.write_bytes(tar_of(folder))
-    with pytest.raises(ModelError, match="only a graph for training") as caught:
+    with pytest.raises(ModelError, match="only a training graph") as caught:
         resolve_path(str(archive))
     assert str(archive) in str(caught.value)
     assert "partial" not in str(caught.value)

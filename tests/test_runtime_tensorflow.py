@@ -148,7 +148,7 @@ def test_unsupported_plans_are_errors(plan: Plan, tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="in f32, not in bf16"):
         TensorFlowRuntime(replace(plan, precision="bf16"))
-    with pytest.raises(ModelError, match="no signature gives nowhere:0"):
+    with pytest.raises(ModelError, match="no signature has the output nowhere:0"):
         TensorFlowRuntime(replace(plan, outputs=(("logits", "nowhere:0"),)))
     with pytest.raises(ModelError, match="TensorFlow cannot load the model in"):
         TensorFlowRuntime(replace(plan, size=(SIZE, SIZE + 1)))

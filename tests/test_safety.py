@@ -1,7 +1,7 @@
-"""A module that could touch files, the network or run code is refused before anything runs it.
+"""Models that could touch files, the network or run code are refused before anything runs them.
 
-The modules are really built by TensorFlow and given to the real command; where TensorFlow is
-allowed to run them they do what they say, so nothing here passes for want of an attack.
+TensorFlow builds the models and the real command gets them; with --allow-unsafe-ops they do their
+harm, so that no test passes because an attack does not work.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def forget_reading(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_could_do_harm_is_refused_by_name(
+def test_unsafe_operation_is_refused_by_name(
     name: str, picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     target = tmp_path / "target"
@@ -124,9 +124,9 @@ def test_what_could_do_harm_is_refused_by_name(
         done = classify(picture, module, "--runtime", runtime)
         assert done.returncode == 1 and done.stdout == ""
         (line,) = done.stderr.splitlines()
-        assert line.startswith(f"Error: The module {module} has operations that could touch files")
+        assert line.startswith(f"Error: The model {module} has operations that could touch files")
         assert f"{name} in the function __inference" in line
-        assert line.endswith("add --allow-unsafe-ops to run it regardless.")
+        assert line.endswith("add --allow-unsafe-ops to run it anyway.")
     if name in READERS:
         assert not was_read(target)
     else:
@@ -134,7 +134,7 @@ def test_what_could_do_harm_is_refused_by_name(
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_what_is_allowed_does_its_work(
+def test_allow_unsafe_ops_runs_operations_that_write(
     name: str, picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     module = write_module(tmp_path / "module", attacks(tmp_path / "target")[name])
@@ -144,7 +144,9 @@ def test_what_is_allowed_does_its_work(
     assert list(tmp_path.glob("target*"))
 
 
-def test_what_is_allowed_reads(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
+def test_allow_unsafe_ops_runs_operations_that_read(
+    picture: Path, tmp_path: Path, cache_folder: Path
+) -> None:
     target = tmp_path / "target"
     target.write_text(SECRET)
     forget_reading(target)
@@ -209,7 +211,7 @@ def swapped(tmp_path: Path) -> Path:
     return edited(of("module", helps), change)
 
 
-def test_a_function_that_tensorflow_puts_in_anothers_place_is_refused(
+def test_interchangeable_function_with_an_unsafe_operation_is_refused(
     swapped: Path, picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     done = classify(picture, swapped, "--runtime", "tensorflow")
@@ -220,7 +222,7 @@ def test_a_function_that_tensorflow_puts_in_anothers_place_is_refused(
     assert done.returncode == 0 and (tmp_path / "target").exists()
 
 
-def test_a_file_that_tensorflow_reads_on_loading_is_not_read(
+def test_file_that_tensorflow_would_read_on_loading_is_not_read(
     picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     """TensorFlow reads it to tell the shape of a tensor that nothing uses."""
@@ -251,9 +253,7 @@ def test_a_file_that_tensorflow_reads_on_loading_is_not_read(
     assert was_read(target)
 
 
-def test_a_module_in_text_form_is_refused(
-    picture: Path, tmp_path: Path, cache_folder: Path
-) -> None:
+def test_text_form_is_refused(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
     from google.protobuf import text_format
 
     from nasnet_cli.quiet import tf  # isort: skip
@@ -272,7 +272,7 @@ def test_a_module_in_text_form_is_refused(
     assert not target.exists()
 
 
-def test_an_honest_module_runs(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
+def test_safe_model_runs(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
     module = write_module(tmp_path / "module", None)
     outputs = {
         classify(picture, module, "--runtime", runtime, "-q").stdout
@@ -294,16 +294,14 @@ def helpful(tmp_path: Path) -> Path:
     return write_module(tmp_path / "helpful", None, helper)
 
 
-def test_what_was_allowed_once_is_refused_the_next_time(helpful: Path, cache_folder: Path) -> None:
+def test_allow_unsafe_ops_is_not_remembered(helpful: Path, cache_folder: Path) -> None:
     load_model(helpful, runtime="openvino", allow_unsafe_ops=True).runtime(("logits",))
     assert list((cache_folder / "compiled").iterdir())
     with pytest.raises(ModelError, match="WriteFile in the function __inference_helper"):
         load_model(helpful, runtime="openvino").runtime(("logits",))
 
 
-def test_a_module_is_looked_at_anew_when_it_changes(
-    helpful: Path, tmp_path: Path, cache_folder: Path
-) -> None:
+def test_changed_model_is_scanned_again(helpful: Path, tmp_path: Path, cache_folder: Path) -> None:
     honest = write_module(tmp_path / "honest", None)
     load_model(honest).runtime(("logits",))
     (remembered,) = (cache_folder / "scanned").iterdir()
@@ -313,7 +311,7 @@ def test_a_module_is_looked_at_anew_when_it_changes(
     assert list((cache_folder / "scanned").iterdir()) == [remembered]
 
 
-def test_a_few_operations_are_named_and_the_rest_counted(
+def test_error_names_a_few_operations_and_counts_the_rest(
     tmp_path: Path, cache_folder: Path
 ) -> None:
     each = attacks(tmp_path / "target")

@@ -93,7 +93,7 @@ def test_missing_extra_and_misshapen_variables_are_named(tmp_path, tiny_spec):
 
 def test_other_files_are_errors(tmp_path):
     (tmp_path / "model.ckpt.index").write_bytes(b"no index at all")
-    for prefix, words in (("model.ckpt", "index is broken"), ("absent", "index is missing")):
+    for prefix, words in (("model.ckpt", "index is damaged"), ("absent", "index is missing")):
         with pytest.raises(ModelError, match=words):
             Slim().read_network(tmp_path / prefix)
 
@@ -108,7 +108,7 @@ def test_checkpoint_without_its_data_is_an_error(tmp_path, tiny_spec):
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
 @pytest.mark.parametrize(
     ("part", "words"),
-    [("index", "is broken"), ("data-00000-of-00001", r"is cut off: it has \d+ b")],
+    [("index", "is damaged"), ("data-00000-of-00001", r"is cut off: it has \d+ b")],
 )
 def test_truncated_checkpoint_is_an_error(part, words, share, tmp_path, tiny_spec):
     save_checkpoint(tmp_path / "model.ckpt", golden.weights(weight_shapes(tiny_spec)))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import Model, load_model
-from nasnet_cli.models.savedmodel.extract import needs_cut, signature_with, write_cut
+from nasnet_cli.models.savedmodel.extract import find_signature, needs_extraction, write_extract
 from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import RuntimeName
 from support import golden
@@ -237,8 +237,8 @@ def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_pat
     from support.models import open_saved_model
 
     module = open_saved_model(tiny_saved_model)
-    assert needs_cut(module.model) and module.features is not None
-    write_cut(module.model, [module.features.output.tensor], tmp_path)
+    assert needs_extraction(module.model) and module.features is not None
+    write_extract(module.model, [module.features.output.tensor], tmp_path)
     graph = read_saved_model(tmp_path).inference
     (signature,) = graph.signatures.values()
     assert (list(signature.inputs), list(signature.outputs)) == (["images"], ["output_0"])
@@ -250,8 +250,8 @@ def test_a_cut_module_has_only_what_is_asked_for(tiny_saved_model: Path, tmp_pat
     }
     whole = (tiny_saved_model / "saved_model.pb").stat().st_size
     assert (tmp_path / "saved_model.pb").stat().st_size < whole / 3
-    with pytest.raises(ModelError, match="no signature gives nothing:0"):
-        signature_with(module.model, "nothing:0")
+    with pytest.raises(ModelError, match="no signature has the output nothing:0"):
+        find_signature(module.model, "nothing:0")
 
 
 def test_a_variable_without_an_object_is_an_error_in_words(
@@ -262,8 +262,8 @@ def test_a_variable_without_an_object_is_an_error_in_words(
     module = open_saved_model(tiny_saved_model)
     assert module.features is not None
     module.model.inference.proto.object_graph_def.concrete_functions.clear()
-    with pytest.raises(ModelError, match="is none of the objects that were saved"):
-        write_cut(module.model, [module.features.output.tensor], tmp_path)
+    with pytest.raises(ModelError, match="is not among the saved objects"):
+        write_extract(module.model, [module.features.output.tensor], tmp_path)
 
 
 def test_a_string_of_a_checkpoint_is_read(tiny_saved_model: Path) -> None:

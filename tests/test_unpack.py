@@ -1,4 +1,4 @@
-"""Archives are unpacked whole or not at all, and never outside of their folder."""
+"""Archives are unpacked completely or not at all, and never outside their folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def everything(folder):
 
 
 @pytest.mark.parametrize("compressed", [True, False], ids=["tar.gz", "tar"])
-def test_files_and_folders_come_out_as_they_went_in(tmp_path, compressed):
+def test_files_and_folders_are_unpacked(tmp_path, compressed):
     data = os.urandom(3 * 2**20)
     packed = tar(
         member("./", kind=tarfile.DIRTYPE),
@@ -66,7 +66,7 @@ def test_files_and_folders_come_out_as_they_went_in(tmp_path, compressed):
     assert not [name for name in everything(tmp_path) if "partial" in name]
 
 
-def test_modes_of_the_archive_do_not_count(tmp_path):
+def test_modes_in_the_archive_are_ignored(tmp_path):
     path = archive_of(
         tmp_path,
         member("closed", kind=tarfile.DIRTYPE, mode=0),
@@ -111,26 +111,26 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_no_module_has_is_refused_by_name_and_nothing_is_written(what, tmp_path):
-    members, words = REFUSED[what]
+@pytest.mark.parametrize("case", REFUSED)
+def test_hostile_member_is_refused_by_name_and_nothing_is_written(case, tmp_path):
+    members, message = REFUSED[case]
     (tmp_path / "place").mkdir()
     path = archive_of(tmp_path, member("innocent"), *members)
     before = everything(tmp_path)
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=message):
         unpack(path, tmp_path / "place" / "out")
     assert everything(tmp_path) == before
     assert not Path("/tmp/nasnet-evil").exists()
 
 
-def test_a_name_that_is_not_utf8_is_refused_and_shown(tmp_path):
+def test_name_that_is_not_utf8_is_refused(tmp_path):
     options = {"form": tarfile.GNU_FORMAT, "encoding": "latin-1"}
     path = archive_of(tmp_path, member("b\xe4r"), **options)
     with pytest.raises(ModelError, match=r"not UTF-8, 'b\\\\xe4r'"):
         unpack(path, tmp_path / "out")
 
 
-def test_a_sparse_file_is_refused(tmp_path):
+def test_sparse_file_is_refused(tmp_path):
     with (tmp_path / "holes").open("wb") as file:
         file.truncate(2**20)
         file.seek(2**19)
@@ -151,14 +151,14 @@ def test_too_many_files_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path):
+def test_archive_that_expands_too_much_is_refused(tmp_path):
     path = archive_of(tmp_path, member("zeros", bytes(8 * 2**20)))
     with pytest.raises(ModelError, match="unpacks to over 2,097,152 bytes"):
         unpack(path, tmp_path / "out", Limits(grace=2 * 2**20))
     assert everything(tmp_path) == ["module.tar.gz"]
 
 
-def test_a_bomb_within_a_header_is_refused(tmp_path):
+def test_header_that_expands_too_much_is_refused(tmp_path):
     info, data = member("a")
     info.pax_headers = {"comment": "x" * (2 * 2**20)}
     with pytest.raises(ModelError, match="header in it is too large"):
@@ -166,7 +166,7 @@ def test_a_bomb_within_a_header_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("compressed", [True, False], ids=["tar.gz", "tar"])
-def test_an_archive_that_is_cut_anywhere_is_refused(tmp_path, compressed):
+def test_archive_that_is_cut_anywhere_is_refused(tmp_path, compressed):
     packed = tar(member("a", os.urandom(2000)), member("b", b"b" * 700))
     whole = gzip.compress(packed, mtime=0) if compressed else packed
     path = tmp_path / "archive"
@@ -179,7 +179,7 @@ def test_an_archive_that_is_cut_anywhere_is_refused(tmp_path, compressed):
         assert everything(tmp_path) == ["archive"]
 
 
-def test_a_tar_cut_between_two_files_is_refused(tmp_path):
+def test_tar_cut_between_two_files_is_refused(tmp_path):
     whole = tar(member("a", b"a" * 512), member("b", b"b" * 512))
     (tmp_path / "archive.tar").write_bytes(whole[:1024])
     with pytest.raises(ModelError, match="its end is missing"):
@@ -190,7 +190,7 @@ def test_a_tar_cut_between_two_files_is_refused(tmp_path):
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_damage_anywhere_gives_a_module_error_or_a_folder(tmp_path_factory, data):
+def test_damage_anywhere_gives_a_model_error_or_a_folder(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
     whole = bytearray(tar(member("a/b", b"1" * 600), member("c", b"2" * 100)))
     for _ in range(data.draw(st.integers(1, 5))):
@@ -204,13 +204,13 @@ def test_damage_anywhere_gives_a_module_error_or_a_folder(tmp_path_factory, data
         assert everything(folder)[:3] == ["archive", "place", "place/out"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_unwritable_folder_is_a_cache_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CacheError, match="Cannot write to the cache"):
         unpack(archive_of(tmp_path, member("a")), tmp_path / "file" / "out")
 
 
-def test_a_killed_unpacking_leaves_nothing_under_the_name(tmp_path):
+def test_killed_process_leaves_only_a_hidden_folder(tmp_path):
     path = archive_of(tmp_path, *(member(f"{n}", os.urandom(2**16)) for n in range(400)))
     code = (
         "import sys; from pathlib import Path; from nasnet_cli.models.hub.unpack import unpack\n"

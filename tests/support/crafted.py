@@ -1,4 +1,4 @@
-"""Saved models made by hand, for what no honest program writes. Nothing here runs them."""
+"""SavedModels made by hand, for content that no program writes. Nothing here runs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nasnet_cli.models.savedmodel.schema import message
 
 
 def node(name: str, op: str, *inputs: str, **attributes: Any) -> Any:
-    """A NodeDef; an attribute's value is a function's name, bytes, or an AttrValue's fields."""
+    """Return a NodeDef. An attribute is a function's name, bytes, or an AttrValue's fields."""
     result = message("NodeDef")(name=name, op=op, input=inputs)
     for key, value in attributes.items():
         if isinstance(value, str):
@@ -23,7 +23,7 @@ def node(name: str, op: str, *inputs: str, **attributes: Any) -> Any:
 
 
 def function(name: str, arguments: Sequence[str], *nodes: Any, **results: str) -> Any:
-    """A FunctionDef; results are tensors inside by the names of its outputs."""
+    """Return a FunctionDef. results are its inner tensors by the names of its outputs."""
     result = message("FunctionDef")(node_def=nodes, ret=results)
     result.signature.name = name
     for argument in arguments:
@@ -34,7 +34,7 @@ def function(name: str, arguments: Sequence[str], *nodes: Any, **results: str) -
 
 
 def tensor(name: str, *sizes: int, dtype: int = 1) -> Any:
-    """A TensorInfo, float32 unless dtype says another; -1 for an open size."""
+    """Return a TensorInfo, float32 by default; -1 is an unknown size."""
     result = message("TensorInfo")(name=name, dtype=dtype)
     for size in sizes:
         result.tensor_shape.dim.add(size=size)
@@ -46,7 +46,7 @@ def signature(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
 
 
 def classifier(classes: int = 5, output: str = "logits:0") -> Any:
-    """The signature of a classifier of 8x8 pictures."""
+    """Return the signature of a classifier of 8x8 images."""
     images = tensor("images:0", -1, 8, 8, 3)
     return signature({"images": images}, {"default": tensor(output, -1, classes)})
 
@@ -57,7 +57,7 @@ def meta_graph(
     tags: Sequence[str] = (),
     **signatures: Any,
 ) -> Any:
-    """A MetaGraphDef; without signatures it has image_classification from "logits:0"."""
+    """Return a MetaGraphDef, by default with a signature that classifies by "logits:0"."""
     result = message("MetaGraphDef")(signature_def=signatures or {"default": classifier()})
     result.meta_info_def.tags.extend(tags)
     result.graph_def.node.extend(nodes)
@@ -66,7 +66,7 @@ def meta_graph(
 
 
 def write(folder: Path, *graphs: Any) -> Path:
-    """Writes a module's folder with these graphs."""
+    """Write a SavedModel's folder with these graphs."""
     folder.mkdir(parents=True, exist_ok=True)
     model = message("SavedModel")(saved_model_schema_version=1, meta_graphs=graphs)
     (folder / "saved_model.pb").write_bytes(model.SerializeToString(deterministic=True))

@@ -1,7 +1,7 @@
-"""A real HTTP server on the loopback address that speaks tensorflow-hub's protocol, and misbehaves.
+"""A real HTTP server on the loopback address for tensorflow-hub's protocol, which can misbehave.
 
-A path is served by what was put there: `server.put("/m/1", Module(data))`. Each request is written
-down. As a mirror (NASNET_MIRROR) it serves the paths of other hosts: /storage.googleapis.com/x.
+`server.put("/m/1", Answer(data))` sets the answer for a path. The server records all requests. As a
+mirror (NASNET_MIRROR) it serves the paths of other hosts: /storage.googleapis.com/x.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from support.loopback import serving
 
 @dataclass
 class Answer:
-    """How a path answers.
+    """The answer for a path.
 
-    The first failures requests get status failing. cuts are sizes after which one request each is
-    cut off. pause is how long it waits before each 64 kB. With needs_format the file is there for
-    ?tf-hub-format=compressed only, as on the hub.
+    The first failures requests get the status failing. cuts are sizes after which one request each
+    is cut off. pause is the wait in seconds after each 64 kB, silent that before the answer. With
+    needs_format only ?tf-hub-format=compressed has the file, as on the hub.
     """
 
     data: bytes = b""
@@ -46,7 +46,7 @@ class Answer:
 
 
 class HubServer:
-    """The server: where it is, what it serves, and what it was asked."""
+    """The server, its answers by path, and the requests with their Range headers."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
@@ -62,13 +62,13 @@ class HubServer:
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
     def put(self, path: str, answer: Answer) -> str:
-        """Serves it at a path, whose address comes back."""
+        """Set the answer for a path and return its URL."""
         self.answers[path] = answer
         return self.url + path
 
     def count(self, path: str) -> int:
-        """How often a path was asked for."""
-        return sum(urlsplit(asked).path == path for asked, _ in self.requests)
+        """Return the number of requests for a path."""
+        return sum(urlsplit(url).path == path for url, _ in self.requests)
 
 
 @contextmanager
@@ -115,9 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(answer.silent)
         data, status, start = answer.data, 200, 0
         etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-        asked = self.headers.get("Range")
-        if asked and answer.ranges and self.headers.get("If-Range") == etag:
-            start, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
+        requested = self.headers.get("Range")
+        if requested and answer.ranges and self.headers.get("If-Range") == etag:
+            start, status = int(requested.removeprefix("bytes=").rstrip("-")), 206
         self.send_response(status)
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def tar_of(folder: Path, *, top: str = ".") -> bytes:
-    """A folder as a .tar.gz, the same bytes each time; its files lie below top."""
+    """Return a folder as a .tar.gz, the same bytes each time, with its files below top."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(folder.rglob("*")):

@@ -1,7 +1,7 @@
-"""A real HTTP server on the loopback address that answers what kagglehub asks of Kaggle.
+"""A real HTTP server on the loopback address that imitates Kaggle for kagglehub.
 
-kagglehub knows its servers by name alone. KAGGLE_API_ENVIRONMENT=LOCALHOST has it ask
-http://localhost, and http_proxy sends what goes there to this server, on whatever port is free.
+kagglehub has fixed names of servers. KAGGLE_API_ENVIRONMENT=LOCALHOST makes it use
+http://localhost, and http_proxy redirects that to this server on a free port.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ SERVICE = "/api/v1/models.ModelApiService"
 
 
 class KaggleServer:
-    """What it serves: a model's files by their names.
+    """A server of one model, with its files by name.
 
-    status is what it answers when it isn't 200; with token only who brings it gets anything. Of
-    the file named cut half is sent, of the one named changed other bytes than the checksum says.
-    asked is the names of the files that were asked for.
+    It answers with status unless that is 200, and with token only to requests that have it. It
+    sends half of the file named cut, and other bytes than the checksum's for the one named
+    changed. requested has the names of the requested files.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.status = 200
         self.token = self.cut = self.changed = ""
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         outer = self
 
         class Handler(_Handler):
@@ -43,7 +43,7 @@ class KaggleServer:
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
     def put(self, folder: Path) -> None:
-        """Serves a folder."""
+        """Serve the files in a folder."""
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         self.files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
@@ -63,16 +63,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked = urlsplit(self.path).path
+        service = urlsplit(self.path).path
         kaggle = self.kaggle
         if kaggle.status != 200:
             self._json({"code": kaggle.status, "message": "No."}, kaggle.status)
         elif kaggle.token and self.headers["Authorization"] != f"Bearer {kaggle.token}":
             self._json({"code": 403, "message": "Log in."}, 403)
-        elif asked == f"{SERVICE}/ListModelInstanceVersionFiles":
+        elif service == f"{SERVICE}/ListModelInstanceVersionFiles":
             self._json({"files": [{"name": name} for name in kaggle.files], "nextPageToken": ""})
-        elif asked == f"{SERVICE}/DownloadModelInstanceVersion":
-            kaggle.asked.append(request["path"])
+        elif service == f"{SERVICE}/DownloadModelInstanceVersion":
+            kaggle.requested.append(request["path"])
             self._answer(302, b"", {"Location": f"http://localhost/storage/{request['path']}"})
         else:
             self._json({"code": 404, "message": "There is no such service."}, 404)

@@ -1,4 +1,4 @@
-"""HTTP servers on the loopback address, each in a thread of the tests' process."""
+"""HTTP servers on the loopback address, each in a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import ThreadingHTTPServer
 
 @contextmanager
 def serving(http: ThreadingHTTPServer) -> Iterator[None]:
-    """Serves during the block."""
+    """Serve during the block."""
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

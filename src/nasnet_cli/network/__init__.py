@@ -1,1 +1,1 @@
-"""What NASNet-A is: sizes and cells as data, one builder, and the layer sets that it speaks to."""
+"""NASNet-A: its cells and sizes as data, one builder, and the sets of layers it builds with."""

@@ -1,7 +1,7 @@
-"""Builds NASNet-A out of a small set of layers, whatever those layers are made of.
+"""Builds NASNet-A from an abstract set of layers.
 
-Every layer is named by its variable scope in TF-Slim's checkpoints, so that the scopes alone say
-which weight belongs where.
+Every layer is named by its variable scope in TF-Slim's checkpoints, so a scope identifies its
+weights in every framework.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ Padding = Literal["same", "valid"]
 
 
 class Layers(Protocol[T]):
-    """The layers that NASNet-A is made of. Tensors are [batch, height, width, channels].
+    """The layers of NASNet-A. Tensors are [batch, height, width, channels].
 
-    Convolutions have no bias. "same" padding is TensorFlow's: what is missing is added half at
-    the top left and half, rounded up, at the bottom right. Average pooling leaves padding out of
-    its divisor.
+    Convolutions have no bias. "same" padding is TensorFlow's: half of it at the top left and half,
+    rounded up, at the bottom right. Average pooling does not count padding in its divisor.
     """
 
     def size(self, x: T) -> int: ...
     def channels(self, x: T) -> int: ...
     def rescale(self, images: T) -> T:
-        """[0, 1] to [-1, 1]."""
+        """Map [0, 1] to [-1, 1]."""
 
     def relu(self, x: T) -> T: ...
     def convolution(
@@ -45,12 +44,12 @@ class Layers(Protocol[T]):
     def average_pool(self, x: T, size: int, stride: int, padding: Padding = "same") -> T: ...
     def max_pool(self, x: T, size: int, stride: int) -> T: ...
     def shift(self, x: T) -> T:
-        """Moves the picture one pixel up and left, with zeros at the bottom and right."""
+        """Move the image one pixel up and left, with zeros at the bottom and right."""
 
     def add(self, a: T, b: T, scope: str) -> T: ...
     def concat(self, parts: Sequence[T], scope: str) -> T: ...
     def path_dropout(self, x: T, keep: float, scope: str) -> T:
-        """In training, drops an example as a whole and divides what is kept by keep."""
+        """In training, drop whole examples and divide the others by keep."""
 
     def dropout(self, x: T, keep: float) -> T: ...
     def global_average_pool(self, x: T, scope: str) -> T: ...
@@ -66,13 +65,18 @@ def build_network(
     classification: bool = True,
     auxiliary: bool = False,
 ) -> dict[str, T]:
-    """Builds the network on images [batch, size, size, 3] in [0, 1] and returns its endpoints.
+    """Build the network on images [batch, size, size, 3] in [0, 1] and return its endpoints.
 
     Endpoints, in order: Stem, Cell_0 ..., Reduction_Cell_0, Reduction_Cell_1 and global_pool
     [batch, feature_depth]; with classification also Logits and Predictions [batch, classes];
-    with auxiliary also AuxLogits [batch, classes], where the map has room for that head.
+    with auxiliary also AuxLogits [batch, classes], if the feature map is large enough for it.
     """
     return _Builder(spec, layers).build(images, classification, auxiliary)
+
+
+def pooled_size(size: int, kernel: int, stride: int, padding: Padding) -> int:
+    """Return the side of the output of a convolution or pool."""
+    return -(-(size if padding == "same" else size - kernel + 1) // stride)
 
 
 class _Builder(Generic[T]):
@@ -127,7 +131,7 @@ class _Builder(Generic[T]):
         layers = self.layers
         keep = 1.0 - (self.cells_built + 1) / self.spec.total_cells * (1.0 - self.spec.path_keep)
         self.cells_built += 1
-        # The first cell of all has nothing before its input and takes that input raw, twice.
+        # The first cell has no layer before its input and takes that input, raw, twice.
         previous = net if before is None else self.fit_previous(before, net, scope, filters)
         current = layers.convolution(layers.relu(net), f"{scope}/1x1", filters, 1)
         current = layers.batch_norm(current, f"{scope}/beginning_bn")
@@ -163,16 +167,16 @@ class _Builder(Generic[T]):
             return layers.batch_norm(x, f"{scope}/bn_1")
         if operation.kind == "separable":
             size = f"{operation.kernel}x{operation.kernel}"
-            for turn in (1, 2):
+            for number in (1, 2):
                 x = layers.relu(x)
                 x = layers.separable_convolution(
                     x,
-                    f"{scope}/separable_{size}_{turn}",
+                    f"{scope}/separable_{size}_{number}",
                     filters,
                     operation.kernel,
-                    stride if turn == 1 else 1,
+                    stride if number == 1 else 1,
                 )
-                x = layers.batch_norm(x, f"{scope}/bn_sep_{size}_{turn}")
+                x = layers.batch_norm(x, f"{scope}/bn_sep_{size}_{number}")
         else:
             pool = layers.average_pool if operation.kind == "average_pool" else layers.max_pool
             x = pool(x, operation.kernel, stride)
@@ -182,7 +186,7 @@ class _Builder(Generic[T]):
         return layers.path_dropout(x, keep, scope) if keep < 1.0 else x
 
     def fit_previous(self, previous: T, net: T, scope: str, filters: int) -> T:
-        """Brings the layer before the previous one to the size and filters of this cell."""
+        """Fit the layer before the previous one to the size and filters of this cell."""
         layers = self.layers
         if layers.size(previous) != layers.size(net):
             previous = layers.relu(previous)
@@ -214,6 +218,6 @@ class _Builder(Generic[T]):
         net = layers.relu(layers.batch_norm(net, f"{scope}/aux_bn0"))
         net = layers.convolution(net, f"{scope}/Conv", 768, layers.size(net), padding="valid")
         net = layers.relu(layers.batch_norm(net, f"{scope}/aux_bn1"))
-        # The map is 1x1 here, so that averaging over it only drops the two axes.
+        # The feature map is 1x1 here, so averaging only drops the two axes.
         net = layers.global_average_pool(net, f"{scope}/squeeze")
         return layers.dense(net, f"{scope}/FC", self.spec.classes)

@@ -1,4 +1,4 @@
-"""NASNet-A as data: the two cells and the sizes of the network.
+"""NASNet-A as data: its two cells and its sizes.
 
 Source: Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition"
 (arXiv 1707.07012), and the variable lists of the published checkpoints.
@@ -7,29 +7,29 @@ Source: Zoph et al., "Learning Transferable Architectures for Scalable Image Rec
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Kind = Literal["separable", "average_pool", "max_pool", "identity"]
+OperationKind = Literal["separable", "average_pool", "max_pool", "identity"]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of a cell, applied to one of its states.
+    """An operation of a cell, applied to one of its states.
 
-    kernel is the side of the window in pixels; identity has none.
+    kernel is the side of the window in pixels, 0 for identity.
     """
 
-    kind: Kind
+    kind: OperationKind
     kernel: int
     state: int
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: five sums of two operations, and the states that make up its output.
+    """A cell: five sums of two operations, and the states that are concatenated as its output.
 
-    State 0 is the previous layer, 1 the one before it, 2 to 6 are the sums in order.
+    State 0 is the previous layer, 1 the one before it, 2 to 6 the sums in order.
     """
 
     blocks: tuple[tuple[Operation, Operation], ...]
@@ -77,10 +77,10 @@ REDUCTION_CELL = Cell(
 
 @dataclass(frozen=True)
 class Stem:
-    """The first convolution and the reduction cells that follow it.
+    """The first convolution and the reduction cells after it.
 
-    cells reduction cells have filters / 2**cells, ..., filters / 2 filters. Raises ValueError for
-    what no network has.
+    The reduction cells, as many as cells, have F / 2**cells, ..., F / 2 filters, where F is
+    NASNetA.filters. Raises ValueError for values that make no network.
     """
 
     convolution: str
@@ -93,21 +93,21 @@ class Stem:
     def __post_init__(self) -> None:
         _check_counts(self, filters=(1, 4096), stride=(1, 2), cells=(0, 8))
         if self.padding not in ("same", "valid"):
-            raise ValueError(f"padding can't be {self.padding!r}")
+            raise ValueError(f"padding cannot be {self.padding!r}")
         for name in (self.convolution, self.batch_norm):
             if not isinstance(name, str) or not name.isidentifier():
-                raise ValueError(f"a layer can't be called {name!r}")
+                raise ValueError(f"a layer cannot be called {name!r}")
 
 
 @dataclass(frozen=True)
 class NASNetA:
-    """Everything that decides the network's graph and how it is regularised in training.
+    """The graph of the network and its regularisation in training.
 
     image_size is the side of the input in pixels. cells_per_stage is the paper's N and filters
     its F, divisible by 4. path_keep is the final keep probability of path dropout and
     dropout_keep that of the dropout before the logits; 1.0 means none. weight_decay is d in the
-    loss term d * sum(w**2) / 2 over all kernels. Raises ValueError for what no network has: a card
-    or a checkpoint may say anything, and a network of a million cells would never be done.
+    loss term d * sum(w**2) / 2 over all kernels. Raises ValueError for values that make no
+    network: a model card may hold any, and a network of a million cells would never be built.
     """
 
     image_size: int
@@ -131,44 +131,44 @@ class NASNetA:
             classes=(1, 10_000_000),
         )
         if not isinstance(self.skip_reduction_input, bool):
-            raise ValueError(f"skip_reduction_input can't be {self.skip_reduction_input!r}")
+            raise ValueError(f"skip_reduction_input cannot be {self.skip_reduction_input!r}")
         for name in ("dropout_keep", "path_keep", "bn_epsilon", "bn_decay", "weight_decay"):
             value = getattr(self, name)
-            least = 0 if name in ("bn_decay", "weight_decay") else math.ulp(0)
-            if not isinstance(value, int | float) or not least <= value <= 1:
-                raise ValueError(f"{name} can't be {value!r}")
+            minimum = 0 if name in ("bn_decay", "weight_decay") else math.ulp(0)
+            if not isinstance(value, int | float) or not minimum <= value <= 1:
+                raise ValueError(f"{name} cannot be {value!r}")
 
     @property
     def normal_cells(self) -> int:
-        """Normal cells in all three stages."""
+        """The number of normal cells in all three stages."""
         return 3 * self.cells_per_stage
 
     @property
     def total_cells(self) -> int:
-        """All cells, those of the stem and the two reduction cells included."""
+        """The number of all cells, including those of the stem and the two reduction cells."""
         return self.normal_cells + 2 + self.stem.cells
 
     @property
     def feature_depth(self) -> int:
-        """Length of the feature vector: six states of four times the first stage's filters."""
+        """The length of the feature vector: six states of four times the first stage's filters."""
         return 24 * self.filters
 
     def to_dict(self) -> dict[str, Any]:
-        """The specification as plain data, for a model's card."""
+        """Return the specification as plain data, for a model card."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> NASNetA:
-        """The inverse of to_dict. Raises TypeError, KeyError or ValueError for anything else."""
+        """Return a specification from to_dict's data. Raises TypeError, KeyError or ValueError."""
         return cls(**{**data, "stem": Stem(**data["stem"])})
 
 
 def _check_counts(owner: object, **limits: tuple[int, int]) -> None:
-    """Raises ValueError when a field isn't a whole number from the least to the most."""
-    for name, (least, most) in limits.items():
+    """Raise ValueError unless each field is an integer from its minimum to its maximum."""
+    for name, (minimum, maximum) in limits.items():
         value = getattr(owner, name)
-        if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"{name} can't be {value!r}")
+        if type(value) is not int or not minimum <= value <= maximum:
+            raise ValueError(f"{name} cannot be {value!r}")
 
 
 def _imagenet_stem(filters: int) -> Stem:
@@ -199,8 +199,3 @@ CIFAR = NASNetA(
     weight_decay=5e-4,
 )
 SIZES: dict[str, NASNetA] = {"mobile": MOBILE, "large": LARGE, "cifar": CIFAR}
-
-
-def named_size(name: str, **changes: Any) -> NASNetA:
-    """The published size of that name ("mobile", "large" or "cifar"), with fields replaced."""
-    return replace(SIZES[name], **changes)

@@ -1,4 +1,4 @@
-"""A network's weights as plain arrays by their TF-Slim names: listed, checked, set and counted."""
+"""A network's weights as plain arrays, called by their TF-Slim names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.network.builder import Padding, build_network
+from nasnet_cli.network.builder import Padding, build_network, pooled_size
 from nasnet_cli.network.spec import SIZES, NASNetA, Stem
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ Weights = Mapping[str, "np.ndarray"]
 
 @dataclass(frozen=True)
 class _Shape:
-    """Stands for a tensor where only its size and channels are asked for."""
+    """The size and channels of a tensor."""
 
     size: int
     channels: int
 
 
 class _ShapeLayers:
-    """The set of layers that computes nothing and writes down the weights."""
+    """A set of layers that computes nothing and records the shapes of the weights."""
 
     def __init__(self) -> None:
         self.weights: dict[str, tuple[int, ...]] = {}
@@ -68,14 +68,14 @@ class _ShapeLayers:
         padding: Padding = "same",
     ) -> _Shape:
         self.weights[f"{scope}/weights"] = (kernel, kernel, x.channels, filters)
-        return _Shape(_pooled(x.size, kernel, stride, padding), filters)
+        return _Shape(pooled_size(x.size, kernel, stride, padding), filters)
 
     def separable_convolution(
         self, x: _Shape, scope: str, filters: int, kernel: int, stride: int
     ) -> _Shape:
         self.weights[f"{scope}/depthwise_weights"] = (kernel, kernel, x.channels, 1)
         self.weights[f"{scope}/pointwise_weights"] = (1, 1, x.channels, filters)
-        return _Shape(_pooled(x.size, kernel, stride, "same"), filters)
+        return _Shape(pooled_size(x.size, kernel, stride, "same"), filters)
 
     def batch_norm(self, x: _Shape, scope: str) -> _Shape:
         for name in ("gamma", "beta", "moving_mean", "moving_variance"):
@@ -83,10 +83,10 @@ class _ShapeLayers:
         return x
 
     def average_pool(self, x: _Shape, size: int, stride: int, padding: Padding = "same") -> _Shape:
-        return _Shape(_pooled(x.size, size, stride, padding), x.channels)
+        return _Shape(pooled_size(x.size, size, stride, padding), x.channels)
 
     def max_pool(self, x: _Shape, size: int, stride: int) -> _Shape:
-        return _Shape(_pooled(x.size, size, stride, "same"), x.channels)
+        return _Shape(pooled_size(x.size, size, stride, "same"), x.channels)
 
     def add(self, a: _Shape, b: _Shape, scope: str) -> _Shape:
         return a
@@ -100,14 +100,10 @@ class _ShapeLayers:
         return _Shape(1, units)
 
 
-def _pooled(size: int, kernel: int, stride: int, padding: Padding) -> int:
-    return -(-(size if padding == "same" else size - kernel + 1) // stride)
-
-
 def weight_shapes(
     spec: NASNetA, *, classification: bool = True, auxiliary: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the network's weights, in the order in which it is built."""
+    """Return the names and shapes of the network's weights, in the order of building."""
     layers = _ShapeLayers()
     build_network(
         spec,
@@ -154,7 +150,7 @@ def _network_of(shapes: Mapping[str, tuple[int, ...]]) -> NASNetA:
 
 
 def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Raises a ModelError that names what is missing from, extra or misshapen in weights."""
+    """Raise ModelError, with their names, for missing, extra or misshapen weights."""
     missing = [name for name in shapes if name not in weights]
     extra = [name for name in weights if name not in shapes]
     misshapen = [
@@ -163,20 +159,20 @@ def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], sourc
         if name in weights and weights[name].shape != shape
     ]
     problems = [
-        f"{len(names)} {what} ({_some(names)})"
-        for what, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
+        f"{len(names)} {problem} ({_first(names)})"
+        for problem, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
         if names
     ]
     if problems:
         raise ModelError(
-            f"The variables of {source} are not those of this network: {', '.join(problems)}.",
-            "Check that the checkpoint and the network's size and classes belong together.",
+            f"The variables of {source} do not match the network: {', '.join(problems)}.",
+            "Check the network's size and number of classes.",
         )
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return "; ".join(names[:most]) + more
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return "; ".join(names[:5]) + more
 
 
 def _times(shape: Sequence[int]) -> str:

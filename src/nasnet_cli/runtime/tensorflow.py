@@ -14,7 +14,7 @@ import numpy as np
 
 from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.formats.saved_model import OpenedSavedModel
-from nasnet_cli.models.savedmodel.extract import signature_with
+from nasnet_cli.models.savedmodel.extract import find_signature
 from nasnet_cli.models.savedmodel.signatures import image_input
 from nasnet_cli.quiet import hub, tf
 from nasnet_cli.runtime.base import (
@@ -88,7 +88,7 @@ class TensorFlowRuntime(Runtime):
         module = self.plan.model
         assert isinstance(module, OpenedSavedModel)  # see OpenedModel.runs_on_tensorflow
         loaded = hub.load(str(module.path), tags=list(module.model.inference.tags))
-        sources = [signature_with(module.model, tensor) for tensor in self.plan.tensors]
+        sources = [find_signature(module.model, tensor) for tensor in self.plan.tensors]
 
         def outputs(images: Any) -> list[Any]:
             values = images

@@ -108,12 +108,16 @@ class OpenedSavedModel(OpenedModel):
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
         from nasnet_cli.models.openvino_graph import select_outputs
-        from nasnet_cli.models.savedmodel.extract import needs_cut, output_name, write_cut
+        from nasnet_cli.models.savedmodel.extract import (
+            needs_extraction,
+            output_name,
+            write_extract,
+        )
         from nasnet_cli.quiet import openvino  # noqa: F401  # before its frontend
         from openvino.frontend import FrontEndManager  # isort: skip
 
         frontend = FrontEndManager().load_by_framework("tf")
-        if not needs_cut(self.model):
+        if not needs_extraction(self.model):
             loaded = frontend.load(str(self.path))
             # By tensor name: signatures share output names, and which output gets a shared name
             # changes from process to process.
@@ -122,7 +126,7 @@ class OpenedSavedModel(OpenedModel):
             yield frontend.convert(loaded)
             return
         with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
-            write_cut(self.model, tensors, Path(folder))
+            write_extract(self.model, tensors, Path(folder))
             graph = frontend.convert(frontend.load(folder))
             named = {name: i for i, port in enumerate(graph.outputs) for name in port.get_names()}
             yield select_outputs(graph, [named[output_name(i)] for i in range(len(tensors))])

@@ -1,7 +1,7 @@
 """The TensorFlow operations that only compute.
 
-Whatever is not named here is refused, so an operation that TensorFlow gains later is too. Each
-was looked up in TensorFlow 2.21's registry. Left out on purpose, though they look harmless:
+Anything not listed is refused, including operations that TensorFlow adds later. Each was looked up
+in TensorFlow 2.21's registry. Omitted on purpose, though they look harmless:
 DecodeProtoV2, EncodeProto, FixedUnigramCandidateSampler, GenerateVocabRemapping, ImmutableConst
 and LoadAndRemapMatrix read files that an attribute names; DebugIdentity and its kin write to an
 address; XlaCallModule and the like run compiled code; Print and PrintV2 can write to files.
@@ -119,7 +119,7 @@ _GROUPS = {
         StatelessRandomUniformFullInt StatelessRandomUniformFullIntV2 StatelessRandomUniformInt
         StatelessRandomUniformIntV2 StatelessRandomUniformV2 StatelessShuffle
         StatelessTruncatedNormal StatelessTruncatedNormalV2 TruncatedNormal""",
-    "pictures, from bytes in memory": """
+    "images, from bytes in memory": """
         AdjustContrast AdjustContrastv2 AdjustHue AdjustSaturation CombinedNonMaxSuppression
         CropAndResize CropAndResizeGradBoxes CropAndResizeGradImage DecodeAndCropJpeg DecodeBmp
         DecodeGif DecodeImage DecodeJpeg DecodePng DrawBoundingBoxes DrawBoundingBoxesV2 EncodeJpeg
@@ -154,15 +154,15 @@ _GROUPS = {
 }
 
 ALLOWED: frozenset[str] = frozenset(name for group in _GROUPS.values() for name in group.split())
-"""Operations that a module may use anywhere."""
+"""Operations that a model may use anywhere."""
 
 RESTORE: frozenset[str] = frozenset({"RestoreV2"})
-"""Fine where the loader restores variables, from the file that it names."""
+"""Allowed where the loader restores variables from the file that it names."""
 
 SAVE: frozenset[str] = frozenset({"MergeV2Checkpoints", "SaveV2", "ShardedFilename"})
-"""Fine where only the saver, which we never call, reaches them."""
+"""Allowed where only the saver reaches them, which nasnet never calls."""
 
-_IDLE = """
+_UNREACHED = """
     EagerPyFunc FIFOQueue FIFOQueueV2 FixedLengthRecordReaderV2 IdentityReaderV2
     InitializeTableFromDataset Iterator IteratorFromStringHandle IteratorFromStringHandleV2
     IteratorGetNext IteratorGetNextSync IteratorToStringHandle IteratorV2
@@ -177,13 +177,13 @@ _IDLE = """
     ShuffleDatasetV2 ShuffleDatasetV3 SkipDataset TFRecordDataset TFRecordDatasetV2 TakeDataset
     TensorDataset TensorSliceDataset TextLineDataset ZipDataset"""
 
-IDLE: frozenset[str] = frozenset(_IDLE.split())
-"""What a training leaves behind in a graph, fine where nothing reaches it.
+UNREACHED: frozenset[str] = frozenset(_UNREACHED.split())
+"""Left in a graph by its training and allowed where nothing reaches them.
 
-TensorFlow holds none of these for constant, so that it doesn't run them as it loads a graph: they
-have a state, or only say what a data set is to be."""
+TensorFlow takes none of them for constant, so it does not run them while it loads a graph: they
+have state or only describe a data set."""
 
 TABLE_FILES: frozenset[str] = frozenset(
     {"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"}
 )
-"""Fine where the file is one of the module's own assets."""
+"""Allowed where the file is one of the model's own assets."""

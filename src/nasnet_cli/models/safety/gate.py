@@ -1,4 +1,4 @@
-"""Refuses a module that could do more than compute, before anything runs it."""
+"""Refuses a model that could do more than compute, before anything runs it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.info import OpenedModel
 
-# A hostile module may have thousands of them; a few say what it is.
-_NAMED = 5
+# A hostile model may have thousands of unsafe operations; the message names a few.
+_MAX_NAMED = 5
 
 
 def check_safe(module: OpenedModel) -> None:
-    """Raises ModelError, with their names, when a module has unsafe operations.
+    """Raise ModelError, with their names, when a model has unsafe operations.
 
-    That it has none is remembered in the cache under its digest and this scanner, since looking
+    The cache records a clean result by the digests of the model and this scanner, because a scan
     takes a tenth of a second.
     """
-    remembered = _remembered(module)
-    if cache.load(remembered) is not None:
+    clean_record = _clean_record(module)
+    if cache.load(clean_record) is not None:
         return
-    found = module.unsafe_operations
-    if found:
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    unsafe = module.unsafe_operations
+    if unsafe:
+        more = f" and {len(unsafe) - _MAX_NAMED} more" if len(unsafe) > _MAX_NAMED else ""
         raise ModelError(
-            f"The module {module.path} has operations that could touch files, the network or "
-            f"run code: {', '.join(found[:_NAMED])}{more}.",
-            "Use one from a source that you trust, or add --allow-unsafe-ops to run it regardless.",
+            f"The model {module.path} has operations that could touch files, the network or "
+            f"run code: {', '.join(unsafe[:_MAX_NAMED])}{more}.",
+            "Use a model from a source that you trust, or add --allow-unsafe-ops to run it anyway.",
         )
-    cache.store(remembered, b"")
+    cache.store(clean_record, b"")
 
 
-def _remembered(module: OpenedModel) -> Path:
+def _clean_record(module: OpenedModel) -> Path:
     key = hashlib.sha256(module.digest.encode())
     for scanner in ("scan.py", "allowed.py"):
         key.update(Path(__file__).with_name(scanner).read_bytes())

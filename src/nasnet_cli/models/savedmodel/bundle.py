@@ -1,9 +1,9 @@
 """Reads TensorFlow's checkpoints (tensor bundles) without TensorFlow.
 
-A checkpoint PREFIX is PREFIX.index, a LevelDB table from names to places, and the data files
-PREFIX.data-00000-of-00001 and so on. A SavedModel's is variables/variables, TF-Slim's model.ckpt.
-Formats: LevelDB's doc/table_format.md; TensorFlow's tensor_bundle.proto. The file may come from
-anywhere, so each number in it is checked before it is used.
+A checkpoint PREFIX consists of PREFIX.index, a LevelDB table from tensor names to positions, and
+the data files PREFIX.data-00000-of-00001 and so on. A SavedModel's prefix is variables/variables,
+TF-Slim's is model.ckpt. Formats: LevelDB's doc/table_format.md, TensorFlow's tensor_bundle.proto.
+The file may come from anywhere, so every number in it is checked before it is used.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 _BLOCK_TRAILER = 5  # one byte for the compression, four for the checksum
-_STRING_CHECKSUM = 4  # between the lengths of a tensor's strings and the strings
-_INDEX_LIMIT = 256 * 2**20
-# Pure Python sums about 10 MB/s; a network's index is some 100 kB.
-_CHECKSUM_LIMIT = 256 * 2**10
-# Keys share prefixes, so a small file can spell out very long ones.
-_NAME_LIMIT = 4096
-_NAMES_LIMIT = 64 * 2**20
-_SHARD_LIMIT = 99_999
+_STRING_CHECKSUM = 4  # bytes between the lengths of a tensor's strings and the strings
+_MAX_INDEX = 256 * 2**20
+# In pure Python a checksum takes a second for 10 MB; a network's index has some 100 kB.
+_MAX_CHECKSUMMED = 256 * 2**10
+# Keys share prefixes, so a small file can hold very long ones.
+_MAX_NAME = 4096
+_MAX_NAMES = 64 * 2**20
+_MAX_SHARDS = 99_999
+_FETCH_AGAIN = "Get all files of the checkpoint again."
 
 _ITEM_SIZES = {
     "bool": 1,
@@ -54,9 +55,9 @@ _ITEM_SIZES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor lies: offset and size in bytes in data file number shard.
+    """The position of a tensor: offset and size in bytes in the data file with number shard.
 
-    sliced says that the variable is kept in parts under other names.
+    sliced is True for a variable that is stored in parts under other names.
     """
 
     dtype: str
@@ -69,38 +70,37 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checkpoint: its tensors by name."""
+    """A checkpoint and its tensors by name."""
 
     prefix: Path
     shards: int
     tensors: dict[str, Entry]
 
     def data_file(self, shard: int) -> Path:
-        """The path of a data file."""
+        """Return the path of a data file."""
         return self.prefix.with_name(f"{self.prefix.name}.data-{shard:05}-of-{self.shards:05}")
 
     def check_complete(self) -> None:
-        """Raises ModelError when a data file is missing or shorter than the index says."""
-        needed = dict.fromkeys(range(self.shards), 0)
+        """Raise ModelError when a data file is missing or shorter than the index says."""
+        expected = dict.fromkeys(range(self.shards), 0)
         for entry in self.tensors.values():
-            needed[entry.shard] = max(needed[entry.shard], entry.offset + entry.size)
-        for shard, length in needed.items():
+            expected[entry.shard] = max(expected[entry.shard], entry.offset + entry.size)
+        for shard, size in expected.items():
             path = self.data_file(shard)
             try:
-                there = path.stat().st_size
+                actual = path.stat().st_size
             except OSError:
-                raise ModelError(f"{path} is missing.", "Get it again, all of its files.") from None
-            if there < length:
+                raise ModelError(f"{path} is missing.", _FETCH_AGAIN) from None
+            if actual < size:
                 raise ModelError(
-                    f"{path} is cut off: it has {there} bytes of {length}.",
-                    "Get it again, all of its files.",
+                    f"{path} is cut off: it has {actual} bytes of {size}.", _FETCH_AGAIN
                 )
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor's values, as a new array of its dtype; bfloat16 comes as float32.
+        """Return a tensor's values as a new array of its dtype; bfloat16 becomes float32.
 
-        Raises ModelError when there is no such tensor, when it is of strings or in slices, and
-        when its data isn't there.
+        Raises ModelError when there is no such tensor, when it holds strings or is sliced, and
+        when its data is missing.
         """
         import numpy as np
 
@@ -108,13 +108,14 @@ class Bundle:
         if entry is None:
             raise ModelError(
                 f"The checkpoint {self.prefix} has no tensor {name!r}.",
-                "Check that it belongs to this network.",
+                "Check that the checkpoint belongs to this network.",
             )
         if entry.sliced or entry.dtype not in _ITEM_SIZES:
-            what = "is kept in slices" if entry.sliced else f"holds {entry.dtype}"
+            problem = "is stored in slices" if entry.sliced else f"holds {entry.dtype}"
             raise ModelError(
-                f"The tensor {name!r} of the checkpoint {self.prefix} {what}, which is not read.",
-                "Save the checkpoint again with whole numeric variables.",
+                f"The tensor {name!r} of the checkpoint {self.prefix} {problem}, which nasnet "
+                "does not read.",
+                "Save the checkpoint again with unsliced numeric variables.",
             )
         stored = {"bfloat16": "uint16"}.get(entry.dtype, entry.dtype)
         values = np.frombuffer(self._bytes(entry), np.dtype(stored).newbyteorder("<"))
@@ -123,9 +124,9 @@ class Bundle:
         return values.astype(stored).reshape(entry.shape)
 
     def read_string(self, name: str) -> bytes:
-        """The value of a tensor that is a single string.
+        """Return the value of a tensor that is a single string.
 
-        Raises ModelError when there is none of that name, and when it is anything else.
+        Raises ModelError when there is no such tensor or it is anything else.
         """
         entry = self.tensors.get(name)
         if entry is not None and entry.dtype == "string" and entry.shape == ():
@@ -137,7 +138,7 @@ class Bundle:
                     return bytes(text)
         raise ModelError(
             f"The checkpoint {self.prefix} has no string {name!r}.",
-            "Get it again, all of its files.",
+            _FETCH_AGAIN,
         )
 
     def _bytes(self, entry: Entry) -> bytes:
@@ -150,51 +151,45 @@ class Bundle:
                 if len(data) == entry.size:
                     return data
         except OSError as error:
-            raise ModelError(
-                f"{path} can't be read: {error.strerror}.", "Get it again, all of its files."
-            ) from None
-        raise ModelError(f"{path} is cut off.", "Get it again, all of its files.")
+            raise ModelError(f"Cannot read {path}: {error.strerror}.", _FETCH_AGAIN) from None
+        raise ModelError(f"{path} is cut off.", _FETCH_AGAIN)
 
 
 def read_bundle(prefix: Path) -> Bundle:
-    """Reads a checkpoint's index; prefix is its path without ".index".
+    """Read a checkpoint's index; prefix is its path without ".index".
 
-    Raises ModelError when the index is missing, empty or broken. The data files are not looked
-    at: Bundle.check_complete does that.
+    Raises ModelError when the index is missing, empty or damaged. Bundle.check_complete checks
+    the data files.
     """
     path = prefix.with_name(prefix.name + ".index")
     try:
         size = path.stat().st_size
-        if size > _INDEX_LIMIT:
-            raise ModelError(f"{path} is over {_INDEX_LIMIT >> 20} MiB.", "No checkpoint's is.")
+        if size > _MAX_INDEX:
+            raise ModelError(
+                f"{path} is over {_MAX_INDEX >> 20} MiB, more than any checkpoint's.", _FETCH_AGAIN
+            )
         data = path.read_bytes()
     except OSError:
         raise ModelError(
-            f"{path} is missing, so the variables are.",
-            "Get it again, all of its files; a cleaner of temporary files may have removed it.",
+            f"{path} is missing, so the variables cannot be read.",
+            f"{_FETCH_AGAIN} A cleaner of temporary files may have removed it.",
         ) from None
     try:
         return _parse(prefix, data)
     except ValueError as error:
-        raise ModelError(
-            f"{path} is broken: {error}.",
-            "Get it again, all of its files.",
-        ) from None
+        raise ModelError(f"{path} is damaged: {error}.", _FETCH_AGAIN) from None
 
 
 def _parse(prefix: Path, data: bytes) -> Bundle:
     rows = _table(data)
-    try:
-        key, value = next(rows)
-    except StopIteration:
-        raise ValueError("it has no header") from None
-    if key:
+    key, value = next(rows, (None, b""))
+    if key != b"":
         raise ValueError("it has no header")
     header = schema.parse("BundleHeaderProto", value)
     if header.endianness:
         raise ValueError("its numbers are big-endian")
-    if not 1 <= header.num_shards <= _SHARD_LIMIT:
-        raise ValueError(f"it counts {header.num_shards} data files")
+    if not 1 <= header.num_shards <= _MAX_SHARDS:
+        raise ValueError(f"it claims {header.num_shards} data files")
     tensors = {
         # The parts of sliced variables have keys that begin with a zero byte.
         key.decode("utf-8"): _entry(value, header.num_shards)
@@ -215,44 +210,44 @@ def _entry(value: bytes, shards: int) -> Entry:
         bool(proto.slices),
     )
     if not 0 <= entry.shard < shards or entry.offset < 0 or entry.size < 0:
-        raise ValueError("a tensor lies outside of the data")
+        raise ValueError("a tensor is outside the data")
     if any(size < 0 for size in entry.shape) or proto.shape.unknown_rank or len(entry.shape) > 254:
-        raise ValueError("a tensor has no valid shape")
+        raise ValueError("a tensor has an invalid shape")
     item = _ITEM_SIZES.get(entry.dtype)
     if item and not entry.sliced and math.prod(entry.shape) * item != entry.size:
-        raise ValueError("a tensor's size doesn't fit its shape")
+        raise ValueError("a tensor's size does not match its shape")
     return entry
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The rows of a LevelDB table, in order. Raises ValueError when it is not one."""
+    """Yield the rows of a LevelDB table, in order. Raises ValueError when it is not one."""
     if len(data) < _FOOTER:
         raise ValueError("it is empty" if not data else "it is cut off")
     footer = memoryview(data)[-_FOOTER:]
     if struct.unpack_from("<Q", footer, 40)[0] != _MAGIC:
-        raise ValueError("it is no index, or it is cut off")
+        raise ValueError("it is not an index, or it is cut off")
     _, at = _handle(footer[:40], 0)  # of the metaindex, which TensorFlow leaves empty
     index, _ = _handle(footer[:40], at)
-    verify = len(data) <= _CHECKSUM_LIMIT
+    verify = len(data) <= _MAX_CHECKSUMMED
     end = names = 0
     previous: bytes | None = None
     for _, place in _rows(_block(data, index, verify)):
         handle, _ = _handle(memoryview(place), 0)
-        if handle[0] < end:  # blocks follow each other; this also ends all loops
+        if handle[0] < end:  # blocks are in sequence; this also prevents endless loops
             raise ValueError("its blocks overlap")
         end = sum(handle)
         for key, value in _rows(_block(data, handle, verify)):
             if previous is not None and key <= previous:
                 raise ValueError("its names are not in order")
             names += len(key)
-            if names > _NAMES_LIMIT:
+            if names > _MAX_NAMES:
                 raise ValueError("its names are too long")
             previous = key
             yield key, value
 
 
 def _rows(block: memoryview) -> Iterator[tuple[bytes, bytes]]:
-    """The rows of a block, whose keys leave out what they share with the one before."""
+    """Yield the rows of a block, whose keys omit the prefix shared with the key before."""
     if len(block) < 4:
         raise ValueError("a block is too short")
     restarts = struct.unpack_from("<I", block, len(block) - 4)[0]
@@ -265,8 +260,8 @@ def _rows(block: memoryview) -> Iterator[tuple[bytes, bytes]]:
         shared, at = _varint(block, at)
         unshared, at = _varint(block, at)
         length, at = _varint(block, at)
-        if shared > len(key) or at + unshared + length > end or shared + unshared > _NAME_LIMIT:
-            raise ValueError("a row runs over its block")
+        if shared > len(key) or at + unshared + length > end or shared + unshared > _MAX_NAME:
+            raise ValueError("a row exceeds its block")
         key = key[:shared] + bytes(block[at : at + unshared])
         at += unshared
         yield key, bytes(block[at : at + length])
@@ -277,10 +272,10 @@ def _block(data: bytes, handle: tuple[int, int], verify: bool) -> memoryview:
     offset, size = handle
     end = offset + size
     if end + _BLOCK_TRAILER > len(data) - _FOOTER:
-        raise ValueError("a block lies outside of the file")
+        raise ValueError("a block is outside the file")
     kind, stored = struct.unpack_from("<BI", data, end)
     if kind:
-        raise ValueError("it is compressed, which TensorFlow's own never is")
+        raise ValueError("it is compressed, which TensorFlow never does")
     if verify and _masked(_crc32c(data[offset : end + 1])) != stored:
         raise ValueError("a checksum is wrong")
     return memoryview(data)[offset:end]
@@ -302,7 +297,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("a number in it has no end")
+    raise ValueError("it has an endless number")
 
 
 @functools.cache
@@ -324,5 +319,5 @@ def _crc32c(data: bytes) -> int:
 
 
 def _masked(crc: int) -> int:
-    """LevelDB's form of a checksum that is stored with what it sums."""
+    """Return a checksum in the form in which LevelDB stores it."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

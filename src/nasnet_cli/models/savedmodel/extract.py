@@ -1,9 +1,9 @@
-"""Cuts a SavedModel down to a few of its tensors, for a runtime that reads one signature alone.
+"""Extracts a few tensors of a SavedModel, for a runtime that reads only one signature.
 
-OpenVINO sees only the signature serving_default where there is one, and where there is none, every
-signature as a network of its own. It finds the values of variables by the graph's own operations
-for restoring them; those that Keras 3 leaves in a SavedModel restore other variables than the
-functions use. TensorFlow 2 goes by the objects that were saved, and so do we.
+OpenVINO sees only the signature serving_default if there is one, and otherwise every signature as
+a network of its own. It finds the values of variables through the graph's own restore operations;
+those that Keras 3 leaves in a SavedModel restore other variables than the functions use.
+TensorFlow 2 goes by the saved objects, and so does this module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel.bundle import read_bundle
 from nasnet_cli.models.savedmodel.reader import PB, SavedModelFile, Signature
-from nasnet_cli.models.savedmodel.schema import attribute, parse
+from nasnet_cli.models.savedmodel.schema import attribute, data_inputs, node_name, parse
 from nasnet_cli.models.savedmodel.signatures import image_input
 
 SIGNATURE = "serving_default"
@@ -25,20 +25,20 @@ _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VARIABLES = "variables"
 
 
-def signature_with(model: SavedModelFile, tensor: str) -> tuple[Signature, str]:
-    """The signature that gives a tensor, by its name in the graph, and the output's key.
+def find_signature(model: SavedModelFile, tensor: str) -> tuple[Signature, str]:
+    """Return the signature with an output, by its name in the graph, and the output's key.
 
-    Raises ModelError when no signature does.
+    Raises ModelError when no signature has it.
     """
     for signature in model.inference.signatures.values():
         for key, output in signature.outputs.items():
             if output.tensor == tensor:
                 return signature, key
-    raise _misfit(model, f"no signature gives {tensor}")
+    raise _cannot_extract(model, f"no signature has the output {tensor}")
 
 
-def needs_cut(model: SavedModelFile) -> bool:
-    """Whether OpenVINO would see another model than what the signatures say.
+def needs_extraction(model: SavedModelFile) -> bool:
+    """Return whether OpenVINO would see another model than the signatures describe.
 
     A TF1 Hub module is the graph as it stands, and OpenVINO takes any tensor of it.
     """
@@ -46,65 +46,64 @@ def needs_cut(model: SavedModelFile) -> bool:
 
 
 def output_name(index: int) -> str:
-    """The name in a cut model's signature of the tensor with this index."""
+    """Return the name, in an extracted model's signature, of the tensor with this index."""
     return f"output_{index}"
 
 
-def write_cut(model: SavedModelFile, tensors: Sequence[str], folder: Path) -> None:
-    """Writes into folder a SavedModel of what these outputs of signatures need, and no more.
+def write_extract(model: SavedModelFile, tensors: Sequence[str], folder: Path) -> None:
+    """Write to folder a SavedModel with only what these outputs of signatures need.
 
-    Its one signature, "serving_default", has an input "images", which is the picture input of all
-    the signatures that the tensors come from, and the tensors as outputs under the names that
-    output_name gives. The variables are a link to the model's own. Raises ModelError when it can't
-    be done.
+    Its one signature, serving_default, has the input images, which replaces the image input of
+    all signatures that have the tensors, and the tensors as outputs, called by output_name. The
+    variables are a link to the model's own. Raises ModelError when this is not possible.
     """
     source = model.inference.proto
     result = type(model.proto)(saved_model_schema_version=1)
-    cut = result.meta_graphs.add()
-    cut.meta_info_def.CopyFrom(source.meta_info_def)
-    signature = cut.signature_def[SIGNATURE]
-    pictures = set()
+    meta_graph = result.meta_graphs.add()
+    meta_graph.meta_info_def.CopyFrom(source.meta_info_def)
+    signature = meta_graph.signature_def[SIGNATURE]
+    inputs = set()
     for index, tensor in enumerate(tensors):
-        found, key = signature_with(model, tensor)
-        picture = image_input(found)
-        if picture is None:
-            raise _misfit(model, f"the signature {found.name!r} has no picture input")
-        original = source.signature_def[found.name]
-        signature.inputs[INPUT].CopyFrom(original.inputs[picture.key])
+        origin, key = find_signature(model, tensor)
+        images = image_input(origin)
+        if images is None:
+            raise _cannot_extract(model, f"the signature {origin.name!r} has no image input")
+        original = source.signature_def[origin.name]
+        signature.inputs[INPUT].CopyFrom(original.inputs[images.key])
         signature.outputs[output_name(index)].CopyFrom(original.outputs[key])
-        pictures.add(_node_name(picture.tensor))
-    # Without objects the graph's own way of restoring is the one there is.
-    own = [] if model.has_objects else [source.saver_def.restore_op_name]
-    cut.graph_def.CopyFrom(_needed(source.graph_def, [*tensors, *own]))
-    _join(cut.graph_def, pictures, _node_name(signature.inputs[INPUT].name))
+        inputs.add(node_name(images.tensor))
+    # Without objects the graph's own restore operation is the only one.
+    restore = [] if model.has_objects else [source.saver_def.restore_op_name]
+    meta_graph.graph_def.CopyFrom(_needed(source.graph_def, [*tensors, *restore]))
+    _merge_inputs(meta_graph.graph_def, inputs, node_name(signature.inputs[INPUT].name))
     if model.has_objects:
-        _restore(model, cut.graph_def)
+        _add_restore(model, meta_graph.graph_def)
     (folder / PB).write_bytes(result.SerializeToString())
     if (model.folder / _VARIABLES).is_dir():
         (folder / _VARIABLES).symlink_to((model.folder / _VARIABLES).resolve())
 
 
 def _needed(graph: Any, roots: Sequence[str]) -> Any:
-    """The nodes that these tensors and nodes need, in the graph's order, and their functions."""
+    """Return a graph of the nodes and functions that these tensors and nodes need."""
     nodes = {node.name: node for node in graph.node}
     functions = {function.signature.name: function for function in graph.library.function}
     reached: set[str] = set()
     called: set[str] = set()
     waiting = [*roots]
-    calls: list[Any] = []
+    callers: list[Any] = []
     while waiting:
-        name = _node_name(waiting.pop())
+        name = node_name(waiting.pop())
         if name in nodes and name not in reached:
             reached.add(name)
             waiting.extend(nodes[name].input)
-            calls.append(nodes[name])
-    while calls:
-        for name in set(_functions(calls.pop())) - called:
+            callers.append(nodes[name])
+    while callers:
+        for name in set(_called(callers.pop())) - called:
             if name in functions:
                 called.add(name)
-                calls.extend(functions[name].node_def)
+                callers.extend(functions[name].node_def)
     result = type(graph)()
-    # With its other fields, such as its version, that we don't know by name.
+    # A copy keeps other fields, such as the version, that the schema does not name.
     result.CopyFrom(graph)
     result.ClearField("node")
     result.ClearField("library")
@@ -113,7 +112,8 @@ def _needed(graph: Any, roots: Sequence[str]) -> Any:
     return result
 
 
-def _functions(node: Any) -> Iterator[str]:
+def _called(node: Any) -> Iterator[str]:
+    """Yield the names of the functions that a node may call."""
     yield node.op
     for key in node.attr:
         value = node.attr[key]
@@ -123,40 +123,40 @@ def _functions(node: Any) -> Iterator[str]:
             yield function.name
 
 
-def _join(graph: Any, pictures: set[str], kept: str) -> None:
-    """Gives every node that takes one of several inputs the one that is kept."""
-    others = pictures - {kept}
+def _merge_inputs(graph: Any, inputs: set[str], kept: str) -> None:
+    """Replace all input nodes by the one that is kept."""
+    others = inputs - {kept}
     for node in graph.node:
         for at, tensor in enumerate(node.input):
-            if _node_name(tensor) in others:
+            if node_name(tensor) in others:
                 node.input[at] = kept
     for at in reversed(range(len(graph.node))):
         if graph.node[at].name in others:
             del graph.node[at]
 
 
-def _restore(model: SavedModelFile, graph: Any) -> None:
-    """Adds to the graph what fills its variables from the checkpoint.
+def _add_restore(model: SavedModelFile, graph: Any) -> None:
+    """Add to the graph the operations that fill its variables from the checkpoint.
 
-    Nothing runs it: it tells OpenVINO which variable has which name in the checkpoint.
+    Nothing runs them: they tell OpenVINO the names of the variables in the checkpoint.
     """
-    wanted = [node.name for node in graph.node if node.op == "VarHandleOp"]
-    if not wanted:
+    variables = [node.name for node in graph.node if node.op == "VarHandleOp"]
+    if not variables:
         return
-    variables = _captured(model, graph)
+    objects = _captured_objects(model, graph)
     keys = _checkpoint_keys(model)
-    missing = [name for name in wanted if variables.get(name) not in keys]
+    missing = [name for name in variables if objects.get(name) not in keys]
     if missing:
-        raise _misfit(model, f"the variable {missing[0]} is none of the objects that were saved")
-    names = [keys[variables[name]].encode() for name in wanted]
+        raise _cannot_extract(model, f"the variable {missing[0]} is not among the saved objects")
+    names = [keys[objects[name]].encode() for name in variables]
     graph.node.add(name="nasnet/prefix", op="Const")
     constant = graph.node.add(name="nasnet/names", op="Const")
     constant.attr["value"].tensor.string_val.extend(names)
     graph.node.add(
         name="nasnet/restore", op="RestoreV2", input=("nasnet/prefix", constant.name, constant.name)
     )
-    for index, name in enumerate(wanted):
-        # OpenVINO looks for the operation between the two, as TensorFlow's savers have it.
+    for index, name in enumerate(variables):
+        # OpenVINO expects this operation between the two, as TensorFlow's savers have it.
         value = graph.node.add(
             name=f"nasnet/value_{index}", op="Identity", input=(f"nasnet/restore:{index}",)
         )
@@ -165,31 +165,30 @@ def _restore(model: SavedModelFile, graph: Any) -> None:
         )
 
 
-def _captured(model: SavedModelFile, graph: Any) -> dict[str, int]:
-    """Which saved object each node is that a signature's function takes beside its arguments."""
+def _captured_objects(model: SavedModelFile, graph: Any) -> dict[str, int]:
+    """Return the numbers of the saved objects that signatures' functions capture, by node."""
     functions = model.inference.proto.object_graph_def.concrete_functions
-    found: dict[str, int] = {}
+    objects: dict[str, int] = {}
     for node in graph.node:
         name = attribute(node, "f").func.name
         if name in functions:
-            bound = functions[name].bound_inputs
-            inputs = [_node_name(tensor) for tensor in node.input if not tensor.startswith("^")]
-            # They follow the arguments proper.
-            found.update(zip(reversed(inputs), reversed(bound), strict=False))
-    return found
+            inputs = map(node_name, reversed(data_inputs(node)))
+            # Captured tensors come after the arguments.
+            objects.update(zip(inputs, reversed(functions[name].bound_inputs), strict=False))
+    return objects
 
 
 def _checkpoint_keys(model: SavedModelFile) -> dict[int, str]:
-    """The names in the checkpoint of the values of the saved objects, by their numbers.
+    """Return the names, in the checkpoint, of the saved objects' values, by object number.
 
-    The checkpoint has objects with numbers of its own: both are walked from the root along the
-    same names, which is how TensorFlow finds one in the other.
+    The checkpoint numbers objects in its own way: both are walked from the root along the same
+    names, which is how TensorFlow matches them.
     """
     bundle = read_bundle(model.folder / _VARIABLES / "variables")
     try:
         stored = parse("TrackableObjectGraph", bundle.read_string(_OBJECTS)).nodes
     except ValueError:
-        raise _misfit(model, "the objects in its checkpoint can't be read") from None
+        raise _cannot_extract(model, "the objects in its checkpoint are damaged") from None
     saved = model.inference.proto.object_graph_def.nodes
     keys: dict[int, str] = {}
     seen: set[int] = set()
@@ -211,13 +210,8 @@ def _checkpoint_keys(model: SavedModelFile) -> dict[int, str]:
     return keys
 
 
-def _node_name(tensor: str) -> str:
-    """The node of "node:0" or of the control input "^node"."""
-    return tensor.removeprefix("^").partition(":")[0]
-
-
-def _misfit(model: SavedModelFile, problem: str) -> ModelError:
+def _cannot_extract(model: SavedModelFile, problem: str) -> ModelError:
     return ModelError(
-        f"The module {model.folder} can't be cut to one signature: {problem}.",
-        "Try it with --runtime tensorflow.",
+        f"Cannot reduce the model {model.folder} to one signature: {problem}.",
+        "Try --runtime tensorflow.",
     )

@@ -1,4 +1,4 @@
-"""Follows tensors through a graph and the functions that it calls."""
+"""Traces tensors through a graph and the functions that it calls."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nasnet_cli.models.savedmodel.schema import attribute
+from nasnet_cli.models.savedmodel.schema import attribute, data_inputs
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-# Calls may multiply: f calls g twice, g calls h twice, and so on.
-_NODE_LIMIT = 200_000
+# Calls can grow exponentially: f calls g twice, g calls h twice, and so on.
+_MAX_NODES = 200_000
 _CALL_COST = 20
 
 
 class UntraceableError(Exception):
-    """A tensor's origin can't be told."""
+    """The origin of a tensor is unknown."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A tensor: output number index of a node, in one call of a function or in the graph."""
+    """A tensor: the output with this index of a node, in a call of a function or in the graph."""
 
     frame: Frame
     node: str
@@ -28,9 +28,9 @@ class Place:
 
 
 class Frame:
-    """One call of a function, or the graph itself.
+    """A call of a function, or the graph itself.
 
-    Each call has its own frame, as the same function may get other shapes in another call.
+    Each call has its own frame, because the same function may get other shapes in another call.
     """
 
     def __init__(self, graph: FlatGraph, nodes: Any, arguments: dict[str, Place]) -> None:
@@ -40,11 +40,11 @@ class Frame:
         self.calls: dict[str, tuple[Frame, list[str]]] = {}
 
     def inputs(self, node: Any) -> list[Place]:
-        """The tensors that a node takes, without control inputs, traced through calls."""
-        return [self.place(tensor) for tensor in node.input if not tensor.startswith("^")]
+        """Return the inputs of a node, without control inputs, traced through calls."""
+        return [self.place(tensor) for tensor in data_inputs(node)]
 
     def place(self, tensor: str) -> Place:
-        """The tensor named "node", "node:1" or in a function "node:output:1", traced."""
+        """Trace the tensor called "node", "node:1" or, in a function, "node:output:1"."""
         name, *rest = tensor.split(":")
         if name in self.arguments:
             return self.arguments[name]
@@ -53,18 +53,18 @@ class Frame:
             raise UntraceableError(tensor)
         index = int(rest[-1]) if rest and rest[-1].isdecimal() else 0
         if len(rest) == 2 and _is_later_output(node.op, rest[0]):
-            raise UntraceableError(tensor)  # its number in the function is among those of its name
+            raise UntraceableError(tensor)  # the index counts only outputs of that name
         return Place(self, name, index)
 
     def call(self, node: Any) -> tuple[Frame, list[str]]:
-        """The frame of a function that a node calls, and the names of its results there."""
+        """Return the frame of the function that a node calls, and the names of its results."""
         if node.name not in self.calls:
             self.calls[node.name] = self.graph.enter(self, node)
         return self.calls[node.name]
 
 
 class FlatGraph:
-    """A MetaGraphDef as one graph, with each call of a function in its place."""
+    """A MetaGraphDef as one graph, with every call of a function expanded."""
 
     def __init__(self, meta_graph: Any) -> None:
         library = meta_graph.graph_def.library
@@ -73,17 +73,17 @@ class FlatGraph:
         self.root = Frame(self, meta_graph.graph_def.node, {})
 
     def is_call(self, node: Any) -> bool:
-        """Whether a node is a plain call of a function."""
+        """Return whether a node is a plain call of a function."""
         return node.op in _CALLS or node.op in self.functions
 
     def enter(self, frame: Frame, node: Any) -> tuple[Frame, list[str]]:
-        """A new frame for a call. Raises UntraceableError when there is no such function."""
+        """Return a new frame for a call. Raises UntraceableError for an unknown function."""
         name = attribute(node, "f").func.name if node.op in _CALLS else node.op
         function = self.functions.get(name)
         if function is None:
             raise UntraceableError(name)
         self.size += _CALL_COST + len(function.node_def)
-        if self.size > _NODE_LIMIT:
+        if self.size > _MAX_NODES:
             raise UntraceableError(name)
         names = [argument.name for argument in function.signature.input_arg]
         inputs = frame.inputs(node)
@@ -114,5 +114,5 @@ def operations_before(meta_graph: Any, tensor: str) -> Iterator[str]:
 
 
 def _is_later_output(op: str, output: str) -> bool:
-    # Of the operations that we know with several named outputs, the first one's name.
+    # The only known operation with several named outputs; y is the first.
     return op.startswith("FusedBatchNorm") and output != "y"

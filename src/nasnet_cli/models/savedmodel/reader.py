@@ -1,7 +1,7 @@
-"""Reads a SavedModel's folder, TF1 Hub module or TF2, without TensorFlow.
+"""Reads the folder of a SavedModel (a TF1 Hub module or TensorFlow 2's) without TensorFlow.
 
-`read_saved_model` gives what saved_model.pb says: tag sets, signatures, variables, the expected
-image size.
+`read_saved_model` returns the content of saved_model.pb: tag sets, signatures, variables and the
+expected image size.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ Shape = tuple[int | None, ...] | None
 PB = "saved_model.pb"
 HUB_MARKER = ("tfhub_module.pb", b"\x08\x03")
 INIT_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
-"""Entries of signature_def that are operations for the loader and no signatures."""
+"""Entries of signature_def that are operations for the loader, not signatures."""
 
-_SIZE_LIMIT = 2**31 - 1  # protobuf's own
-# What optimizers and their like leave among a graph's variables: slots are named
-# VARIABLE/Optimizer, their own state is a plain name at the top.
-_SLOT = re.compile(
+_FETCH_AGAIN = "Get the model again."
+_MAX_BYTES = 2**31 - 1  # protobuf's own limit
+# Variables that optimizers leave in a graph: slots are named VARIABLE/Optimizer, their own state
+# has a name without a scope.
+_OPTIMIZER_VARIABLE = re.compile(
     r"/(Adam|Adam_1|AdaMax|AdaMax_1|Momentum|RMSProp|RMSProp_1|RMSProp_2|Adagrad|Adadelta|"
     r"Adadelta_1|Ftrl|Ftrl_1|ExponentialMovingAverage)$"
     r"|^(global_step|learning_rate|beta1_power|beta2_power)$|^optimizer/"
 )
-_NOT_OF_THE_MODEL = {"optimizer", "keras_api", "metrics"}
+_TRAINING_OBJECTS = {"optimizer", "keras_api", "metrics"}
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output of a signature.
+    """An input or output of a signature.
 
-    tensor is its name in the graph, such as "images:0"; shape has None for a size that is open
-    and is None when even the rank is.
+    tensor is its name in the graph, such as "images:0". shape has None for an unknown size and is
+    None when the rank is unknown.
     """
 
     key: str
@@ -53,7 +54,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature: its inputs and outputs by their keys."""
+    """A signature and its inputs and outputs by their keys."""
 
     name: str
     inputs: dict[str, Tensor]
@@ -62,7 +63,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of the graph; shape is None when the graph doesn't say it."""
+    """A variable of the graph. shape is None when the graph does not state it."""
 
     name: str
     dtype: str
@@ -72,34 +73,34 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class MetaGraph:
-    """One graph of a SavedModel, with the tags by which a loader finds it.
+    """A graph of a SavedModel, with the tags by which a loader finds it.
 
-    proto is the MetaGraphDef message; everything else is read from it when asked for.
+    proto is the MetaGraphDef message, path its file; the properties read proto on first use.
     """
 
     proto: Any
-    where: Path
+    path: Path
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
-        """The tag set, sorted; empty in a TF1 Hub module's graph for inference."""
+        """The tag set, sorted; empty in a TF1 Hub module's inference graph."""
         return tuple(sorted(self.proto.meta_info_def.tags))
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
-        """The signatures by name, sorted; those that only a loader calls are left out."""
-        found = self.proto.signature_def
+        """The signatures by name, sorted, without those that only a loader calls."""
+        protos = self.proto.signature_def
         return {
-            name: Signature(name, _tensors(found[name].inputs), _tensors(found[name].outputs))
-            for name in sorted(found)
+            name: Signature(name, _tensors(protos[name].inputs), _tensors(protos[name].outputs))
+            for name in sorted(protos)
             if name not in INIT_SIGNATURES
         }
 
     @cached_property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels from tensorflow-hub's image_module_info attachment, if any.
+        """The height and width in pixels from tensorflow-hub's image_module_info, if any.
 
-        Raises ModelError when the attachment is broken.
+        Raises ModelError when that attachment is damaged.
         """
         attachments = self.proto.collection_def.get("hub_module_attachments")
         for data in attachments.bytes_list.value if attachments else ():
@@ -109,63 +110,65 @@ class MetaGraph:
                     continue
                 size = schema.parse("ImageModuleInfo", attachment.value).default_image_size
             except ValueError:
-                raise _corrupt(self.where, "an attachment") from None
+                raise _damaged(self.path, "an attachment is not readable") from None
             if size.height > 0 and size.width > 0:
                 return size.height, size.width
-            raise _corrupt(self.where, "the expected image size")
+            raise _damaged(self.path, "the expected image size is not positive")
         return None
 
     @cached_property
     def collections(self) -> dict[str, tuple[str, ...]]:
-        """The names in each collection of nodes or variables, e.g. "update_ops"."""
-        result = {}
+        """The names in each collection of nodes or variables, such as "update_ops"."""
+        names = {}
         for name in sorted(self.proto.collection_def):
             collection = self.proto.collection_def[name]
             if name.endswith("variables"):
-                result[name] = tuple(v.variable_name for v in self.variable_defs(name))
+                names[name] = tuple(v.variable_name for v in self.variable_defs(name))
             elif collection.HasField("node_list"):
-                result[name] = tuple(collection.node_list.value)
-        return result
+                names[name] = tuple(collection.node_list.value)
+        return names
 
     @cached_property
     def variables(self) -> tuple[Variable, ...]:
-        """The variables: the object graph's in a TF2 SavedModel, else the graph's own.
+        """The variables of the object graph in a TF2 SavedModel, else of the graph.
 
-        Optimizers' and metrics' own variables are left out where the objects tell them apart.
+        Where the objects distinguish them, variables of optimizers and metrics are excluded.
         """
         objects = self.proto.object_graph_def
         return tuple(_object_variables(objects) if objects.nodes else self._graph_variables())
 
     @cached_property
     def parameters(self) -> int:
-        """How many numbers the model's variables hold.
+        """The number of parameters: the sizes of all floating-point variables.
 
-        Counted are the floating-point variables, trainable or not (so batch normalisation's
-        statistics too), but not an optimizer's slots and state or moving averages beside them.
-        Counters and random seeds are integers. A variable of unknown shape counts as nothing.
+        Includes variables that are not trainable, such as batch normalisation's statistics, but
+        no optimizer's slots, state or moving averages, and no variable of unknown shape. Counters
+        and random seeds are integers, so they do not count.
         """
         return sum(
             math.prod(size or 0 for size in variable.shape)
             for variable in self.variables
             if "float" in variable.dtype
             and variable.shape is not None
-            and not _SLOT.search(variable.name)
+            and not _OPTIMIZER_VARIABLE.search(variable.name)
         )
 
     def variable_defs(self, collection: str) -> Iterator[Any]:
-        """The VariableDef messages of a collection. Raises ModelError when they aren't that."""
+        """Yield the VariableDef messages of a collection. Raises ModelError for anything else."""
         if collection not in self.proto.collection_def:
             return
         for data in self.proto.collection_def[collection].bytes_list.value:
             try:
                 yield schema.parse("VariableDef", data)
             except ValueError:
-                raise _corrupt(self.where, f"the collection {collection!r}") from None
+                raise _damaged(
+                    self.path, f"the collection {collection!r} is not readable"
+                ) from None
 
     def _graph_variables(self) -> Iterator[Variable]:
         names = self.collections
         trainable = set(names.get("trainable_variables", ()))
-        listed = {name.partition(":")[0] for name in names.get("variables", ())}
+        listed = {schema.node_name(name) for name in names.get("variables", ())}
         for node in self.proto.graph_def.node:
             if node.op not in ("VarHandleOp", "VariableV2", "Variable"):
                 continue
@@ -181,9 +184,9 @@ class MetaGraph:
 
 @dataclass(frozen=True, eq=False)
 class SavedModelFile:
-    """What a SavedModel's folder holds.
+    """The content of a SavedModel's folder; proto is the SavedModel message.
 
-    format is "tf1-hub" for a module with tensorflow-hub's marker; proto is the SavedModel message.
+    format is "tf1-hub" for a model with tensorflow-hub's marker file.
     """
 
     folder: Path
@@ -193,33 +196,33 @@ class SavedModelFile:
 
     @cached_property
     def inference(self) -> MetaGraph:
-        """The graph to run: the one tagged {} or {"serve"}, else the first not for training."""
+        """The graph to run: tagged {} or {"serve"}, else the one for inference with fewest tags."""
         usable = [graph for graph in self.meta_graphs if "train" not in graph.tags]
         return min(usable, key=lambda graph: (graph.tags not in ((), ("serve",)), len(graph.tags)))
 
     @property
     def has_objects(self) -> bool:
-        """Whether it was saved by TensorFlow 2, with objects beside the graph."""
+        """True if TensorFlow 2 saved it, with objects beside the graph."""
         return bool(self.inference.proto.object_graph_def.nodes)
 
 
 def read_saved_model(folder: Path) -> SavedModelFile:
-    """Reads a module's folder and checks that its variables are there whole.
+    """Read a model's folder and check that its variables are complete.
 
-    Raises ModelError when there is no such folder or no module in it, when a file is broken or
-    missing, and when it holds only a graph for training, which would run with its dropout live.
+    Raises ModelError when the folder does not exist or has no SavedModel, when a file is damaged
+    or missing, and when there is only a training graph, which would run with active dropout.
     """
     proto = _parse(folder)
     graphs = tuple(MetaGraph(graph, folder / PB) for graph in proto.meta_graphs)
     if not graphs:
-        raise _corrupt(folder / PB, "the list of graphs (there is none)")
+        raise _damaged(folder / PB, "it has no graphs")
     if all("train" in graph.tags for graph in graphs):
         raise ModelError(
-            f"The module {folder} holds only a graph for training, whose dropout is live.",
-            "Use a module that has a graph for inference too.",
+            f"The model {folder} has only a training graph, in which dropout is active.",
+            "Use a model that also has an inference graph.",
         )
     checkpoint = folder / "variables" / "variables"
-    # In this order: looking through the graphs takes longer.
+    # In this order, because reading the graphs takes longer.
     if checkpoint.with_suffix(".index").exists() or any(graph.variables for graph in graphs):
         read_bundle(checkpoint).check_complete()
     marker, content = HUB_MARKER
@@ -240,17 +243,17 @@ def _tensors(infos: Any) -> dict[str, Tensor]:
 
 
 def _object_variables(objects: Any) -> Iterator[Variable]:
-    """The variables that the root lists as its own, else all that it reaches but for optimizers'.
+    """Yield the variables that the root lists, else all that it reaches outside of training.
 
     The list comes first because Keras' export saves each variable twice, in it and beside it.
     """
     nodes = objects.nodes
     listed = [c.node_id for c in nodes[0].children if c.local_name == "variables"]
     for start in (listed, [0]):
-        found = [i for i in sorted(_reached(nodes, start)) if nodes[i].HasField("variable")]
-        if found:
+        indices = [i for i in sorted(_reached(nodes, start)) if nodes[i].HasField("variable")]
+        if indices:
             break
-    for index in found:
+    for index in indices:
         variable = nodes[index].variable
         yield Variable(
             variable.name,
@@ -261,13 +264,13 @@ def _object_variables(objects: Any) -> Iterator[Variable]:
 
 
 def _reached(nodes: Any, start: list[int]) -> set[int]:
-    """Objects that can be reached without passing through an optimizer or a metric."""
+    """Return the objects that can be reached without passing an optimizer or a metric."""
     slots = {slot.slot_variable_node_id for node in nodes for slot in node.slot_variables}
     waiting = [node for node in start if 0 <= node < len(nodes)]
     reached = set(waiting)
     while waiting:
         for child in nodes[waiting.pop()].children:
-            known = child.local_name in _NOT_OF_THE_MODEL or child.node_id in reached
+            known = child.local_name in _TRAINING_OBJECTS or child.node_id in reached
             if not known and 0 <= child.node_id < len(nodes):
                 reached.add(child.node_id)
                 waiting.append(child.node_id)
@@ -278,46 +281,44 @@ def _parse(folder: Path) -> Any:
     path = folder / PB
     try:
         if not folder.exists():
-            raise ModelError(f"There is no module at {folder}.", "Check the path.")
+            raise ModelError(f"There is no model at {folder}.", "Check the path.")
         if not folder.is_dir():
-            raise ModelError(f"{folder} is not a folder.", f"Give the folder that holds {PB}.")
-        _refuse_other_forms(folder)
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise ModelError(f"{path} is over 2 GB.", "No SavedModel is; get the module again.")
+            raise ModelError(f"{folder} is not a folder.", f"Use the folder that contains {PB}.")
+        _check_form(folder)
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelError(f"{path} is over 2 GB, more than a SavedModel can have.", _FETCH_AGAIN)
         return schema.parse("SavedModel", path.read_bytes())
     except OSError as error:
         raise ModelError(
-            f"{path} can't be read: {error.strerror}.", "Check the path and its permissions."
+            f"Cannot read {path}: {error.strerror}.", "Check the path and its permissions."
         ) from None
     except ValueError:
-        raise _corrupt(path, "the file") from None
+        raise _damaged(path, "it is not a SavedModel") from None
 
 
-def _refuse_other_forms(folder: Path) -> None:
-    """Leaves only saved_model.pb, so that what we have read is what a loader would run.
+def _check_form(folder: Path) -> None:
+    """Raise ModelError unless every loader would run saved_model.pb, the file that is checked.
 
-    TensorFlow reads saved_model.pb when it is there and saved_model.pbtxt otherwise; its split
-    form, saved_model.cpb, comes first in some of its loaders, so it is refused beside a .pb too.
+    TensorFlow reads saved_model.pb if it exists and saved_model.pbtxt otherwise. Some of its
+    loaders prefer the split form, saved_model.cpb, so that is refused beside a .pb too.
     """
     if (folder / "saved_model.cpb").exists():
         raise ModelError(
-            f"The module {folder} is split into pieces (saved_model.cpb).",
+            f"The model {folder} is split into pieces (saved_model.cpb).",
             "Save it again as one saved_model.pb.",
         )
     if (folder / PB).is_file():
         return
     if (folder / "saved_model.pbtxt").exists():
         raise ModelError(
-            f"The module {folder} is in text form (saved_model.pbtxt), which is not read.",
+            f"The model {folder} is in text form (saved_model.pbtxt), which nasnet does not read.",
             "Load it in TensorFlow and save it again, which writes saved_model.pb.",
         )
     raise ModelError(
-        f"{folder} holds no module: neither saved_model.pb nor saved_model.pbtxt is there.",
-        "Give the folder of a TF1 Hub module or a TF2 SavedModel.",
+        f"{folder} is not a model: it has neither saved_model.pb nor saved_model.pbtxt.",
+        "Use the folder of a TF1 Hub module or a TF2 SavedModel.",
     )
 
 
-def _corrupt(path: Path, what: str) -> ModelError:
-    return ModelError(
-        f"{path} is broken: {what} can't be read.", "Get the module again; the file is damaged."
-    )
+def _damaged(path: Path, problem: str) -> ModelError:
+    return ModelError(f"{path} is damaged: {problem}.", _FETCH_AGAIN)

@@ -1,9 +1,9 @@
-"""The protobuf messages of SavedModels and ONNX files that we read, without their libraries.
+"""The protobuf messages of SavedModels and ONNX files, without TensorFlow and the onnx package.
 
-The table below is TensorFlow's own numbering (saved_model.proto and what it includes, and
-tensorflow-hub's image_module_info.proto) and ONNX's, cut down to the fields we use. The classes are
-made from it at run time in a pool of their own, so they never meet those that TensorFlow registers
-in the same process. Fields that aren't in the table survive parsing and writing unread.
+The table holds the fields that nasnet uses, with the numbers of TensorFlow's saved_model.proto and
+what it includes, tensorflow-hub's image_module_info.proto and ONNX's onnx.proto. The classes are
+made from it at run time, in a pool of their own, so they never conflict with those that TensorFlow
+registers in the same process. Parsing and writing preserve fields that are not in the table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 from typing import Any
 
 # message -> field -> (number, type). "*T" is repeated, "{T}" a map from string to T, "T|name" a
-# member of the oneof called name. Enums are read as int32, which is the same on the wire.
+# member of the oneof called name. Enums are int32, which is the same on the wire.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "SavedModel": {"saved_model_schema_version": (1, "int64"), "meta_graphs": (2, "*MetaGraphDef")},
     "MetaGraphDef": {
@@ -24,8 +24,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "asset_file_def": (6, "*AssetFileDef"),
         "object_graph_def": (7, "SavedObjectGraph"),
     },
-    # Strings are in the table though we don't use them: TensorFlow and OpenVINO refuse a file in
-    # which one isn't UTF-8, and OpenVINO's protobuf says so on standard error.
+    # Unused strings are in the table too: TensorFlow and OpenVINO refuse a file with a string that
+    # is not UTF-8, and OpenVINO's protobuf complains about it on standard error.
     "MetaInfoDef": {
         "meta_graph_version": (1, "string"),
         "stripped_op_list": (2, "OpList"),
@@ -182,7 +182,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "slices": (7, "*TensorSliceProto"),
     },
     "TensorSliceProto": {},
-    # What a checkpoint of TensorFlow 2 says of its objects.
+    # The objects in a checkpoint of TensorFlow 2.
     "TrackableObjectGraph": {"nodes": (1, "*TrackableObject")},
     "TrackableObject": {
         "children": (1, "*ObjectReference"),
@@ -248,21 +248,21 @@ DTYPES: dict[int, str] = {
     22: "uint32",
     23: "uint64",
 }
-"""TensorFlow's DataType numbers, by their NumPy names where NumPy has them."""
+"""Names of TensorFlow's DataType numbers, NumPy's where it has the type."""
 
 _PACKAGE = "nasnet_cli.protos"
 
 
 @functools.cache
 def message(name: str) -> Any:
-    """The class of a message in the table, e.g. message("SavedModel")."""
+    """Return the class of a message in the table, such as message("SavedModel")."""
     from google.protobuf import message_factory
 
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
 def parse(name: str, data: bytes) -> Any:
-    """A message from its bytes. Raises ValueError when they are not one."""
+    """Parse a message from its bytes. Raises ValueError when they are not one."""
     from google.protobuf.message import DecodeError
 
     try:
@@ -272,19 +272,29 @@ def parse(name: str, data: bytes) -> Any:
 
 
 def dtype_name(number: int) -> str:
-    """The name of a DataType number; reference types by what they refer to."""
+    """Return the name of a DataType number; for reference types that of the value type."""
     return DTYPES.get(number % 100, f"type {number}")
 
 
 def attribute(node: Any, name: str) -> Any:
-    """A node's AttrValue; an empty one where the node has none, as TensorFlow strips defaults."""
+    """Return a node's AttrValue, an empty one if it is missing: TensorFlow strips defaults."""
     # Indexing a map of messages would add the missing one to the node.
-    found = node.attr.get(name)
-    return message("AttrValue")() if found is None else found
+    value = node.attr.get(name)
+    return message("AttrValue")() if value is None else value
+
+
+def node_name(tensor: str) -> str:
+    """Return the node of "node:0", "node:output:0" or the control input "^node"."""
+    return tensor.removeprefix("^").partition(":")[0]
+
+
+def data_inputs(node: Any) -> list[str]:
+    """Return a node's inputs without its control inputs."""
+    return [tensor for tensor in node.input if not tensor.startswith("^")]
 
 
 def shape_of(proto: Any) -> tuple[int | None, ...] | None:
-    """A TensorShapeProto's sizes, None for one that is open; None when the rank is unknown."""
+    """Return a TensorShapeProto's sizes, None for an unknown one; None for an unknown rank."""
     if proto.unknown_rank:
         return None
     return tuple(dim.size if dim.size >= 0 else None for dim in proto.dim)

@@ -1,4 +1,4 @@
-"""Which of a module's signatures, inputs and outputs to run for what."""
+"""Chooses the signature, input and output to run for a purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED: dict[Purpose, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What to run for a purpose: a signature, its picture input and its output."""
+    """The signature to run for a purpose, with its image input and its output."""
 
     signature: Signature
     input: Tensor
@@ -27,61 +27,59 @@ class Choice:
 
 
 def pick_signature(graph: MetaGraph, purpose: Purpose) -> Choice:
-    """Which signature, input and output give the logits, or the feature vector.
+    """Return the signature, input and output for the logits or for the feature vector.
 
-    classification: the first of image_classification, default and serving_default that isn't the
-    feature vector's own. feature_vector: image_feature_vector, else an output of default or
-    serving_default that is named for features, else default when nothing classifies. The output
-    is the key "default", else the only one, else the one named for the purpose; it has one vector
-    for each picture. Raises ModelError, with the keys there are, when nothing fits.
+    classification: the first of image_classification, default and serving_default that does not
+    return the feature vector. feature_vector: image_feature_vector, else default or
+    serving_default with an output named for features, else default if nothing classifies. The
+    output is the only one, else "default", else the one named for the purpose; it is
+    [batch, length]. Raises ModelError, with the existing keys, when nothing fits.
     """
-    find = _classifying if purpose == "classification" else _describing
+    find = _classification if purpose == "classification" else _feature_vector
     signature = find(graph.signatures)
     if signature is None:
         raise ModelError(
-            f"The module {graph.where.parent} has no signature for "
+            f"The model {graph.path.parent} has no signature for "
             f"{purpose.replace('_', ' ')}; it has {_listed(graph.signatures)}.",
-            "Use a module with the common image signatures of tensorflow-hub.",
+            "Use a model with tensorflow-hub's common signatures for images.",
         )
     output = _main_output(signature, purpose)
     if output is None:
-        raise _misfit(graph, signature, f"the outputs {_listed(signature.outputs)}")
+        raise _unclear(graph, signature, f"the outputs {_listed(signature.outputs)}")
     if output.shape is not None and len(output.shape) != 2:
-        raise _misfit(graph, signature, f"an output {output.key!r} of shape {output.shape}")
-    picture = image_input(signature)
-    if picture is None:
-        raise _misfit(graph, signature, f"the inputs {_listed(signature.inputs)}")
-    return Choice(signature, picture, output)
+        raise _unclear(graph, signature, f"an output {output.key!r} of shape {output.shape}")
+    images = image_input(signature)
+    if images is None:
+        raise _unclear(graph, signature, f"the inputs {_listed(signature.inputs)}")
+    return Choice(signature, images, output)
 
 
-def _classifying(signatures: dict[str, Signature]) -> Signature | None:
-    describing = signatures.get("image_feature_vector")
-    features = _main_output(describing, "feature_vector") if describing else None
+def _classification(signatures: dict[str, Signature]) -> Signature | None:
+    feature_vector = signatures.get("image_feature_vector")
+    features = _main_output(feature_vector, "feature_vector") if feature_vector else None
     for name in ("image_classification", "default", "serving_default"):
         signature = signatures.get(name)
         if signature is None or set(signature.outputs) <= set(_NAMED["feature_vector"]):
             continue
-        output = _main_output(signature, "classification")
-        # The default of a module for feature vectors is the features again: in TensorFlow 1 by the
-        # same tensor, in TensorFlow 2, where each signature wraps it anew, in the same shape.
-        again = (
-            output is not None
-            and features is not None
-            and (
-                output.tensor == features.tensor
-                or (
-                    name != "image_classification"
-                    and "image_classification" not in signatures
-                    and output.shape == features.shape
-                )
-            )
-        )
-        if not again:
+        if features is None or not _is_same(signature, features, signatures):
             return signature
     return None
 
 
-def _describing(signatures: dict[str, Signature]) -> Signature | None:
+def _is_same(signature: Signature, features: Tensor, signatures: dict[str, Signature]) -> bool:
+    """Return whether a signature's output is the feature vector again.
+
+    The default signature of a model for feature vectors is: in TensorFlow 1 by the same tensor, in
+    TensorFlow 2, where each signature wraps it in a new one, by the same shape.
+    """
+    output = _main_output(signature, "classification")
+    if output is None:
+        return False
+    same_shape = "image_classification" not in signatures and output.shape == features.shape
+    return output.tensor == features.tensor or same_shape
+
+
+def _feature_vector(signatures: dict[str, Signature]) -> Signature | None:
     if "image_feature_vector" in signatures:
         return signatures["image_feature_vector"]
     for name in ("default", "serving_default"):
@@ -95,30 +93,30 @@ def _main_output(signature: Signature, purpose: Purpose) -> Tensor | None:
     outputs = signature.outputs
     keys: tuple[str, ...] = ("default", *_NAMED[purpose])
     if purpose == "feature_vector" and signature.name != "image_feature_vector":
-        keys = (*_NAMED[purpose], "default")  # it was chosen for such a key, or has none
+        keys = (*_NAMED[purpose], "default")  # the signature was chosen for one of these
     if len(outputs) == 1:
         return next(iter(outputs.values()))
     return next((outputs[key] for key in keys if key in outputs), None)
 
 
 def image_input(signature: Signature) -> Tensor | None:
-    """The input that takes pictures: the one named images, else the only one that could."""
+    """Return the input for images: the one called images, else the only one that fits."""
     if "images" in signature.inputs:
         return signature.inputs["images"]
-    fitting = [
+    candidates = [
         tensor
         for tensor in signature.inputs.values()
         if tensor.dtype == "float32" and tensor.shape is not None and len(tensor.shape) == 4
     ]
-    return fitting[0] if len(fitting) == 1 else None
+    return candidates[0] if len(candidates) == 1 else None
 
 
-def _misfit(graph: MetaGraph, signature: Signature, has: str) -> ModelError:
+def _unclear(graph: MetaGraph, signature: Signature, keys: str) -> ModelError:
     return ModelError(
-        f"The signature {signature.name!r} of the module {graph.where.parent} has {has}, which "
-        "doesn't say what to run.",
-        'A module needs an input "images" (float32 [batch, height, width, 3]) and an output '
-        '"default" ([batch, length]).',
+        f"The signature {signature.name!r} of the model {graph.path.parent} has {keys}, so it is "
+        "not clear what to run.",
+        'Expected an input "images" (float32 [batch, height, width, 3]) and an output "default" '
+        "([batch, length]).",
     )
 
 

@@ -1,6 +1,6 @@
-"""NASNet-A's layers inside TensorFlow 2 functions, over variables that exist already.
+"""NASNet-A's layers in TensorFlow 2 functions, over existing variables.
 
-The same operations as in a TF1 graph, so that both formats compute the same numbers.
+The operations are those of a TF1 graph, so both formats compute the same numbers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ _KERNELS = ("weights", "depthwise_weights", "pointwise_weights")
 
 
 class FunctionLayers(GraphLayers):
-    """The set of layers in a tf.function. Regularisation losses are not its business, and batch
-    normalisation's updates run with the function itself, as TensorFlow 2 has it."""
+    """The set of layers in a tf.function.
+
+    It adds no regularisation losses. Batch normalisation's updates run with the function.
+    """
 
     def __init__(self, spec: NASNetA, variables: Mapping[str, Any], *, training: bool) -> None:
         super().__init__(spec, training=training)
@@ -38,7 +40,7 @@ class FunctionLayers(GraphLayers):
 
 
 def make_variables(weights: Weights) -> dict[str, Any]:
-    """TensorFlow 2 variables by their TF-Slim names, the moving statistics not trainable."""
+    """Return TensorFlow 2 variables by their TF-Slim names; moving statistics do not train."""
     return {
         name: tf.Variable(value, name=name, trainable=not name.endswith(_STATISTICS))
         for name, value in weights.items()
@@ -46,7 +48,7 @@ def make_variables(weights: Weights) -> dict[str, Any]:
 
 
 def is_kernel(name: str) -> bool:
-    """Whether weight decay is for the variable of that name: kernels, never biases or BN's."""
+    """Return whether weight decay applies to a variable: to kernels, not to biases or BN."""
     return name.rpartition("/")[2] in _KERNELS
 
 

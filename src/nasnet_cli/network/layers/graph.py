@@ -1,7 +1,7 @@
 """NASNet-A's layers as TensorFlow 1 graph operations.
 
-The TF1 Hub format is read by TensorFlow 1.15, which knows neither Keras 3's layers nor the
-stateless random operations; so every operation here is one that 1.15 has.
+TensorFlow 1.15 reads the TF1 Hub format and has neither Keras 3's layers nor stateless random
+operations, so every operation here is one of 1.15.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ v1 = tf.compat.v1
 class GraphLayers:
     """The set of layers in the default TensorFlow 1 graph.
 
-    With training, batch normalisation uses the batch's own statistics and adds its updates to
-    update_ops, and dropout and path dropout are live. Kernels' losses are added to
-    regularization_losses either way.
+    In training, batch normalisation uses the statistics of the batch and adds its updates to
+    update_ops, and dropout and path dropout are active. Kernels add their losses to
+    regularization_losses in any case.
     """
 
     def __init__(self, spec: NASNetA, *, training: bool) -> None:
@@ -150,7 +150,7 @@ class GraphLayers:
             name,
             shape,
             tf.float32,
-            # The values come from a checkpoint or an importer; zeros keep the graph small.
+            # The values come from a checkpoint; zeros keep the graph small.
             initializer=v1.zeros_initializer(),
             trainable=trainable,
             use_resource=True,
@@ -160,7 +160,7 @@ class GraphLayers:
 
 
 def _scope(scope: str) -> Any:
-    # The slash at the end re-enters a scope as it is, where TensorFlow would number it.
+    # A slash at the end re-enters the scope; without it TensorFlow would append a number.
     return v1.name_scope(f"{scope}/")
 
 

@@ -12,7 +12,7 @@ from nasnet_cli.network.builder import Padding, build_network
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights, check_weights
 
-# Keras' names of weights and TF-Slim's, by kind of layer.
+# TF-Slim's names of weights by Keras' names, for each class of layer.
 _SLIM_LEAF = {
     "Conv2D": {"kernel": "weights"},
     "SeparableConv2D": {
@@ -26,10 +26,10 @@ _SLIM_LEAF = {
 
 @keras.saving.register_keras_serializable("nasnet")
 class PathDropout(keras.layers.Layer):
-    """In training, drops the path of an example as a whole; what is kept is divided by keep.
+    """In training, drops the path for whole examples and divides the others by keep.
 
-    ramp is how far training from scratch has come, 0 to 1: keep goes from 1 to its final value
-    with it. It stays at 1 in fine-tuning.
+    ramp is the progress of training from scratch, from 0 to 1, along which keep goes from 1 to its
+    final value. In fine-tuning it stays at 1.
     """
 
     def __init__(self, keep: float, **kwargs: Any) -> None:
@@ -53,8 +53,11 @@ class PathDropout(keras.layers.Layer):
 
 
 class KerasLayers:
-    """The set of layers in Keras. A scope that is used again means the same layer again, so that
-    one set can build the network for several input sizes with one set of weights."""
+    """The set of layers in Keras.
+
+    A repeated scope reuses its layer, so one set can build the network for several input sizes
+    with the same weights.
+    """
 
     def __init__(self, spec: NASNetA) -> None:
         self.spec = spec
@@ -181,7 +184,7 @@ def build_keras_model(
     auxiliary: bool = False,
     layers: KerasLayers | None = None,
 ) -> keras.Model:
-    """A Keras model from images [batch, size, size, 3] in [0, 1] to a dict of all endpoints."""
+    """Return a Keras model from images [batch, size, size, 3] in [0, 1] to all endpoints."""
     images = keras.Input((spec.image_size, spec.image_size, 3), name="images")
     layers = layers or KerasLayers(spec)
     endpoints = build_network(
@@ -202,21 +205,21 @@ def build_portable_model(spec: NASNetA, weights: Weights, *, classification: boo
 
 
 def slim_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """The model's weights by their TF-Slim variable names, as in "cell_0/1x1/weights"."""
-    found = {}
+    """Return the model's weights by their TF-Slim names, such as "cell_0/1x1/weights"."""
+    variables = {}
     for layer in model.layers:
         leaves = _SLIM_LEAF.get(type(layer).__name__)
         if leaves is None:
             continue
         for weight in layer.weights:
             leaf = leaves.get(weight.name, weight.name)
-            found[f"{layer.name.replace('.', '/')}/{leaf}"] = weight
-    return found
+            variables[f"{layer.name.replace('.', '/')}/{leaf}"] = weight
+    return variables
 
 
-def assign_weights(model: Any, weights: Weights, source: str = "the weights") -> None:
-    """Set a Keras model's weights; they must be exactly the model's own."""
+def assign_weights(model: Any, weights: Weights) -> None:
+    """Set a Keras model's weights, which must be exactly the model's own."""
     variables = slim_variables(model)
-    check_weights(weights, {name: tuple(v.shape) for name, v in variables.items()}, source)
+    check_weights(weights, {name: tuple(v.shape) for name, v in variables.items()}, "the weights")
     for name, variable in variables.items():
         variable.assign(weights[name])

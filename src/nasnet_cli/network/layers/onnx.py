@@ -1,4 +1,4 @@
-"""NASNet-A's layers as ONNX operations, with static pads so that every runtime pads the same way."""
+"""NASNet-A's layers as ONNX operations, with static pads, so that all runtimes pad alike."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from nasnet_cli.network.builder import Padding
+from nasnet_cli.network.builder import Padding, pooled_size
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor by its name: [batch, channels, size, size], or [batch, channels] after pooling."""
+    """A named tensor: [batch, channels, size, size], or [batch, channels] after pooling."""
 
     name: str
     size: int
@@ -24,9 +24,9 @@ class Value:
 
 
 class OnnxLayers:
-    """The set of layers that writes down ONNX nodes, for inference. ONNX puts channels first.
+    """The set of layers that creates ONNX nodes, for inference. ONNX puts channels first.
 
-    Weights are initializers of the graph under their TF-Slim names.
+    Weights are initializers of the graph, under their TF-Slim names.
     """
 
     def __init__(self, spec: NASNetA, weights: Weights) -> None:
@@ -119,10 +119,10 @@ class OnnxLayers:
         return Value(self._node("Gemm", inputs), 1, units)
 
     def softmax(self, x: Value, scope: str) -> Value:
-        return x  # a consumer's business: the outputs are logits
+        return x  # the outputs are logits
 
     def output(self, x: Value, name: str) -> None:
-        """Gives a value the name of an output."""
+        """Name a value as an output."""
         self.nodes.append(helper.make_node("Identity", [x.name], [name]))
 
     def _conv(
@@ -137,14 +137,14 @@ class OnnxLayers:
     ) -> Value:
         window = _window(x.size, kernel, stride, padding)
         name = self._node("Conv", [x.name, weights], group=group, **window)
-        return Value(name, _pooled(x.size, kernel, stride, padding), filters)
+        return Value(name, pooled_size(x.size, kernel, stride, padding), filters)
 
     def _pool(
         self, kind: str, x: Value, size: int, stride: int, padding: Padding, **options: Any
     ) -> Value:
         window = _window(x.size, size, stride, padding)
         name = self._node(kind, [x.name], **window, **options)
-        return Value(name, _pooled(x.size, size, stride, padding), x.channels)
+        return Value(name, pooled_size(x.size, size, stride, padding), x.channels)
 
     def _like(self, x: Value, kind: str, inputs: Sequence[str], **attributes: Any) -> Value:
         return Value(self._node(kind, inputs, **attributes), x.size, x.channels)
@@ -165,10 +165,6 @@ class OnnxLayers:
         return name
 
 
-def _pooled(size: int, kernel: int, stride: int, padding: Padding) -> int:
-    return -(-(size if padding == "same" else size - kernel + 1) // stride)
-
-
 def _window(size: int, kernel: int, stride: int, padding: Padding) -> dict[str, list[int]]:
     missing = 0
     if padding == "same":
@@ -182,5 +178,5 @@ def _window(size: int, kernel: int, stride: int, padding: Padding) -> dict[str, 
 
 
 def tensor_info(name: str, *shape: int | str) -> Any:
-    """An input's or output's description, float32; a size that is open has a name."""
+    """Describe a float32 input or output; an unknown size has a name."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
