@@ -109,7 +109,6 @@ def test_modules_are_short():
     assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}
 
 
-@pytest.mark.xfail(reason="the page is being rewritten")
 def test_the_page_names_every_module():
     named = {
         name
