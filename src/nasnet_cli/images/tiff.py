@@ -17,7 +17,7 @@ BITS, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, STRIP_BYTES = 258, 262, 273, 274,
 SAMPLE_FORMAT = 339
 WHITE_IS_ZERO, UNSIGNED = 0, 1
 _WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _PLANAR, _PREDICTOR = 256, 257, 259, 277, 284, 317
-_TILE_OFFSETS, _SUBDIRECTORIES, _EXTRA_SAMPLES = 324, 330, 338
+_TILE_OFFSETS, _SUBDIRECTORIES = 324, 330
 _SIGNED, _FLOAT = 2, 3
 _OLD_JPEG, _JPEG, _PACKBITS, _WEBP = 6, 7, 32773, 50001
 
@@ -139,20 +139,17 @@ def unsupported(directory: Directory) -> InputError:
 
 def correct_tiles(image: TiffImageFile) -> None:
     """Correct how Pillow is about to decode an image, where it would get the samples wrong."""
-    tags, tile = image.tag_v2, image.tile[0]
+    from PIL import TiffImagePlugin
+
     if image.use_load_libtiff:
+        tile = image.tile[0]
         raw_mode, *others = cast(tuple[Any, ...], tile.args)
         image.tile = [tile._replace(args=(_NATIVE_RAW_MODES.get(raw_mode, raw_mode), *others))]
-    elif tags.get(_PLANAR) == 2 and image.mode in ("RGB", "RGBA", "CMYK"):
-        # Pillow takes each plane for 8 bits, and knows no plane of premultiplied alpha.
-        raw_mode = "RGBa" if tags.get(_EXTRA_SAMPLES, ())[:1] == (1,) else image.mode
-        raw_mode += ";16N" if tags[BITS][0] == 16 else ""
-        image.use_load_libtiff = True
-        image.tile = [
-            tile._replace(
-                codec_name="libtiff",
-                extents=(0, 0, *image._tile_size),
-                offset=0,
-                args=(raw_mode, False, tags.offset),
-            )
-        ]
+    elif image.tag_v2.get(_PLANAR) == 2:
+        # Pillow takes each plane for 8 bits, and knows no plane of premultiplied alpha. The switch
+        # is for the whole process; libtiff reads other images that see it as well.
+        TiffImagePlugin.READ_LIBTIFF = True
+        try:
+            image._setup()
+        finally:
+            TiffImagePlugin.READ_LIBTIFF = False
