@@ -1,4 +1,4 @@
-"""Pictures in archives, read in place."""
+"""Images in archives, read in place."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ MEMBERS = {
 }
 
 
-def test_a_zip_gives_its_pictures_by_the_bytes_of_their_names(tmp_path: Path) -> None:
+def test_images_in_a_zip_are_in_byte_order(tmp_path: Path) -> None:
     skips = SkipCounter()
     found = sources(write_zip(tmp_path / "p.zip", MEMBERS), skips)
     assert contents(found) == [
@@ -84,7 +84,7 @@ def test_a_zip_gives_its_pictures_by_the_bytes_of_their_names(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["p.tar", "p.tar.gz", "p.TGZ"])
-def test_a_tar_gives_its_pictures_in_its_own_order(tmp_path: Path, name: str) -> None:
+def test_images_in_a_tar_are_in_its_order(tmp_path: Path, name: str) -> None:
     path = write_tar(tmp_path / name.lower(), MEMBERS)
     path = path.rename(tmp_path / name)
     skips = SkipCounter()
@@ -98,18 +98,18 @@ def test_a_tar_gives_its_pictures_in_its_own_order(tmp_path: Path, name: str) ->
     assert not (tmp_path.parent / "up.jpg").exists()
 
 
-def test_a_tar_made_of_the_current_folder_has_plain_names(tmp_path: Path) -> None:
+def test_names_in_a_tar_of_the_current_folder_lose_their_dot(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "p.tar", {"./a.jpg": b"a", "./.b.jpg": b"b"})
     assert contents(sources(path)) == [("p.tar!/a.jpg", b"a")]
 
 
-def test_members_of_every_length_are_read_from_a_stream(tmp_path: Path) -> None:
+def test_members_of_any_length_are_read_from_a_compressed_tar(tmp_path: Path) -> None:
     members = {f"{size}.jpg": os.urandom(size) for size in (0, 1, 63, 64, 511, 512, 513, 9000)}
     path = write_tar(tmp_path / "p.tar.gz", members)
     assert contents(sources(path)) == [(f"p.tar.gz!/{n}", data) for n, data in members.items()]
 
 
-def test_links_and_devices_in_archives_are_passed_over(tmp_path: Path) -> None:
+def test_links_and_devices_in_archives_are_skipped(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "p.tar", "w") as archive:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
             info = tarfile.TarInfo("link.jpg")
@@ -129,7 +129,7 @@ def test_links_and_devices_in_archives_are_passed_over(tmp_path: Path) -> None:
         assert skips.count == count
 
 
-def test_zip_names_that_are_utf8_without_saying_so_are_read_as_such(tmp_path: Path) -> None:
+def test_zip_names_that_are_not_marked_as_utf8_are_decoded_as_utf8(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "p.zip", {"??.jpg": b"x", "\N{SNOWMAN}.jpg": b"y"})
     path.write_bytes(path.read_bytes().replace(b"??.jpg", "é.jpg".encode()))
     assert contents(sources(path)) == [("p.zip!/é.jpg", b"x"), ("p.zip!/\N{SNOWMAN}.jpg", b"y")]
@@ -159,7 +159,7 @@ def test_a_member_with_a_bad_checksum_is_an_archive_error_and_the_others_are_rea
 
 @pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz", "p.tgz"])
 @pytest.mark.parametrize("data", [b"", b"not an archive", bytes(100), PNG_START * 100])
-def test_what_is_no_archive_has_one_row(tmp_path: Path, name: str, data: bytes) -> None:
+def test_a_file_that_is_not_an_archive_has_one_row(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     assert contents(sources(tmp_path / name)) == [(name, "archive")]
 
@@ -169,7 +169,7 @@ def test_a_missing_archive_is_not_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["p.tar", "p.tar.gz"])
-def test_a_tar_cut_short_gives_what_is_whole_and_then_an_error(tmp_path: Path, name: str) -> None:
+def test_a_truncated_tar_has_its_complete_members_and_an_error(tmp_path: Path, name: str) -> None:
     path = write_tar(tmp_path / name, {"a.jpg": os.urandom(3000), "b.jpg": os.urandom(3000)})
     data = path.read_bytes()
     path.write_bytes(data[: 512 + 3072 + 512 + 1000])
@@ -179,7 +179,7 @@ def test_a_tar_cut_short_gives_what_is_whole_and_then_an_error(tmp_path: Path, n
     assert rows[-1] == (name, "archive")
 
 
-def test_a_damaged_header_within_a_tar_does_not_pass_for_its_end(tmp_path: Path) -> None:
+def test_a_damaged_header_in_a_tar_is_not_taken_for_its_end(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "p.tar", {f"{n}.jpg": b"x" for n in "abc"})
     data = bytearray(path.read_bytes())
     data[1024 + 5] ^= 0xFF
@@ -206,7 +206,7 @@ def test_a_member_over_the_limit_is_too_large(tmp_path: Path, name: str) -> None
     assert small.read(max_bytes=1000) == b"b"
 
 
-def test_a_zip_whose_header_lies_about_a_size_is_not_expanded_beyond_it(tmp_path: Path) -> None:
+def test_a_zip_member_is_not_expanded_beyond_the_size_in_its_header(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "p.zip", {"a.jpg": bytes(10_000_000)})
     data = path.read_bytes()
     size = struct.pack("<I", 10_000_000)

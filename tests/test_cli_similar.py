@@ -138,7 +138,7 @@ def test_index_without_meta_is_refused(nasnet, folder, index, tmp_path, content)
         (tmp_path / "v.npy.meta.json").write_text(content)
     done = nasnet("similar", folder / "photos/0.png", "--index", tmp_path / "v.npy")
     assert done.exit_code == 1
-    assert "v.npy.meta.json" in done.stderr and "what model" in done.stderr
+    assert "v.npy.meta.json" in done.stderr and "which model" in done.stderr
     # Groups need no model.
     assert nasnet("duplicates", tmp_path / "v.npy").exit_code == 0
 

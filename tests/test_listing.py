@@ -1,4 +1,4 @@
-"""From what a user names to the inputs that it stands for."""
+"""From a user's paths to inputs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def failure(source: Source) -> tuple[str, str]:
 
 @pytest.fixture
 def as_nobody() -> Iterator[Callable[[], None]]:
-    """A function that gives up root's rights until the test ends."""
+    """A function that drops root's rights until the test ends."""
     user = os.geteuid()
     yield lambda: os.seteuid(65534) if user == 0 else None
     os.seteuid(user)
@@ -52,7 +52,7 @@ def test_listing_needs_neither_numpy_nor_pillow() -> None:
     assert answer.stdout.strip() == b"set()"
 
 
-def test_a_folder_is_walked_in_the_order_of_its_names_bytes(tmp_path: Path) -> None:
+def test_folders_are_listed_in_byte_order(tmp_path: Path) -> None:
     for name in ("b/x.jpg", "b.jpg", "a/2.jpg", "a/10.jpg", "B.jpg", "é.jpg", "z.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -62,7 +62,7 @@ def test_a_folder_is_walked_in_the_order_of_its_names_bytes(tmp_path: Path) -> N
     ]
 
 
-def test_a_found_path_is_joined_to_what_the_user_wrote(
+def test_paths_begin_as_the_user_wrote_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "photos").mkdir()
@@ -83,7 +83,7 @@ def test_without_recursion_only_the_folder_itself_is_listed(tmp_path: Path) -> N
     assert names(tmp_path, recursive=False) == [f"{tmp_path}/a.jpg"]
 
 
-def test_a_picture_is_known_by_its_suffix_or_else_its_first_bytes(tmp_path: Path) -> None:
+def test_images_are_detected_by_suffix_or_first_bytes(tmp_path: Path) -> None:
     (tmp_path / "by-suffix.JPEG").write_bytes(b"not really")
     (tmp_path / "by-bytes").write_bytes(PNG_START)
     (tmp_path / "odd.dat").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
@@ -95,7 +95,7 @@ def test_a_picture_is_known_by_its_suffix_or_else_its_first_bytes(tmp_path: Path
     assert skips.count == 2
 
 
-def test_hidden_entries_archives_and_pipes_in_folders_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_entries_archives_and_pipes_in_folders_are_skipped(tmp_path: Path) -> None:
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden/a.jpg").write_bytes(PNG_START)
     (tmp_path / ".a.jpg").write_bytes(PNG_START)
@@ -121,7 +121,7 @@ def test_symbolic_links_are_followed_but_loops_end(tmp_path: Path) -> None:
     assert names(top) == [f"{top}/in/a.jpg", f"{top}/link/b.jpg", f"{top}/same.jpg"]
 
 
-def test_a_deep_tree_is_walked_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deep_tree_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     deep = "/".join(["d"] * 1500)
     subprocess.run(["mkdir", "-p", deep], check=True)
@@ -146,7 +146,7 @@ def test_a_large_folder_takes_little_memory(tmp_path: Path) -> None:
     assert sum(1 for _ in found) == count - 1
 
 
-def test_a_file_named_outright_is_always_tried_and_named_twice_has_two_rows(
+def test_a_named_file_is_always_an_input_each_time_it_is_named(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / ".notes.txt"
@@ -161,7 +161,7 @@ def test_a_missing_path_has_a_row(tmp_path: Path) -> None:
         assert failure(only(path))[0] == "not_found"
 
 
-def test_a_pipe_or_device_named_outright_has_a_row_and_is_not_opened(tmp_path: Path) -> None:
+def test_a_named_pipe_or_device_has_a_row_and_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/null"):
         assert failure(only(path)) == (
@@ -170,7 +170,7 @@ def test_a_pipe_or_device_named_outright_has_a_row_and_is_not_opened(tmp_path: P
         )
 
 
-def test_a_file_that_becomes_a_pipe_or_vanishes_before_it_is_read_has_an_error(
+def test_a_file_that_vanishes_or_becomes_a_pipe_before_it_is_read_has_an_error(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "a.jpg"
@@ -182,7 +182,7 @@ def test_a_file_that_becomes_a_pipe_or_vanishes_before_it_is_read_has_an_error(
     assert failure(source)[0] == "unreadable"
 
 
-def test_links_that_lead_nowhere_have_rows_where_they_look_like_pictures(tmp_path: Path) -> None:
+def test_dangling_links_have_rows_if_named_like_images(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing")
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")
     (tmp_path / "self.jpg").symlink_to(tmp_path / "self.jpg")
@@ -195,7 +195,7 @@ def test_links_that_lead_nowhere_have_rows_where_they_look_like_pictures(tmp_pat
     assert skips.count == 1
 
 
-def test_what_may_not_be_read_has_a_row(
+def test_unreadable_files_and_folders_have_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_nobody: Callable[[], None]
 ) -> None:
     (tmp_path / "locked").mkdir(mode=0)
@@ -212,7 +212,7 @@ def test_what_may_not_be_read_has_a_row(
         assert failure(source) == ("unreadable", "It cannot be read: Permission denied.")
 
 
-def test_names_that_are_not_utf8_travel_as_surrogate_escapes(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_become_surrogate_escapes(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"x")
     (source,) = list_sources([str(tmp_path)], skips=SkipCounter())
@@ -229,7 +229,7 @@ def test_a_file_over_the_limit_is_too_large(tmp_path: Path) -> None:
     assert caught.value.kind == "too_large"
 
 
-def test_a_file_that_tells_no_size_is_read_to_its_end() -> None:
+def test_a_file_without_a_size_is_read_to_its_end() -> None:
     source = only(Path("/proc/self/status"))
     assert Path(source.path).stat().st_size == 0
     with source.open() as stream:
@@ -239,7 +239,7 @@ def test_a_file_that_tells_no_size_is_read_to_its_end() -> None:
     assert source.read().startswith(b"Name:")
 
 
-def test_a_file_of_many_bytes_is_not_held_in_memory(tmp_path: Path) -> None:
+def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(bytes(WHOLE_BYTES))
     with only(path).open() as stream:
@@ -251,7 +251,7 @@ def test_a_file_of_many_bytes_is_not_held_in_memory(tmp_path: Path) -> None:
         assert stream.read()[-1:] == b"x"
 
 
-def test_sources_are_found_while_the_list_of_paths_still_grows(tmp_path: Path) -> None:
+def test_sources_are_listed_while_paths_still_arrive(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
 
     def paths() -> Iterator[str]:
@@ -273,7 +273,7 @@ def test_sources_are_found_while_the_list_of_paths_still_grows(tmp_path: Path) -
         (b"\xff.jpg\n", ["\udcff.jpg"]),
     ],
 )
-def test_a_list_is_separated_by_newlines_or_nuls(text: bytes, expected: list[str]) -> None:
+def test_lists_are_separated_by_newlines_or_nuls(text: bytes, expected: list[str]) -> None:
     assert list(read_list(io.BytesIO(text))) == expected
 
 
@@ -288,7 +288,7 @@ def test_a_list_is_read_as_it_arrives() -> None:
 
 
 class Trickle(io.BytesIO):
-    """A stream that hands out a few bytes at a time, as a pipe may."""
+    """A stream that returns a few bytes at a time, as a pipe may."""
 
     def read1(self, size: int | None = -1, /) -> bytes:
         return super().read1(3)
@@ -320,7 +320,7 @@ def test_a_folder_of_many_names_is_sorted_in_parts(held, room, tmp_path, monkeyp
     assert list(listing.sorted_names(os.fsencode(tmp_path))) == sorted(names)
 
 
-def test_memory_holds_a_part_of_the_names(tmp_path, monkeypatch):
+def test_memory_never_holds_all_names(tmp_path, monkeypatch):
     for i in range(20_000):
         (tmp_path / f"{i:08}{'n' * 200}").touch()
     monkeypatch.setattr(listing, "_NAMES_IN_MEMORY", 5000)

@@ -24,7 +24,7 @@ HIDDEN_PYARROW = (
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Five inputs: the third is broken, the last one's name is not UTF-8."""
+    """Five inputs: the third is damaged, the last one's name is not UTF-8."""
     folder = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(4)
     for name in NAMES:
@@ -36,7 +36,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outputs(photos, tiny_module, tmp_path_factory):
-    """What the commands write of them, in every format that is looked at here."""
+    """The outputs of the commands for them, in each format that is tested here."""
     folder = tmp_path_factory.mktemp("outputs")
     for labels, vectors, more in (
         ("labels.jsonl", "vectors.npy", ()),
@@ -86,13 +86,13 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes(name, outputs, photos):
     assert [row["path_bytes"] for row in rest] == [None] * 4
 
 
-def test_a_threshold_that_leaves_nothing_is_an_empty_list_and_an_error_is_null(outputs):
+def test_no_labels_are_an_empty_list_and_an_error_is_null(outputs):
     rows = pq.read_table(outputs / "none.parquet").to_pylist()
     assert [row["predictions"] for row in rows] == [[], [], None, [], []]
 
 
 @pytest.mark.parametrize("name", ["labels.parquet", "vectors.parquet"])
-def test_the_file_says_itself_what_it_was_made_with(name, outputs):
+def test_files_hold_their_own_description(name, outputs):
     meta = json.loads(pq.read_metadata(outputs / name).metadata[b"nasnet"])
     beside = json.loads((outputs / "labels.jsonl.meta.json").read_text())
     assert {**meta, "summary": None} == {**beside, "summary": None}
@@ -141,7 +141,7 @@ def test_polars_reads_vectors_as_arrays(outputs):
     assert table["vector"].null_count() == 1
 
 
-def test_an_npz_holds_vectors_paths_and_what_it_was_made_with(outputs, photos):
+def test_an_npz_holds_vectors_paths_and_its_description(outputs, photos):
     with np.load(outputs / "vectors.npz") as arrays:  # without pickle
         np.testing.assert_array_equal(arrays["vectors"], np.load(outputs / "vectors.npy"))
         paths = arrays["paths"].tolist()

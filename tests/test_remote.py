@@ -1,4 +1,4 @@
-"""Pictures in object stores and on web servers: real servers, on the loopback address."""
+"""Images in object stores and on web servers: real servers, on the loopback address."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def png(shade):
     return stream.getvalue()
 
 
-PICTURES = {
+IMAGES = {
     "photos/b.png": png(1),
     "photos/a/z.png": png(2),
     "photos/a.png": png(3),
@@ -40,8 +40,8 @@ PICTURES = {
 }
 OTHERS = {
     "photos/": b"",
-    "photos/notes": b"no picture",
-    "photos/notes.txt": b"no picture",
+    "photos/notes": b"no image",
+    "photos/notes.txt": b"no image",
     "photos/.hidden/h.png": png(6),
     "photos/archive.zip": b"PK",
     "photosynthesis.png": png(7),
@@ -51,13 +51,13 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def store():
     with object_store() as found:
-        found.put("bucket", {**PICTURES, **OTHERS})
+        found.put("bucket", {**IMAGES, **OTHERS})
         yield found
 
 
 @pytest.fixture
 def s3(store, monkeypatch):
-    """The store as this process's own."""
+    """The store, in the environment of this process."""
     import s3fs
 
     for name, value in store.variables.items():
@@ -84,45 +84,45 @@ def failure(source, max_bytes=1 << 20):
     return raised.value
 
 
-def test_a_prefix_gives_its_pictures_in_the_order_of_their_keys(s3):
+def test_images_below_a_prefix_are_in_the_order_of_their_keys(s3):
     sources, skips = found("s3://bucket/photos")
     keys = [source.path.removeprefix("s3://bucket/") for source in sources]
-    assert keys == sorted(PICTURES, key=str.encode)
-    assert [source.read() for source in sources] == [PICTURES[key] for key in keys]
+    assert keys == sorted(IMAGES, key=str.encode)
+    assert [source.read() for source in sources] == [IMAGES[key] for key in keys]
     assert skips.count == 4
     assert [s.path for s in found("s3://bucket/photos/")[0]] == [s.path for s in sources]
 
 
 def test_a_whole_bucket_and_a_single_object(s3):
-    assert len(found("s3://bucket")[0]) == len(PICTURES) + 1
+    assert len(found("s3://bucket")[0]) == len(IMAGES) + 1
     ((one,), _) = found("s3://bucket/photos/notes.txt")  # named outright, it is tried
-    assert one.path == "s3://bucket/photos/notes.txt" and one.read() == b"no picture"
+    assert one.path == "s3://bucket/photos/notes.txt" and one.read() == b"no image"
 
 
-def test_no_recursive_stays_at_the_top(s3):
+def test_without_recursion_only_the_prefix_itself_is_listed(s3):
     sources, _ = found("s3://bucket/photos", recursive=False)
     assert "s3://bucket/photos/a/z.png" not in [source.path for source in sources]
-    assert len(sources) == len(PICTURES) - 1
+    assert len(sources) == len(IMAGES) - 1
 
 
-def test_a_listing_of_many_pages_is_whole(s3, monkeypatch):
+def test_a_listing_of_many_pages_is_complete(s3, monkeypatch):
     monkeypatch.setattr(remote, "_PAGE_OBJECTS", 2)
-    assert len(found("s3://bucket/photos")[0]) == len(PICTURES)
+    assert len(found("s3://bucket/photos")[0]) == len(IMAGES)
 
 
-def test_what_is_not_there_is_a_row(s3):
+def test_a_missing_object_has_a_row(s3):
     sources, _ = found("s3://bucket/nothing.png", "s3://nobody/x.png", "s3://bucket/photos/a.png")
     assert [failure(source).kind for source in sources[:2]] == ["not_found", "not_found"]
-    assert sources[2].read() == PICTURES["photos/a.png"]
+    assert sources[2].read() == IMAGES["photos/a.png"]
 
 
-def test_an_object_that_is_too_large_is_not_read_whole(s3):
+def test_an_object_over_the_limit_is_too_large(s3):
     ((source,), _) = found("s3://bucket/photos/a.png")
     assert failure(source, max_bytes=50).kind == "too_large"
-    assert source.read(len(PICTURES["photos/a.png"])) == PICTURES["photos/a.png"]
+    assert source.read(len(IMAGES["photos/a.png"])) == IMAGES["photos/a.png"]
 
 
-def test_a_manifest_remembers_which_version_of_an_object_it_lists(s3):
+def test_a_manifest_keeps_the_versions_of_objects(s3):
     s3.put("changing", {"a.png": png(1), "b.png": png(2)})
     before = list(entry_lines(found("s3://changing")[0]))
     again = list(entry_lines(found("s3://changing")[0]))
@@ -135,7 +135,7 @@ def test_a_manifest_remembers_which_version_of_an_object_it_lists(s3):
     assert list(entry_lines(sources)) == after
 
 
-def test_an_object_that_changes_has_another_key_for_resume(s3):
+def test_the_resume_key_of_an_object_changes_with_it(s3):
     def keys():
         return [source_key(source, "stat", MAX_BYTES) for source in found("s3://resumed")[0]]
 
@@ -165,7 +165,7 @@ def test_a_file_on_the_web_is_read_with_one_request(web):
         (Answer(b"x" * 5000, has_length=False), "too_large", "more than 4,000 bytes"),
     ],
 )
-def test_what_a_server_does_wrong_is_a_row(web, monkeypatch, answer, kind, words):
+def test_an_error_of_a_server_has_a_row(web, monkeypatch, answer, kind, words):
     monkeypatch.setattr(remote, "_SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(remote, "_PAUSE_SECONDS", 0.01)
     ((source,), _) = found(web.put("/x.png", answer))
@@ -173,18 +173,18 @@ def test_what_a_server_does_wrong_is_a_row(web, monkeypatch, answer, kind, words
     assert error.kind == kind and words in error.message
 
 
-def test_a_server_that_recovers_is_asked_again(web, monkeypatch):
+def test_a_request_that_failed_is_tried_again(web, monkeypatch):
     monkeypatch.setattr(remote, "_PAUSE_SECONDS", 0.01)
     ((source,), _) = found(web.put("/x.png", Answer(png(1), failures=2)))
     assert source.read() == png(1)
 
 
-def test_nobody_listens_there():
+def test_a_server_that_does_not_listen_has_a_row():
     ((source,), _) = found("http://127.0.0.1:9/x.png")
     assert failure(source).kind == "unreadable"
 
 
-def test_a_place_that_cannot_be_read_is_a_row():
+def test_an_unknown_scheme_has_a_row():
     ((source,), _) = found("gopher://x/y.png")
     assert failure(source).kind == "unsupported"
     assert "s3" in failure(source).message
@@ -199,7 +199,7 @@ def nasnet(*arguments, **variables):
     )
 
 
-def test_classify_reads_them_like_files(store, web, tiny_module, tmp_path):
+def test_classify_reads_urls_like_files(store, web, tiny_module, tmp_path):
     (tmp_path / "local.png").write_bytes(png(1))
     url = web.put("/b.png", Answer(png(1)))
     inputs = ("s3://bucket/photos", url, web.url + "/none.png", tmp_path / "local.png")
@@ -207,7 +207,7 @@ def test_classify_reads_them_like_files(store, web, tiny_module, tmp_path):
     assert done.returncode == 3, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     by_path = {row["path"]: row for row in rows}
-    assert len(rows) == len(PICTURES) + 3
+    assert len(rows) == len(IMAGES) + 3
     same = by_path["s3://bucket/photos/b.png"], by_path[url], by_path[str(tmp_path / "local.png")]
     assert len({str(row["predictions"]) for row in same}) == 1
     assert by_path[web.url + "/none.png"]["error"]["kind"] == "not_found"
@@ -215,7 +215,7 @@ def test_classify_reads_them_like_files(store, web, tiny_module, tmp_path):
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_without_the_extra_it_says_what_to_install(tiny_module, tmp_path):
+def test_without_the_extra_an_error_says_what_to_install(tiny_module, tmp_path):
     (tmp_path / "s3fs.py").write_text("raise ImportError('s3fs')")
     done = nasnet("classify", "s3://bucket/x", "-m", tiny_module, PYTHONPATH=_with(tmp_path))
     assert done.returncode == 1

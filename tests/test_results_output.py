@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all, and refusals are in words."""
+"""Outputs appear complete or not at all; errors are sentences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGE = Path(nasnet_cli.__file__).parents[1]
 
 
 def run_child(code: str, *args: Path | str) -> list[str]:
-    """A command line that runs code with this package at hand."""
+    """A command line that runs code with this package importable."""
     head = f"import sys; sys.path.insert(0, {str(PACKAGE)!r})\n"
     return [sys.executable, "-c", head + code, *map(str, args)]
 
@@ -75,7 +75,7 @@ def test_an_exception_leaves_the_folder_as_it_was(
     assert old.read_bytes() == b"old"
 
 
-def test_an_existing_file_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_an_existing_file_is_an_error_before_any_work(tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
     target.write_bytes(b"old")
     with (
@@ -88,7 +88,7 @@ def test_an_existing_file_is_refused_before_any_work(tmp_path: Path) -> None:
     assert listed(tmp_path) == ["out.csv"]
 
 
-def test_overwrite_replaces_and_keeps_who_may_read(tmp_path: Path) -> None:
+def test_overwrite_keeps_the_permissions(tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
     target.write_bytes(b"old")
     target.chmod(0o600)
@@ -133,13 +133,13 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "/", "/new/"])
-def test_a_folder_is_no_output(tmp_path: Path, name: str) -> None:
+def test_a_folder_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="folder, not a file"):
         write(f"{tmp_path}{name}", overwrite=True)
     assert listed(tmp_path) == []
 
 
-def test_a_name_too_long_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_name_too_long_is_an_error_before_any_work(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match="the name is too long"),
         open_output(tmp_path / ("x" * 256), overwrite=False),
@@ -153,14 +153,14 @@ def test_names_as_long_as_the_disk_allows_can_be_written(tmp_path: Path, name: s
     assert listed(tmp_path) == [name]
 
 
-def test_a_circle_of_symlinks_is_refused(tmp_path: Path) -> None:
+def test_a_loop_of_symlinks_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OutputError, match="symbolic links"):
         write(tmp_path / "a")
 
 
-def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("s")
@@ -171,7 +171,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def folder_of_others() -> Iterator[Path]:
-    """A folder in which this process may not write, not even where the tests run as root."""
+    """A folder in which this process may not write, not even as root."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o555)
     is_root = os.geteuid() == 0
@@ -186,7 +186,7 @@ def folder_of_others() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def test_a_folder_of_others_is_refused(folder_of_others: Path) -> None:
+def test_a_folder_without_permission_is_an_error(folder_of_others: Path) -> None:
     with pytest.raises(OutputError, match="permission is denied"):
         write(folder_of_others / "out")
 
@@ -201,7 +201,7 @@ def test_a_folder_removed_meanwhile_is_named(tmp_path: Path) -> None:
         shutil.rmtree(folder)
 
 
-def test_a_hidden_file_taken_away_meanwhile_is_said(tmp_path: Path) -> None:
+def test_a_hidden_file_removed_meanwhile_is_an_error(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match="unfinished file was removed"),
         open_output(tmp_path / "out", overwrite=False),
@@ -216,7 +216,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_full_disk_is_said_and_left_clean(small_disk: Path) -> None:
+def test_a_full_disk_is_an_error_and_left_clean(small_disk: Path) -> None:
     (small_disk / "old").write_bytes(b"old")
     with (
         pytest.raises(OutputError, match="no space left") as refusal,
@@ -229,7 +229,7 @@ def test_a_full_disk_is_said_and_left_clean(small_disk: Path) -> None:
     assert (small_disk / "old").read_bytes() == b"old"
 
 
-def test_a_disk_that_the_last_bytes_overfill_is_said(small_disk: Path) -> None:
+def test_a_disk_filled_by_the_last_bytes_is_an_error(small_disk: Path) -> None:
     with (
         pytest.raises(OutputError, match="no space left"),
         open_output(small_disk / "new", overwrite=False) as stream,
@@ -239,22 +239,22 @@ def test_a_disk_that_the_last_bytes_overfill_is_said(small_disk: Path) -> None:
     assert listed(small_disk) == ["filler"]
 
 
-def test_a_read_only_disk_is_said(small_disk: Path) -> None:
+def test_a_read_only_disk_is_an_error(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(OutputError, match="the disk is read-only"):
         write(small_disk / "out")
 
 
-def test_errors_of_others_in_the_block_stay_theirs(tmp_path: Path) -> None:
+def test_other_errors_in_the_block_are_not_output_errors(tmp_path: Path) -> None:
     with (
         pytest.raises(OSError, match="Input/output") as raised,
         open_output(tmp_path / "out", overwrite=False),
     ):
-        raise OSError(errno.EIO, os.strerror(errno.EIO), "picture.jpg")
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "image.jpg")
     assert not isinstance(raised.value, OutputError)
 
 
-def test_a_symlink_is_written_through(tmp_path: Path) -> None:
+def test_a_symlink_is_followed(tmp_path: Path) -> None:
     for name in ("there", "not_there"):
         folder = tmp_path / f"folder_of_{name}"
         folder.mkdir()
@@ -270,7 +270,7 @@ def test_a_symlink_is_written_through(tmp_path: Path) -> None:
         assert link.read_bytes() == b"new"
 
 
-def test_devices_take_the_bytes_and_stay(tmp_path: Path) -> None:
+def test_devices_are_written_to_directly(tmp_path: Path) -> None:
     for _ in range(2):
         write("/dev/null")
     assert is_direct("/dev/null")
@@ -282,14 +282,14 @@ def test_devices_take_the_bytes_and_stay(tmp_path: Path) -> None:
     assert not Path("/dev/null.meta.json").exists()
 
 
-def test_a_device_that_is_full_is_said() -> None:
+def test_a_full_device_is_an_error() -> None:
     with pytest.raises(OutputError, match="no space left"):
         write("/dev/full")
     with pytest.raises(OutputError, match="nothing is open there"):
         write("/dev/fd/999999")
 
 
-def test_a_named_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+def test_a_named_pipe_is_written_to_directly(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     got: list[bytes] = []
@@ -301,7 +301,7 @@ def test_a_named_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_a_reader_that_left_is_a_broken_pipe() -> None:
+def test_a_pipe_closed_by_its_reader_is_a_broken_pipe() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -311,7 +311,7 @@ def test_a_reader_that_left_is_a_broken_pipe() -> None:
         os.close(writing)
 
 
-def test_what_a_pipe_got_before_an_exception_is_whole_rows() -> None:
+def test_a_pipe_has_whole_rows_after_an_exception() -> None:
     reading, writing = os.pipe()
     with pytest.raises(KeyboardInterrupt), open_output(f"/dev/fd/{writing}", overwrite=False) as s:
         s.write(b"row\n")
@@ -321,7 +321,7 @@ def test_what_a_pipe_got_before_an_exception_is_whole_rows() -> None:
     os.close(reading)
 
 
-def test_dev_stdout_goes_where_standard_output_goes(tmp_path: Path) -> None:
+def test_dev_stdout_is_standard_output(tmp_path: Path) -> None:
     code = """
 from nasnet_cli.results.atomic import open_output
 with open_output("/dev/stdout", overwrite=False) as stream:
@@ -355,7 +355,7 @@ def test_the_result_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [path.read_text() for path in paths] == [path.name for path in paths]
 
 
-def test_a_job_that_fails_while_its_files_take_their_names_leaves_none(tmp_path: Path) -> None:
+def test_a_job_that_fails_during_publishing_leaves_no_file(tmp_path: Path) -> None:
     paths = [tmp_path / "out", tmp_path / "out.meta.json"]
     with (
         pytest.raises(OutputError, match="it is the name of a folder"),
@@ -366,7 +366,7 @@ def test_a_job_that_fails_while_its_files_take_their_names_leaves_none(tmp_path:
     assert paths[0].is_dir()
 
 
-def test_a_refused_companion_leaves_neither_file(tmp_path: Path) -> None:
+def test_an_error_of_a_companion_leaves_neither_file(tmp_path: Path) -> None:
     (tmp_path / "v.jsonl").write_bytes(b"somebody's")
     with (
         pytest.raises(OutputError, match=r"v\.jsonl already exists"),
@@ -377,7 +377,7 @@ def test_a_refused_companion_leaves_neither_file(tmp_path: Path) -> None:
     assert (tmp_path / "v.jsonl").read_bytes() == b"somebody's"
 
 
-def test_a_meta_file_whose_result_was_deleted_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_meta_file_without_its_result_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
     meta_path(target).write_bytes(b"old")
     with open_outputs(target, meta_path(target), overwrite=False) as (_, meta):
@@ -412,7 +412,7 @@ with open_outputs(sys.argv[1], sys.argv[1] + ".meta.json", overwrite=True) as (s
     assert target.read_bytes() == b"new"
 
 
-def test_kill_9_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_kill_9_at_any_moment_leaves_a_complete_file(tmp_path: Path) -> None:
     target = tmp_path / "out"
     code = """
 from nasnet_cli.results.atomic import open_output

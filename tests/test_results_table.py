@@ -1,4 +1,4 @@
-"""The table for people: in line, in words, and nothing that a terminal would obey."""
+"""The table for people: aligned, readable, and safe on a terminal."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> bytes:
 
 
 def until(descriptor: int, end: bytes) -> bytes:
-    """What a terminal was given up to the line with end: one read may bring a part of it."""
+    """The output of a terminal up to the line with end: one read may return a part of it."""
     text = b""
     while end not in text or not text.endswith(b"\n"):
         text += os.read(descriptor, 100_000)
     return text
 
 
-def test_a_picture_has_a_line_per_label() -> None:
+def test_an_image_has_a_line_per_label() -> None:
     header, rule, first, second = shown(CAT)
     assert header.split() == ["Image", "Label", "Probability"]
     assert rule == "─" * 80
@@ -83,7 +83,7 @@ def test_an_error_has_its_kind_and_message() -> None:
     assert re.fullmatch(r"photos/bad.jpg +truncated: The file ends early\.", shown(BAD)[-1])
 
 
-def test_a_long_message_is_wrapped_beside_the_path_and_ends() -> None:
+def test_a_long_message_is_wrapped_beside_the_path_and_cut() -> None:
     row = Classified("a.jpg", None, Failure("archive", "many words " * 200))
     lines = shown(row)[2:]
     assert len(lines) == 4
@@ -92,7 +92,7 @@ def test_a_long_message_is_wrapped_beside_the_path_and_ends() -> None:
     assert all(line.startswith(" " * 20) for line in lines[1:])
 
 
-def test_a_threshold_that_leaves_nothing_is_said() -> None:
+def test_an_image_without_labels_says_so() -> None:
     assert "nothing above the threshold" in shown(Classified("a.jpg", ()))[-1]
 
 
@@ -108,7 +108,7 @@ def test_bars_are_as_long_as_the_probability() -> None:
     assert len(bar(1.5)) == full
 
 
-def test_small_and_broken_probabilities_are_told_apart() -> None:
+def test_small_and_invalid_probabilities_differ() -> None:
     lines = shown(Classified("a", found(("x", 1e-5), ("y", 0.0), ("z", float("nan")))))
     assert [re.split("  +", line)[-1] for line in lines[2:]] == ["< 0.1 %", "0.0 %", "?"]
 
@@ -162,7 +162,7 @@ def is_harmless(text: str) -> bool:
 
 
 @given(names, names, names, st.integers(40, 130))
-def test_no_name_reaches_the_terminal_with_controls(
+def test_no_name_reaches_the_terminal_with_control_characters(
     path: str, label: str, message: str, width: int
 ) -> None:
     rows = [
@@ -187,7 +187,7 @@ def test_no_name_reaches_the_terminal_with_controls(
         ("a\u200db\u200cc", r"a\u200db\u200cc"),
     ],
 )
-def test_what_terminals_obey_is_made_visible(text: str, safe: str) -> None:
+def test_control_characters_become_visible(text: str, safe: str) -> None:
     assert printable(text) == safe
 
 

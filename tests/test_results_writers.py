@@ -1,4 +1,4 @@
-"""The files of classify: what was found is what a reader reads."""
+"""The text formats of classify: readers get back what was written."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def table_of(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline="")))
 
 
-def test_json_lines_are_as_the_contract_says() -> None:
+def test_json_lines_follow_the_contract() -> None:
     assert written("jsonl", [CAT, BAD, NONE]) == (
         '{"path": "photos/cat.jpg", "status": "ok", "predictions": ['
         '{"rank": 1, "index": 282, "wnid": "n02123159", "label": "tiger cat", '
@@ -73,7 +73,7 @@ def test_json_lines_are_as_the_contract_says() -> None:
     )
 
 
-def test_logits_stand_beside_the_probabilities() -> None:
+def test_logits_are_beside_the_probabilities() -> None:
     row = json.loads(written("jsonl", [CAT], logits=True))
     assert [found["logit"] for found in row["predictions"]] == [8.5, -0.25]
     lines = table_of(written("csv", [CAT, BAD, NONE], logits=True))
@@ -129,7 +129,7 @@ def test_rows_are_written_as_they_come(name: FormatName) -> None:
     assert sizes == sorted(set(sizes))
 
 
-def test_the_time_a_run_took_is_in_no_file() -> None:
+def test_no_file_has_the_time_of_the_run() -> None:
     slow = Summary(3, 2, 1, 4, seconds=99.0)
     for name in ("json", "csv", "jsonl"):
         assert written(name, [CAT], slow) == written(name, [CAT], SUMMARY)
@@ -137,7 +137,7 @@ def test_the_time_a_run_took_is_in_no_file() -> None:
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "\uff1d1"])
-def test_no_cell_of_csv_begins_a_formula(cell: str) -> None:
+def test_no_csv_cell_is_a_formula(cell: str) -> None:
     rows = [
         Classified(cell, (Prediction(1, 0, cell, cell, 0.5),)),
         Classified(f"folder/{cell}", None, Failure("archive", cell)),
@@ -152,16 +152,16 @@ def test_no_cell_of_csv_begins_a_formula(cell: str) -> None:
 @pytest.mark.parametrize(
     "name", ["-rf.jpg", "=a,b.jpg", '"quoted".jpg', "line\nend\r.jpg", "é.jpg"]
 )
-def test_a_path_read_from_csv_opens_the_file(
+def test_a_path_from_csv_opens_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path(name).write_text("a picture")
+    Path(name).write_text("an image")
     path = table_of(written("csv", [Classified(name, ())]))[1][0]
-    assert Path(path).read_text() == "a picture"
+    assert Path(path).read_text() == "an image"
 
 
-def test_a_name_that_is_not_utf_8_is_readable_and_has_its_bytes() -> None:
+def test_a_name_that_is_not_utf_8_is_readable_and_keeps_its_bytes() -> None:
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     row = json.loads(written("jsonl", [Classified(name, ())]))
     assert row["path"] == r"caf\xe9.jpg"
@@ -170,7 +170,7 @@ def test_a_name_that_is_not_utf_8_is_readable_and_has_its_bytes() -> None:
     assert "path_bytes" not in written("jsonl", [Classified("café.jpg", ())])
 
 
-def test_readers_that_split_lines_their_own_way_see_whole_rows() -> None:
+def test_other_line_separators_do_not_split_rows() -> None:
     name = "a\x85b\u2028c\u2029d\x1ce\x0bf\x0cg\x7f\x9b.jpg"
     text = written("jsonl", [Classified(name, ())])
     (line,) = text.splitlines()
@@ -191,7 +191,7 @@ def test_numbers_have_six_digits_and_no_exponent() -> None:
     ]
 
 
-def test_numbers_that_are_none_keep_the_file_valid() -> None:
+def test_nan_and_infinity_keep_the_file_valid() -> None:
     row = Classified("a", (Prediction(1, 0, "", "x", float("nan"), float("inf")),))
     assert json.loads(written("jsonl", [row], logits=True))["predictions"][0]["logit"] is None
     assert table_of(written("csv", [row], logits=True))[1][6:] == ["", "", "", ""]
@@ -317,7 +317,7 @@ def test_csv_reads_back_what_was_written(rows: list[Classified]) -> None:
 
 
 @given(rows)
-def test_no_cell_begins_a_formula_whatever_the_names(rows: list[Classified]) -> None:
+def test_no_csv_cell_is_a_formula_for_any_names(rows: list[Classified]) -> None:
     for line in table_of(written("csv", rows)):
         assert not any(re.match(FORMULA, cell) for cell in line)
 
@@ -345,7 +345,7 @@ def test_meta_is_the_same_bytes_for_the_same_run() -> None:
         meta(accuracy=float("nan"))
 
 
-def test_the_meta_file_stands_beside_its_result() -> None:
+def test_the_meta_file_is_beside_its_result() -> None:
     assert meta_path("a/out.csv") == Path("a/out.csv.meta.json")
 
 

@@ -1,4 +1,4 @@
-"""What is most like a vector, and which are nearly the same: every pair, to the last bit."""
+"""Nearest neighbours and near-duplicates: compared with every pair, to the last bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nasnet_cli.similarity import near_groups, open_index, similar, without_dire
 
 
 def write_index(folder, array, lines=None):
-    """What embed leaves behind, but for the model."""
+    """Write what embed writes, except for the model."""
     array = np.asarray(array)
     np.save(folder / "v.npy", array)
     if lines is None:
@@ -31,7 +31,7 @@ def random_vectors(count, depth=24, seed=0, dtype=np.float32):
 
 
 def cosines(array):
-    """Of every pair, the plain way."""
+    """The cosines of every pair, computed directly."""
     array = array.astype(np.float64)
     with np.errstate(invalid="ignore"):
         units = array / np.linalg.norm(array, axis=1, keepdims=True)
@@ -49,12 +49,12 @@ def matches(index, vector, top):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of which there are several in an array that a test can check by hand."""
+    """Blocks so small that arrays in tests have several."""
     monkeypatch.setattr(similarity, "BLOCK", 7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_the_most_similar_are_those_of_all_pairs(tmp_path, small_blocks, dtype):
+def test_matches_are_those_of_all_pairs(tmp_path, small_blocks, dtype):
     array = random_vectors(40, dtype=dtype)
     index = open_index(write_index(tmp_path, array))
     expected = cosines(array)
@@ -69,7 +69,7 @@ def test_the_most_similar_are_those_of_all_pairs(tmp_path, small_blocks, dtype):
         assert found[0] == Match(1, query, f"{query}.jpg", 1.0)
 
 
-def test_equal_ones_come_in_the_order_of_their_rows(tmp_path, small_blocks):
+def test_equal_similarities_are_ordered_by_row(tmp_path, small_blocks):
     one, other = random_vectors(2)
     array = np.array([other, one, one, other, one] * 5)
     index = open_index(write_index(tmp_path, array))
@@ -79,7 +79,7 @@ def test_equal_ones_come_in_the_order_of_their_rows(tmp_path, small_blocks):
         assert [match.row for match in matches(index, query, 7)] == rows[:7]
 
 
-def test_the_order_is_exact_where_float32_would_be_in_doubt(tmp_path):
+def test_the_order_is_exact_beyond_float32(tmp_path):
     base = random_vectors(1, 1056)[0]
     nudge = random_vectors(1, 1056, seed=1)[0]
     # Each a little further away than the one before, by far less than float32 can tell.
@@ -88,7 +88,7 @@ def test_the_order_is_exact_where_float32_would_be_in_doubt(tmp_path):
     assert [match.row for match in matches(index, base, 5)] == [29, 28, 27, 26, 25]
 
 
-def test_many_queries_are_answered_in_their_order_and_errors_keep_their_place(tmp_path):
+def test_many_queries_are_answered_in_order_with_errors_in_place(tmp_path):
     array = random_vectors(600)
     index = open_index(write_index(tmp_path, array))
     failure = Failure("truncated", "It ends too soon.")
@@ -100,7 +100,7 @@ def test_many_queries_are_answered_in_their_order_and_errors_keep_their_place(tm
     assert all(one.matches[0].row == row for row, one in enumerate(found) if row != 300)
 
 
-def test_what_has_no_direction_is_like_nothing(tmp_path, small_blocks):
+def test_vectors_without_a_direction_match_nothing(tmp_path, small_blocks):
     array = random_vectors(20)
     array[3] = array[11] = 0
     array[5, 2] = np.nan
@@ -114,7 +114,7 @@ def test_what_has_no_direction_is_like_nothing(tmp_path, small_blocks):
     assert rows_of(near_groups(index, 0.99)) == [[4, 13]]
 
 
-def test_large_and_small_numbers_have_cosines_too(tmp_path):
+def test_cosines_of_large_and_small_numbers_are_exact(tmp_path):
     array = random_vectors(6)
     array[1], array[2] = array[0] * np.float32(1e30), array[0] * np.float32(1e-30)
     index = open_index(write_index(tmp_path, array))
@@ -122,7 +122,7 @@ def test_large_and_small_numbers_have_cosines_too(tmp_path):
     assert rows_of(near_groups(index, 0.9999)) == [[0, 1, 2]]
 
 
-def test_groups_are_chains_of_near_pairs(tmp_path, small_blocks):
+def test_groups_are_chains_of_similar_pairs(tmp_path, small_blocks):
     angles = np.radians([0, 90, 10, 180, 20, 30, 91, 250, 181])
     array = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     index = open_index(write_index(tmp_path, array))
@@ -169,21 +169,21 @@ def test_a_threshold_of_one_finds_equal_vectors(tmp_path, small_blocks):
     assert rows_of(near_groups(index, 1)) == [[2, 8, 29]]
 
 
-def test_thousands_of_equal_vectors_are_one_group_in_good_time(tmp_path):
+def test_thousands_of_equal_vectors_are_one_group(tmp_path):
     array = np.tile(random_vectors(1), (10_000, 1))
     index = open_index(write_index(tmp_path, array))
     (group,) = near_groups(index, 1)
     assert len(group.members) == 10_000
 
 
-def test_the_walk_over_pairs_of_blocks_can_be_watched(tmp_path, small_blocks):
+def test_progress_sees_each_pair_of_blocks(tmp_path, small_blocks):
     index = open_index(write_index(tmp_path, random_vectors(40)))
     seen = []
     list(near_groups(index, 0.97, lambda pairs: (seen.append(pair) or pair for pair in pairs)))
     assert len(seen) == similarity.count_pairs(index) == 21
 
 
-def test_rows_are_found_beside_inputs_that_failed(tmp_path):
+def test_lines_of_failed_inputs_have_no_row(tmp_path):
     array = random_vectors(3)
     array[2] = array[0]
     error = {"kind": "truncated", "message": "It ends too soon."}
@@ -200,7 +200,7 @@ def test_rows_are_found_beside_inputs_that_failed(tmp_path):
     assert index.paths([1]) == {1: "é.jpg"}
 
 
-def test_an_empty_index_has_nothing(tmp_path):
+def test_an_empty_index_has_no_matches(tmp_path):
     index = open_index(write_index(tmp_path, np.zeros((0, 24), np.float32)))
     assert matches(index, random_vectors(1)[0], 10) == ()
     assert list(near_groups(index, 0.97)) == []
@@ -216,35 +216,35 @@ def lines_of(*rows):
     [lines_of(0, 1), lines_of(0, 1, 2, 3), lines_of(0, 2, 1), lines_of(1, 2, 3), [1, 2, 3]],
     ids=["too few", "too many", "another order", "from one", "no objects"],
 )
-def test_lines_that_do_not_fit_are_refused(tmp_path, lines):
+def test_lines_of_other_vectors_are_an_error(tmp_path, lines):
     path = write_index(tmp_path, random_vectors(3), lines)
-    with pytest.raises(NasnetError, match=r"v\.jsonl doesn't belong to .*v\.npy"):
+    with pytest.raises(NasnetError, match=r"v\.jsonl does not belong to .*v\.npy"):
         open_index(path)
 
 
-def test_lines_that_are_no_json_are_refused(tmp_path):
+def test_lines_that_are_not_json_are_an_error(tmp_path):
     path = write_index(tmp_path, random_vectors(3))
     (tmp_path / "v.jsonl").write_bytes(b"\xff\xfe not JSON\n")
-    with pytest.raises(NasnetError, match="doesn't belong to"):
+    with pytest.raises(NasnetError, match="does not belong to"):
         open_index(path)
 
 
 def test_missing_lines_are_named(tmp_path):
     path = write_index(tmp_path, random_vectors(3))
     (tmp_path / "v.jsonl").unlink()
-    with pytest.raises(NasnetError, match=r"v\.jsonl, which says whose .* No such file"):
+    with pytest.raises(NasnetError, match=r"v\.jsonl, which names the images .* No such file"):
         open_index(path)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 50, 127, 130, 128 + 3 * 24 * 4 - 1])
-def test_a_file_that_is_cut_short_is_refused(tmp_path, kept):
+def test_a_truncated_file_is_an_error(tmp_path, kept):
     path = write_index(tmp_path, random_vectors(3))
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(NasnetError, match=r"v\.npy is (damaged or cut short|not a \.npy file)"):
         open_index(path)
 
 
-def test_a_file_that_gets_shorter_meanwhile_is_noticed(tmp_path):
+def test_a_file_truncated_meanwhile_is_an_error(tmp_path):
     path = write_index(tmp_path, random_vectors(3))
     index = open_index(path)
     path.write_bytes(path.read_bytes()[:-1])
@@ -263,7 +263,7 @@ def test_a_file_that_gets_shorter_meanwhile_is_noticed(tmp_path):
     ],
     ids=["one side", "three sides", "integers", "float64", "text"],
 )
-def test_other_arrays_are_refused(tmp_path, array):
+def test_other_arrays_are_an_error(tmp_path, array):
     with pytest.raises(NasnetError, match=r"not vectors \[N, depth\]"):
         open_index(write_index(tmp_path, array))
 
@@ -276,14 +276,14 @@ def test_objects_are_never_unpickled(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
-def test_what_is_no_file_is_named(tmp_path, make):
+def test_a_missing_file_is_named(tmp_path, make):
     make(tmp_path / "v.npy")
-    with pytest.raises(NasnetError, match=r"v\.npy can't be read"):
+    with pytest.raises(NasnetError, match=r"v\.npy cannot be read"):
         open_index(tmp_path / "v.npy")
 
 
 def test_memory_does_not_grow_with_the_index(tmp_path):
-    """The peak of a process that searches, for one block's worth of vectors and for six."""
+    """Compare the peak memory of a search in one block of vectors and in six."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""The best classes: exact, whatever else is in the request, and the same for equal probabilities."""
+"""The top-k classes: exact, independent of the rest of the request, ties by index."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nasnet_cli.results.topk import best_classes, predictions
 
 
 def by_sorting(row: np.ndarray, top: int) -> list[int]:
-    """What a stable sort of all classes gives, in Python's own numbers."""
+    """The result of a stable sort of all classes, in Python's own numbers."""
     return sorted(range(len(row)), key=lambda i: -float(row[i]))[:top]
 
 
 @given(st.data())
-def test_the_best_are_those_of_a_stable_sort(data: st.DataObject) -> None:
+def test_the_top_k_are_those_of_a_stable_sort(data: st.DataObject) -> None:
     # Few different values, so that many classes are equal.
     values = st.lists(st.integers(-3, 3), min_size=1, max_size=40)
     row = np.array(data.draw(values), np.float32)
@@ -36,7 +36,7 @@ def test_a_row_does_not_depend_on_the_others(classes: int) -> None:
         assert b"".join(part.tobytes() for part in parts) == alone
 
 
-def test_probabilities_are_the_softmax_of_logits_or_as_they_came() -> None:
+def test_probabilities_are_the_softmax_of_logits_or_the_outputs() -> None:
     outputs = np.array([[2.0, 1000.0, 1001.0], [0.0, 0.0, 0.0]], np.float32)
     best = best_classes(outputs, 2)
     e = np.exp(-1.0)
@@ -45,11 +45,11 @@ def test_probabilities_are_the_softmax_of_logits_or_as_they_came() -> None:
     assert given_ones[0].tolist() == [(1, 0.75, 0.75), (0, 0.25, 0.25)]
 
 
-def test_no_pictures_have_no_classes() -> None:
+def test_no_images_have_no_classes() -> None:
     assert best_classes(np.empty((0, 9), np.float32), 5).shape == (0, 5)
 
 
-def test_what_is_no_number_comes_last_and_has_no_probability() -> None:
+def test_nan_comes_last_and_has_no_probability() -> None:
     (best,) = best_classes(np.array([[np.nan, 1.0, np.nan, 3.0]], np.float32), 3)
     assert best["index"].tolist() == [3, 1, 0]
     assert predictions(best, [Label("", str(i)) for i in range(4)]) == ()

@@ -1,11 +1,11 @@
-"""Use of the vectors that embed wrote: what is most like a picture, and what is nearly the same.
+"""Nearest neighbours and near-duplicates among the vectors that embed wrote.
 
-Likeness is the cosine of two vectors, in [-1, 1]. Both searches are exact: every pair is compared,
-a block of rows at a time, by matrix products in float32; what these leave in doubt is computed
-again in float64, so that results don't depend on how a product is rounded. A vector that is zero
-or not finite has no direction, and is like nothing.
+Similarity is the cosine of two vectors, in [-1, 1]. Both searches are exact: every pair is compared,
+a block of rows at a time, by matrix products in float32; pairs too close to call are computed again
+in float64, so that results do not depend on how a product is rounded. A vector that is zero or not
+finite has no direction, and is similar to nothing.
 
-Memory is flat: blocks are copied out of a map of the file that lasts no longer than the copy.
+Memory is flat: blocks are copied from a memory map that is closed after each copy.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.intp]
 Pairs = Iterable[tuple[int, int]]
 
-# Rows in a block: enough that the product of two runs at the processor's full speed, few enough
-# that all that it makes stays under 200 MB.
+# Rows in a block: enough that the product of two blocks runs at the processor's full speed, few
+# enough that it takes less than 200 MB.
 BLOCK = 4096
-# Queries that are looked up in one walk over the index.
+# Queries that are searched for in one pass over the index.
 _QUERIES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class DetectedModel:
-    """A row of the index and its cosine with what was looked for."""
+class Neighbour:
+    """A row of the index and its cosine similarity to the query."""
 
     row: int
     similarity: float
@@ -48,9 +48,9 @@ class DetectedModel:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """A file of vectors [rows, depth], float32 or float16, with the lines that say whose they are.
+    """A file of vectors [rows, depth], float32 or float16, and the lines with their paths.
 
-    open_index makes one. offsets is where in the file of lines each row's line begins.
+    open_index returns one. offsets are the positions of each row's line in the file of lines.
     """
 
     path: Path
@@ -59,55 +59,58 @@ class Index:
     offsets: NDArray[np.int64]
 
     def describe(self) -> dict[str, Any]:
-        """What a result says of the index."""
+        """Return the description of the index for a result."""
         return {"location": os.fspath(self.path), "rows": self.rows, "depth": self.depth}
 
     def block(self, start: int) -> Vectors:
-        """The rows from start on, up to BLOCK of them, as they are in the file."""
+        """Return the rows from start on, up to BLOCK of them, in the file's type."""
         return np.array(_mapped(self.path)[start : start + BLOCK])
 
     def take(self, rows: Rows) -> Vectors:
-        """These rows, as they are in the file."""
+        """Return these rows, in the file's type."""
         return np.array(_mapped(self.path)[rows])
 
     def starts(self) -> range:
-        """Where the blocks start."""
+        """Return the first rows of the blocks."""
         return range(0, self.rows, BLOCK)
 
     def paths(self, rows: Collection[int]) -> dict[int, str]:
-        """The paths of the pictures of these rows, bytes that are not UTF-8 as surrogate escapes."""
+        """Return the paths of these rows; bytes that are not UTF-8 are surrogate escapes."""
         with lines_path(self.path).open("rb") as lines:
-            found = {}
+            paths = {}
             for row in rows:
                 lines.seek(self.offsets[row])
-                found[row] = _path(json.loads(lines.readline()))
-        return found
+                paths[row] = _path(json.loads(lines.readline()))
+        return paths
 
     def meta(self) -> dict[str, Any]:
-        """What embed wrote of its model and preprocessing. Raises NasnetError without it."""
+        """Return the OUT.meta.json of embed, with digests of the model and the preprocessing.
+
+        Raises NasnetError if it is missing or damaged.
+        """
         path = meta_path(self.path)
         try:
-            found: dict[str, Any] = json.loads(path.read_bytes())
-            if all(isinstance(found[name]["digest"], str) for name in ("model", "preprocessing")):
-                return found
-            problem = f"{path} doesn't say what model the vectors are from."
+            meta: dict[str, Any] = json.loads(path.read_bytes())
+            if all(isinstance(meta[name]["digest"], str) for name in ("model", "preprocessing")):
+                return meta
+            problem = f"{path} does not say which model made the vectors."
         except OSError as error:
             problem = (
-                f"{path}, which says what model the vectors are from, can't be read: "
+                f"{path}, which says which model made the vectors, cannot be read: "
                 f"{error.strerror}."
             )
         except (ValueError, KeyError, TypeError):
-            problem = f"{path} doesn't say what model the vectors are from."
+            problem = f"{path} does not say which model made the vectors."
         raise NasnetError(problem, "Make the vectors again with nasnet embed.")
 
 
 def lines_path(vectors: str | os.PathLike[str]) -> Path:
-    """The file beside vectors.npy that says what each row is: vectors.jsonl."""
+    """Return the file of lines beside vectors.npy: vectors.jsonl."""
     return Path(vectors).with_suffix(".jsonl")
 
 
 def open_index(path: str | os.PathLike[str]) -> Index:
-    """The vectors in a .npy file of embed's. Raises NasnetError unless it and its lines are whole."""
+    """Open the vectors in a .npy file of embed. Raises NasnetError if it or its lines are damaged."""
     path = Path(path)
     vectors = _mapped(path)
     if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
@@ -129,10 +132,10 @@ def _mapped(path: Path) -> Vectors:
         mapped: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise NasnetError(
-            f"{path} can't be read: {error.strerror or error}.",
+            f"{path} cannot be read: {error.strerror or error}.",
             "Name a file that nasnet embed wrote.",
         ) from error
-    except ValueError as error:  # a head that is no head, or more rows in it than in the file
+    except ValueError as error:  # a damaged header, or one of more rows than the file has
         raise NasnetError(
             f"{path} is damaged or cut short.", "Make it again with nasnet embed."
         ) from error
@@ -140,10 +143,10 @@ def _mapped(path: Path) -> Vectors:
 
 
 def _offsets(path: Path, rows: int) -> NDArray[np.int64]:
-    """Where each row's line begins; the lines of inputs that failed have no row."""
+    """Return the position of each row's line; lines of failed inputs have no row."""
     lines = lines_path(path)
     offsets = np.zeros(rows, np.int64)
-    count = place = 0
+    count = position = 0
     try:
         with lines.open("rb") as stream:
             for line in stream:
@@ -151,19 +154,19 @@ def _offsets(path: Path, rows: int) -> NDArray[np.int64]:
                 if row is not None:
                     if row != count or count == rows:
                         raise ValueError
-                    offsets[row] = place
+                    offsets[row] = position
                     count += 1
-                place += len(line)
+                position += len(line)
         if count != rows:
             raise ValueError
     except OSError as error:
         raise NasnetError(
-            f"{lines}, which says whose the vectors are, can't be read: {error.strerror}.",
-            f"It must stand beside {path.name}, where nasnet embed writes it.",
+            f"{lines}, which names the images of the vectors, cannot be read: {error.strerror}.",
+            f"It must be beside {path.name}, where nasnet embed writes it.",
         ) from error
     except (ValueError, AttributeError) as error:
         raise NasnetError(
-            f"{lines} doesn't belong to {path}: their rows are not the same.",
+            f"{lines} does not belong to {path}: their rows differ.",
             "Make both again with nasnet embed.",
         ) from error
     return offsets
@@ -176,53 +179,53 @@ def _path(line: dict[str, str]) -> str:
 
 
 def similar(index: Index, queries: Iterable[Embedded], top: int) -> Iterator[Matched]:
-    """For each query, in order, the top pictures of the index that are most like it.
+    """Yield the top-k matches in the index for each query, in order; ties go to the lower row.
 
-    A query with an error keeps it. Ties go to the lower row. Queries are looked up in groups, each
-    with one walk over the index.
+    A query with an error keeps it. Queries are searched for in groups, each with one pass over the
+    index.
     """
     queries = iter(queries)
     while group := list(islice(queries, _QUERIES)):
         vectors = [query.vector for query in group if query.vector is not None]
-        found = iter(nearest(index, np.array(vectors), top) if vectors else ())
+        neighbours = iter(nearest(index, np.array(vectors), top) if vectors else ())
         for query in group:
             if query.vector is None:
                 yield Matched(query.path, None, query.error)
             else:
-                yield Matched(query.path, _matches(index, next(found)))
+                yield Matched(query.path, _matches(index, next(neighbours)))
 
 
-def _matches(index: Index, found: list[DetectedModel]) -> tuple[Match, ...]:
-    paths = index.paths([one.row for one in found])
+def _matches(index: Index, neighbours: list[Neighbour]) -> tuple[Match, ...]:
+    paths = index.paths([neighbour.row for neighbour in neighbours])
     return tuple(
-        Match(rank, one.row, paths[one.row], one.similarity)
-        for rank, one in enumerate(found, start=1)
+        Match(rank, neighbour.row, paths[neighbour.row], neighbour.similarity)
+        for rank, neighbour in enumerate(neighbours, start=1)
     )
 
 
-def nearest(index: Index, queries: Vectors, top: int) -> list[list[DetectedModel]]:
-    """For each of queries [n, depth] the top rows of the index, most like first, ties by row."""
+def nearest(index: Index, queries: Vectors, top: int) -> list[list[Neighbour]]:
+    """Return the top-k rows of the index for each of queries [n, depth], ties by row."""
     units = _units(queries)
-    best: list[list[DetectedModel]] = [[] for _ in queries]
+    best: list[list[Neighbour]] = [[] for _ in queries]
     for start in index.starts():
         block = index.block(start)
         scores = units @ _units(block).T
-        for query, likely, found in zip(queries, scores, best, strict=True):
-            rows = _candidates(likely, found, top, _margin(index.depth))
+        for query, approximate, neighbours in zip(queries, scores, best, strict=True):
+            rows = _candidates(approximate, neighbours, top, _margin(index.depth))
             exact = _cosines(block[rows], query)
-            found += [
-                DetectedModel(start + int(r), float(c)) for r, c in zip(rows, exact, strict=True)
+            neighbours += [
+                Neighbour(start + int(r), float(c)) for r, c in zip(rows, exact, strict=True)
             ]
-            found.sort(key=lambda one: (-one.similarity, one.row))
-            del found[top:]
+            neighbours.sort(key=lambda neighbour: (-neighbour.similarity, neighbour.row))
+            del neighbours[top:]
     return best
 
 
 def _candidates(
-    scores: Vectors, found: list[DetectedModel], top: int, margin: float
+    scores: Vectors, neighbours: list[Neighbour], top: int, margin: float
 ) -> NDArray[np.intp]:
-    """The rows of a block that may be among the top; scores are the block's cosines, in float32."""
-    least = found[-1].similarity - margin if len(found) == top else -np.inf
+    """Return the rows of a block that may be in the top k, by its cosines in float32, scores."""
+    least = neighbours[-1].similarity - margin if len(neighbours) == top else -np.inf
     known = scores[~np.isnan(scores)]
     if len(known) > top:
         least = max(least, np.partition(known, -top)[-top] - 2 * margin)
@@ -232,13 +235,13 @@ def _candidates(
 def near_groups(
     index: Index, threshold: float, progress: Callable[[Pairs], Pairs] = iter
 ) -> Iterator[Group]:
-    """The groups of pictures that are joined by cosines of at least threshold, in (0, 1].
+    """Yield the groups of images that pairs with a cosine of at least threshold, in (0, 1], join.
 
-    Two are in a group when a chain of such pairs leads from one to the other; the ends of a chain
-    may be less alike. A group has at least two, sorted by row; groups come in the order of their
-    first rows. progress may wrap the walk over pairs of blocks, of which there are count_pairs.
+    Two are in one group if a chain of such pairs connects them; the ends of a chain may be less
+    similar. A group has at least two images, sorted by row; groups come in the order of their first
+    rows. progress may wrap the iteration over the count_pairs pairs of blocks.
     """
-    joined = _Joined(index.rows)
+    joined = _UnionFind(index.rows)
     for start, other in progress(combinations_with_replacement(index.starts(), 2)):
         if start == other:  # the first pair with this start
             left = right = _Block(index, start)
@@ -250,18 +253,18 @@ def near_groups(
 
 
 def without_direction(index: Index) -> int:
-    """How many vectors are zero or not finite, and so like nothing."""
+    """Return how many vectors are zero or not finite."""
     return sum(int(np.isnan(_lengths(index.block(start))).sum()) for start in index.starts())
 
 
 def count_pairs(index: Index) -> int:
-    """How many pairs of blocks near_groups walks over."""
+    """Return how many pairs of blocks near_groups compares."""
     blocks = len(index.starts())
     return blocks * (blocks + 1) // 2
 
 
 class _Block:
-    """Rows of an index from start on, as they are and of unit length."""
+    """Rows of an index from start on, in the file's type and as unit vectors."""
 
     def __init__(self, index: Index, start: int) -> None:
         self.start = start
@@ -269,27 +272,27 @@ class _Block:
         self.units = _units(self.vectors)
 
 
-def _join_near(joined: _Joined, left: _Block, right: _Block, threshold: float) -> None:
+def _join_near(joined: _UnionFind, left: _Block, right: _Block, threshold: float) -> None:
     likely = left.units @ right.units.T >= threshold - _margin(left.units.shape[1])
     if left is right:
         likely = np.triu(likely, 1)
     for i in np.flatnonzero(likely.any(axis=1)):
         row = np.array([left.start + i])
         others = np.flatnonzero(likely[i])
-        # What is joined already need not be computed: a thousand equal pictures are a million pairs.
+        # Not those that are joined already: a thousand equal images are a million pairs.
         others = others[joined.first(right.start + others) != joined.first(row)]
         near = _cosines(right.vectors[others], left.vectors[i]) >= threshold
         joined.join(np.concatenate([row, right.start + others[near]]))
 
 
-class _Joined:
-    """Rows in groups, each known by its first row: a union-find on arrays."""
+class _UnionFind:
+    """Groups of rows, each known by its first row, as a union-find on arrays."""
 
     def __init__(self, rows: int) -> None:
         self._parent = np.arange(rows)
 
     def first(self, rows: Rows) -> Rows:
-        """The first row of each one's group."""
+        """Return the first row of each row's group."""
         firsts = self._parent[rows]
         while not np.array_equal(above := self._parent[firsts], firsts):
             firsts = above
@@ -297,12 +300,12 @@ class _Joined:
         return firsts
 
     def join(self, rows: Rows) -> None:
-        """Makes one group of the groups of rows."""
+        """Join the groups of these rows into one."""
         firsts = self.first(rows)
         self._parent[firsts] = firsts.min()
 
     def groups(self) -> Iterator[Rows]:
-        """The groups of two rows or more, each sorted, in the order of their first rows."""
+        """Return the groups of two rows or more, each sorted, in the order of their first rows."""
         firsts = self.first(np.arange(len(self._parent)))
         shared = np.flatnonzero(np.bincount(firsts)[firsts] > 1)
         ordered = shared[np.argsort(firsts[shared], kind="stable")]
@@ -325,30 +328,30 @@ def _group(index: Index, number: int, rows: Rows) -> Group:
 
 
 def _units(vectors: Vectors) -> Vectors:
-    """vectors [n, depth] of unit length, float32; NaN where one is zero or not finite."""
+    """Return vectors [n, depth] with unit length, float32; NaN where one is zero or not finite."""
     units: Vectors = (vectors / _lengths(vectors)[:, None]).astype(np.float32)
     return units
 
 
 def _lengths(vectors: Vectors) -> NDArray[np.float64]:
-    """The lengths of vectors [n, depth]; NaN for those that have no direction."""
+    """Return the lengths of vectors [n, depth]; NaN for those without a direction."""
     lengths: NDArray[np.float64] = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
     lengths[(lengths == 0) | ~np.isfinite(lengths)] = np.nan
     return lengths
 
 
 def _cosines(vectors: Vectors, other: Vectors) -> NDArray[np.float64]:
-    """The cosines of vectors [n, depth] with other [depth], in [-1, 1] and 1 for equal ones.
+    """Return the cosines of vectors [n, depth] with other [depth], in [-1, 1], 1 for equal ones.
 
-    Each depends on its two vectors alone, to the last bit: sums of products run along a row.
+    Each depends on its two vectors alone, to the last bit: products are summed along a row.
     """
-    many, one = vectors.astype(np.float64), other.astype(np.float64)
-    products = (many * one).sum(axis=1)
-    squares = np.square(many).sum(axis=1) * np.square(one).sum()
+    many, single = vectors.astype(np.float64), other.astype(np.float64)
+    products = (many * single).sum(axis=1)
+    squares = np.square(many).sum(axis=1) * np.square(single).sum()
     cosines: NDArray[np.float64] = np.clip(products / np.sqrt(squares), -1, 1)
     return cosines
 
 
 def _margin(depth: int) -> float:
-    """The most by which a cosine computed in float32 is off: a rounding for each of its terms."""
+    """Return the largest error of a cosine in float32: one rounding for each of its terms."""
     return (depth + 4) * 2.0**-24
