@@ -260,6 +260,22 @@ def test_a_softmax_at_the_end_gives_probabilities(tmp_path: Path) -> None:
     assert _open(tmp_path, [node("images", "Placeholder"), call], (last,)).output == "probabilities"
 
 
+@pytest.mark.parametrize(
+    ("operations", "kind"),
+    [
+        (["Softmax", "MatMul"], "probabilities"),
+        (["Identity", "Reshape", "Squeeze", "Softmax"], "probabilities"),
+        (["Convert", "Transpose", "Unsqueeze", "Sigmoid"], "probabilities"),
+        (["LogSoftmax", "MatMul"], "logits"),
+        (["MatMul", "Softmax"], "logits"),
+        (["Relu", "Softmax"], "logits"),
+        ([], "logits"),
+    ],
+)
+def test_output_kind_is_that_of_the_last_operation(operations: list[str], kind: str) -> None:
+    assert output_kind(operations) == kind
+
+
 def test_multiply_adds_of_each_operation() -> None:
     from nasnet_cli.models.openvino_graph import count_multiply_adds
     from nasnet_cli.quiet import openvino

@@ -193,14 +193,14 @@ def test_export_reads_weights_of_onnx_and_refuses_the_others(
     assert all(np.array_equal(network.weights[k], original.weights[k]) for k in network.weights)
     assert load_network(runtime_files / "features-m.onnx").classification is False
     for name in ("m.xml", "m.tflite"):
-        with pytest.raises(ModelError, match="merged with its normalisation"):
+        with pytest.raises(ModelError, match="merged with its batch normalization"):
             load_network(runtime_files / name)
 
 
 class TestOthersFiles:
     """Files that export didn't write."""
 
-    def onnx(self, path, shape, *, outputs=1, external=None, softmax=False):
+    def onnx(self, path, shape, *, outputs=1, external=None, last="Identity"):
         """A convolution to four channels, averaged: the mean colours of a picture."""
         from onnx import TensorProto, helper, numpy_helper
 
@@ -217,7 +217,7 @@ class TestOthersFiles:
             helper.make_node("Conv", ["x" if first else "t", "w"], ["c"]),
             helper.make_node("GlobalAveragePool", ["c"], ["p"]),
             helper.make_node("Flatten", ["p"], ["f"]),
-            helper.make_node("Softmax" if softmax else "Identity", ["f"], ["y"]),
+            helper.make_node(last, ["f"], ["y"]),
             helper.make_node("Identity", ["f"], ["z"]),
         ]
         info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 4]) for n in "yz"]
@@ -240,10 +240,25 @@ class TestOthersFiles:
         assert [p.logit for p in row.predictions] == pytest.approx([1, 0.4, 0, 0], abs=1e-6)
 
     def test_softmax_is_not_applied_twice(self, tmp_path, cache_folder):
-        path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], softmax=True)
+        path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], last="Softmax")
         assert load_model(path).inspect()["output"] == "probabilities"
         (row,) = load_model(path).classify(["examples/photos/cat.jpg"])
         assert sum(p.probability for p in row.predictions) == pytest.approx(1, abs=1e-5)
+
+    @pytest.mark.parametrize(
+        ("last", "expected"),
+        [
+            ("Sigmoid", [0.731059, 0.598688, 0.5, 0.5]),
+            ("LogSoftmax", [0.437719, 0.240225, 0.161028, 0.161028]),
+        ],
+    )
+    def test_probabilities_by_the_last_operation(self, last, expected, tmp_path, cache_folder):
+        from PIL import Image
+
+        Image.new("RGB", (24, 24), (255, 102, 0)).save(tmp_path / "orange.png")
+        model = load_model(self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], last=last))
+        (row,) = model.classify([tmp_path / "orange.png"])
+        assert [p.probability for p in row.predictions] == pytest.approx(expected, abs=2e-6)
 
     def test_unknown_outputs_are_named(self, tmp_path):
         with pytest.raises(ModelError, match=r"outputs 'y', 'z'.*doesn't say what to run"):

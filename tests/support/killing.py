@@ -40,27 +40,27 @@ def make_pictures(folder: Path, count: int, *, side: int = 64) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the contents of all files in a folder by their names."""
+    """All files in a folder, by their names."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def run(command: list[str], *arguments: object, **more: object) -> subprocess.CompletedProcess:
-    """Run the command to its end."""
+    """The command to its end."""
     return subprocess.run(
         [*command, *map(str, arguments)], capture_output=True, text=True, check=False, **more
     )
 
 
 def kill_when_grown(command: list[str], *arguments: object, state: Path, by: int) -> bool:
-    """Kill the command a moment after its state has grown by so many bytes.
+    """Kills the command a moment after the state has grown by so many bytes.
 
-    Return False if it ended first.
+    False when it ended before.
     """
     start = state.stat().st_size if state.exists() else 0
     process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.DEVNULL)
     while process.poll() is None:
         if state.exists() and state.stat().st_size >= start + by:
-            time.sleep(random.uniform(0, 0.02))  # so that kills hit every place
+            time.sleep(random.uniform(0, 0.02))
             process.kill()
             break
         time.sleep(0.002)
