@@ -12,7 +12,6 @@ from nasnet_cli.cli import job_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, job_spec, target, vector_target
 from nasnet_cli.cli.sections import OUTPUT, command_with, option
-from nasnet_cli.results.atomic import is_direct, open_output
 from nasnet_cli.results.formats import formats_of
 
 if TYPE_CHECKING:
@@ -79,6 +78,8 @@ def command(
         if vectors_out is not None:
             raise click.UsageError("--embed cannot be used with shards; run nasnet embed.")
         return run_sharded(Job(spec, inputs, speed, console), output, resuming, shards)
+    from nasnet_cli.results.atomic import is_direct
+
     format_ = output.chosen_format(FORMATS)
     if output.out is None or is_direct(output.out):
         for name, is_used in (
@@ -102,6 +103,7 @@ def command(
 def _stream(job: Job, out: str | None, format_: FormatName) -> None:
     """Write each row as it comes, to standard output, a pipe or a device."""
     from nasnet_cli.jobs.rows import classified_rows
+    from nasnet_cli.results.atomic import open_output
     from nasnet_cli.results.writers import open_label_writer
 
     to_stdout = out is None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from nasnet_cli.jobs.state import Check
 
 
-@dataclass(frozen=True)
-class ResumeOptions:
+class ResumeOptions(NamedTuple):
     """Settings to continue an interrupted run."""
 
     resume: bool
@@ -41,8 +39,7 @@ resume_options = gathered(
 )
 
 
-@dataclass(frozen=True)
-class ShardOptions:
+class ShardOptions(NamedTuple):
     """Settings for shards: their number or size, and the engine that runs them."""
 
     shards: int | None
@@ -116,8 +113,7 @@ shard_options = gathered(
 )
 
 
-@dataclass(frozen=True)
-class SpeedOptions:
+class SpeedOptions(NamedTuple):
     """Settings for decoding; results do not depend on them."""
 
     workers: int | None

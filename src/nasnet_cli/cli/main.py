@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from nasnet_cli.cli import exits, startup
-from nasnet_cli.cli.console import Console
 from nasnet_cli.errors import NasnetError
 
 # Each command's module in this package, and its line in `nasnet --help`, which must not import
@@ -134,5 +133,7 @@ def _problem(message: str) -> int:
         import traceback
 
         traceback.print_exc()
+    from nasnet_cli.cli.console import Console
+
     Console().error(message)
     return exits.PROBLEM

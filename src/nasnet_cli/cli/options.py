@@ -1,15 +1,15 @@
 """Options that commands share: from Click's parameters to typed objects.
 
-Each group of options is a frozen dataclass, and a decorator that adds the options to a command and
-passes it the object: a command never sees a dictionary. Those of large jobs are in job_options.py.
+Each group of options is a named tuple (a dataclass takes a millisecond to make), and a decorator
+that adds the options to a command and passes it the tuple: a command never sees a dictionary. Those
+of large jobs are in job_options.py.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import click
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from nasnet_cli.runtime.base import Precision, RuntimeName
 
 
-@dataclass(frozen=True)
-class InputOptions:
+class InputOptions(NamedTuple):
     """Which images: paths, a file that lists more, and limits to what is read."""
 
     paths: tuple[str, ...]
@@ -70,8 +69,7 @@ input_options = gathered(
 )
 
 
-@dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(NamedTuple):
     """Which model, and what runs it."""
 
     model: str | None
@@ -121,8 +119,7 @@ model_options = gathered(
 )
 
 
-@dataclass(frozen=True)
-class PreprocessingOptions:
+class PreprocessingOptions(NamedTuple):
     """Changes to the model's own preprocessing; None changes nothing."""
 
     resize: Literal["stretch", "crop", "pad"] | None = None
@@ -132,7 +129,7 @@ class PreprocessingOptions:
     @property
     def changes(self) -> dict[str, str | float]:
         """The settings that are given, by their names."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 preprocessing_options = gathered(
@@ -161,8 +158,7 @@ preprocessing_options = gathered(
 )
 
 
-@dataclass(frozen=True)
-class LabelOptions:
+class LabelOptions(NamedTuple):
     """Settings for the labels of an image."""
 
     top: int = 5
@@ -177,7 +173,7 @@ label_options = gathered(
     option(
         "--top",
         type=click.IntRange(min=1),
-        default=LabelOptions.top,
+        default=LabelOptions().top,
         show_default=True,
         metavar="K",
         help="Number of labels per image.",
@@ -185,7 +181,7 @@ label_options = gathered(
     option(
         "--threshold",
         type=click.FloatRange(0, 1),
-        default=LabelOptions.threshold,
+        default=LabelOptions().threshold,
         show_default=True,
         metavar="P",
         help="Leave out labels with a lower probability.",
@@ -202,8 +198,7 @@ label_options = gathered(
 )
 
 
-@dataclass(frozen=True)
-class VectorOptions:
+class VectorOptions(NamedTuple):
     """Settings for feature vectors."""
 
     normalize: bool = False
@@ -219,7 +214,7 @@ vector_options = gathered(
     option(
         "--dtype",
         type=click.Choice(["float32", "float16"]),
-        default=VectorOptions.dtype,
+        default=VectorOptions().dtype,
         show_default=True,
         section=OUTPUT,
         help="Data type of feature vectors.",
@@ -227,8 +222,7 @@ vector_options = gathered(
 )
 
 
-@dataclass(frozen=True)
-class OutputOptions:
+class OutputOptions(NamedTuple):
     """The file and format of results; without out, they go to standard output."""
 
     out: str | None
