@@ -1,9 +1,9 @@
-"""The full form of the tests that kill: 20,000 pictures, ten kills, four formats.
+"""The long form of the tests that kill: 20,000 images, ten kills, four formats.
 
-    make chaos                     or: python tests/chaos.py [--pictures N] [--kills K] [--model M]
+    make chaos                     or: python tests/chaos.py [--images N] [--kills K] [--model M]
 
-For each format one clean run and one that is killed with SIGKILL at random moments and resumed
-each time; then every byte of what they wrote is compared. Exits with 1 at the first difference.
+For each format, one run is left alone and one is killed with SIGKILL at random moments and resumed
+each time; then all their bytes are compared. Exits with 1 at the first difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMATS = [
 
 
 def timed(command: list[str]) -> float:
-    """Runs a command to its end, which must be that some pictures had errors; the seconds."""
+    """Run a command, which must end because some images have errors, and return the seconds."""
     start = time.monotonic()
     status = subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode
     if status != 3:
@@ -38,11 +38,11 @@ def timed(command: list[str]) -> float:
 
 
 def kill_and_resume(command: list[str], out: Path, kills: int, startup: float, work: float) -> None:
-    """Kills the command so often at random moments, each time resuming, then lets it end.
+    """Kill the command at random moments, resume it each time, and let the last run end.
 
-    startup is how long it takes to begin, work how long the pictures take; the runs that are
-    killed get nine tenths of that together, as far as the machine's speed can be foretold. One
-    that ends before its kill is thrown away, and the job begun anew.
+    startup is how long it takes to start, work how long the images take; the killed runs get nine
+    tenths of that together, as far as the machine's speed is predictable. When a run ends before
+    its kill, its files are removed and the job starts over.
     """
     done = 0
     while done < kills:
@@ -61,19 +61,19 @@ def kill_and_resume(command: list[str], out: Path, kills: int, startup: float, w
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--model", help="the built-in one unless given")
+    parser.add_argument("--model", help="default: the built-in one")
     given = parser.parse_args()
     seed = random.randrange(1 << 32)
     random.seed(seed)
-    print(f"{given.pictures:,} pictures, {given.kills} kills, seed {seed}", flush=True)
+    print(f"{given.images:,} images, {given.kills} kills, seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="nasnet-chaos-") as name:
         folder = Path(name)
         photos, one = folder / "photos", folder / "one"
-        make_pictures(photos, given.pictures)
+        make_pictures(photos, given.images)
         one.mkdir()
-        shutil.copy(photos / "000" / "000050.jpg", one)  # a broken one: each run ends with 3
+        shutil.copy(photos / "000" / "000050.jpg", one)  # a broken one: each run exits with 3
         model = ["--model", given.model] if given.model else []
         for command, out in FORMATS:
             clean, killed = folder / "clean", folder / "killed"
@@ -95,8 +95,8 @@ def main() -> None:
                 max(0.0, whole - startup),
             )
             if contents(killed) != contents(clean):
-                sys.exit(f"{out}: the resumed run wrote other bytes than the clean one")
-            print(f"{out}: the same bytes; a clean run takes {whole:.0f} s", flush=True)
+                sys.exit(f"{out}: the resumed run wrote other bytes than the undisturbed one")
+            print(f"{out}: the same bytes; an undisturbed run takes {whole:.0f} s", flush=True)
             shutil.rmtree(clean)
             shutil.rmtree(killed)
 

@@ -1,4 +1,4 @@
-"""nasnet classify as a user runs it: real processes, real files."""
+"""nasnet classify as a user runs it, on real files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -17,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.cli import NASNET
+from support.cli import NASNET, WATCHDOG
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of five pictures, one of them in a folder below, beside other files."""
+    """A folder of five images, one of them in a subfolder, beside other files."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "below").mkdir()
     random = np.random.default_rng(5)
@@ -33,7 +33,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_piped_results_are_json_lines_in_the_order_of_the_inputs(nasnet, photos, tiny_module):
+def test_piped_results_are_json_lines_in_input_order(nasnet, photos, tiny_module):
     done = nasnet("classify", photos, "-m", tiny_module, "--top", 2)
     assert done.exit_code == 0
     names = [Path(row["path"]).relative_to(photos).as_posix() for row in done.rows]
@@ -47,7 +47,7 @@ def test_piped_results_are_json_lines_in_the_order_of_the_inputs(nasnet, photos,
     assert "5 images: 5 classified, 1 file skipped" in done.stderr
 
 
-def test_results_agree_with_tensorflows_own_run_of_the_module(nasnet, photos, tiny_module):
+def test_results_agree_with_tensorflow(nasnet, photos, tiny_module):
     """The whole way, by other means: Pillow's documented calls and hub.load's signature."""
     import warnings
 
@@ -71,7 +71,7 @@ def test_results_agree_with_tensorflows_own_run_of_the_module(nasnet, photos, ti
             assert found["probability"] == pytest.approx(probabilities[found["index"]], abs=1e-5)
 
 
-def test_the_bytes_are_the_same_for_any_number_of_workers(nasnet, photos, tiny_module, tmp_path):
+def test_bytes_do_not_depend_on_the_number_of_workers(nasnet, photos, tiny_module, tmp_path):
     contents = set()
     for workers in (1, 2, 8):
         out = tmp_path / f"{workers}.json"
@@ -81,9 +81,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers(nasnet, photos, tiny_m
     assert len(contents) == 1
 
 
-def test_inputs_that_fail_have_rows_and_the_rest_have_results(
-    nasnet, photos, tiny_module, tmp_path
-):
+def test_failing_inputs_have_error_rows(nasnet, photos, tiny_module, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     whole = (photos / "a.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
@@ -99,12 +97,12 @@ def test_inputs_that_fail_have_rows_and_the_rest_have_results(
     assert "3 with errors" in done.stderr
 
 
-def test_only_inputs_that_fail_still_have_rows(nasnet, tiny_module, tmp_path):
+def test_a_single_failing_input_has_its_row(nasnet, tiny_module, tmp_path):
     done = nasnet("classify", tmp_path / "gone.jpg", "-m", tiny_module)
     assert (done.exit_code, len(done.rows)) == (3, 1)
 
 
-def test_a_folder_without_pictures_is_an_error(nasnet, tiny_module, tmp_path):
+def test_folder_without_images_is_an_error(nasnet, tiny_module, tmp_path):
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out.jsonl"
     done = nasnet("classify", tmp_path / "empty", "-m", tiny_module, "-o", out)
@@ -115,7 +113,7 @@ def test_a_folder_without_pictures_is_an_error(nasnet, tiny_module, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["absent", "empty folder", "text file", "broken", "train only"])
-def test_a_model_that_is_none_is_an_error_in_a_line(nasnet, kind, photos, tiny_module, tmp_path):
+def test_unreadable_model_is_an_error_in_one_line(nasnet, kind, photos, tiny_module, tmp_path):
     folder = tmp_path / "model"
     if kind == "empty folder":
         folder.mkdir()
@@ -142,7 +140,7 @@ def test_a_model_that_is_none_is_an_error_in_a_line(nasnet, kind, photos, tiny_m
     assert line.startswith("Error: ") and str(folder) in line
 
 
-def test_the_formats_hold_the_same(nasnet, photos, tiny_module, tmp_path):
+def test_all_formats_hold_the_same_results(nasnet, photos, tiny_module, tmp_path):
     outs = {name: tmp_path / f"out.{name}" for name in ("jsonl", "json", "csv")}
     for out in outs.values():
         assert nasnet("classify", photos, "-m", tiny_module, "-o", out, "-q").exit_code == 0
@@ -161,7 +159,7 @@ def test_the_formats_hold_the_same(nasnet, photos, tiny_module, tmp_path):
     assert meta["preprocessing"]["digest"] == document["preprocessing"]["digest"]
 
 
-def test_an_existing_output_is_kept_unless_told_otherwise(nasnet, photos, tiny_module, tmp_path):
+def test_existing_output_is_kept_without_overwrite(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "out.csv"
     out.write_text("mine")
     done = nasnet("classify", photos, "-m", tiny_module, "-o", out)
@@ -172,18 +170,18 @@ def test_an_existing_output_is_kept_unless_told_otherwise(nasnet, photos, tiny_m
 
 
 @pytest.mark.parametrize("option", [("--normalize",), ("--dtype", "float16")])
-def test_an_option_about_vectors_needs_embed(nasnet, option, photos):
+def test_vector_options_need_embed(nasnet, option, photos):
     done = nasnet("classify", photos, *option)
     assert done.exit_code == 2 and "need --embed" in done.stderr
 
 
-def test_an_ending_that_names_no_format_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):
+def test_unknown_extension_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):
     done = nasnet("classify", photos, "-m", tiny_module, "-o", tmp_path / "out.xyz")
     assert done.exit_code == 2
     assert "--format" in done.stderr
 
 
-def test_labels_of_a_file_are_used_and_must_fit(nasnet, photos, tiny_module, tmp_path):
+def test_labels_file_is_used_and_must_match_the_model(nasnet, photos, tiny_module, tmp_path):
     names = tmp_path / "labels.txt"
     names.write_text("".join(f"thing {i}\n" for i in range(7)))
     done = nasnet("classify", photos, "-m", tiny_module, "--labels", names)
@@ -207,7 +205,7 @@ def test_paths_come_from_standard_input_and_from_a_file(nasnet, photos, tiny_mod
     assert from_file.stdout == from_input.stdout
 
 
-def test_without_paths_it_is_the_current_folder(nasnet, photos, tiny_module):
+def test_default_input_is_the_current_folder(nasnet, photos, tiny_module):
     done = nasnet("classify", "-m", tiny_module, "--no-recursive", cwd=photos)
     assert [row["path"] for row in done.rows] == ["./a.jpg", "./b.png", "./d.webp", "./e.bmp"]
 
@@ -223,23 +221,23 @@ def test_archives_are_read_in_place(nasnet, photos, tiny_module, tmp_path):
     assert row["predictions"] == plain["predictions"]
 
 
-def test_quiet_says_nothing_but_errors(nasnet, photos, tiny_module):
+def test_quiet_prints_only_errors(nasnet, photos, tiny_module):
     assert nasnet("classify", photos, "-m", tiny_module, "-q").stderr == ""
 
 
-def test_options_come_from_the_environment_too(nasnet, photos, tiny_module):
+def test_options_can_come_from_the_environment(nasnet, photos, tiny_module):
     done = nasnet("classify", photos, "-m", tiny_module, NASNET_CLASSIFY_TOP="1")
     assert all(len(row["predictions"]) == 1 for row in done.rows)
 
 
-def test_a_reader_that_leaves_early_is_no_error(photos, tiny_module):
+def test_closed_pipe_is_not_an_error(photos, tiny_module):
     command = f"{' '.join(NASNET)} classify {photos} {photos} -q -m {tiny_module} | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, check=True)
     assert done.stderr == b""
     assert done.stdout.count(b"\n") == 1
 
 
-def test_a_listed_picture_has_its_row_before_the_next_is_listed(photos, tiny_module):
+def test_row_is_written_before_the_next_path_is_listed(photos, tiny_module):
     command = [*NASNET, "classify", "-", "-q", "-m", str(tiny_module)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for _ in range(3):
@@ -247,12 +245,12 @@ def test_a_listed_picture_has_its_row_before_the_next_is_listed(photos, tiny_mod
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["path"] == str(photos / "a.jpg")
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=WATCHDOG) == 0
         assert process.stdout.read() == b""
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interruption_leaves_no_half_file(sent, status, photos, tiny_module, tmp_path):
+def test_interruption_leaves_no_partial_file(sent, status, photos, tiny_module, tmp_path):
     out = tmp_path / "out.jsonl"
     process = subprocess.Popen(
         [*NASNET, "classify", "-", "-m", str(tiny_module), "-o", str(out)],
@@ -261,12 +259,10 @@ def test_an_interruption_leaves_no_half_file(sent, status, photos, tiny_module, 
     )
     process.stdin.write(f"{photos}\n".encode() * 50)
     process.stdin.flush()  # and left open: the job is not done
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    state = tmp_path / ".out.jsonl.resume"
+    wait_until(lambda: state.exists() and state.stat().st_size, process)
     process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=WATCHDOG)
     assert process.returncode == status
     assert b"Traceback" not in stderr
     assert {path.name for path in tmp_path.iterdir()} <= {".out.jsonl.resume"}
@@ -300,7 +296,7 @@ def test_help_imports_nothing_heavy():
         assert b"Usage: nasnet" in done.stdout
 
 
-def test_openvino_sends_no_usage_event_and_writes_nothing_home(photos, tiny_module, tmp_path):
+def test_openvino_sends_no_telemetry_and_writes_nothing_to_home(photos, tiny_module, tmp_path):
     variables = {k: v for k, v in os.environ.items() if k != "CI"}
     done = subprocess.run(
         [*NASNET, "classify", str(photos), "-q", "-m", str(tiny_module)],
@@ -312,7 +308,7 @@ def test_openvino_sends_no_usage_event_and_writes_nothing_home(photos, tiny_modu
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_of_any_bytes_have_their_rows(nasnet, photos, tiny_module, tmp_path):
+def test_names_of_any_bytes_have_rows(nasnet, photos, tiny_module, tmp_path):
     import base64
 
     folder = tmp_path / "names"

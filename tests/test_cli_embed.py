@@ -21,7 +21,7 @@ def photos(tmp_path, cache_folder):
     return folder
 
 
-def test_vectors_and_lines_belong_together(nasnet, photos, tiny_module, tmp_path):
+def test_sidecar_lines_match_the_vectors(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "vectors.npy"
     done = nasnet("embed", photos, "-m", tiny_module, "-o", out)
     assert done.exit_code == 3
@@ -40,7 +40,7 @@ def test_vectors_and_lines_belong_together(nasnet, photos, tiny_module, tmp_path
     assert meta["summary"]["ok"] == 5 and meta["options"]["dtype"] == "float32"
 
 
-def test_vectors_are_the_modules_own(nasnet, photos, tiny_module, tmp_path):
+def test_vectors_agree_with_tensorflow(nasnet, photos, tiny_module, tmp_path):
     import warnings
 
     from nasnet_cli.quiet import tf
@@ -58,7 +58,7 @@ def test_vectors_are_the_modules_own(nasnet, photos, tiny_module, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, rtol=0, atol=1e-5)
 
 
-def test_normalized_half_precision(nasnet, photos, tiny_module, tmp_path):
+def test_normalized_float16_vectors(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "vectors.npy"
     nasnet("embed", photos, "-m", tiny_module, "-o", out, "--normalize", "--dtype", "float16")
     vectors = np.load(out)
@@ -67,19 +67,19 @@ def test_normalized_half_precision(nasnet, photos, tiny_module, tmp_path):
     np.testing.assert_allclose(lengths, 1, atol=2e-3)
 
 
-def test_only_failures_give_an_empty_array(nasnet, photos, tiny_module, tmp_path):
+def test_failing_inputs_alone_give_an_empty_array(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "vectors.npy"
     assert nasnet("embed", photos / "3.png", "-m", tiny_module, "-o", out).exit_code == 3
     assert np.load(out).shape == (0, 192)
 
 
-def test_the_current_folder_is_the_default(nasnet, photos, tiny_module, tmp_path):
+def test_default_input_is_the_current_folder(nasnet, photos, tiny_module, tmp_path):
     done = nasnet("embed", "-m", tiny_module, "--out", tmp_path / "v.npy", cwd=photos)
     assert done.exit_code == 3
     assert np.load(tmp_path / "v.npy").shape == (5, 192)
 
 
-def test_an_existing_file_or_sidecar_is_kept(nasnet, photos, tiny_module, tmp_path):
+def test_existing_file_or_sidecar_is_kept(nasnet, photos, tiny_module, tmp_path):
     for name in ("vectors.npy", "vectors.jsonl"):
         (tmp_path / name).write_text("mine")
         done = nasnet("embed", photos, "-m", tiny_module, "-o", tmp_path / "vectors.npy")
@@ -87,6 +87,6 @@ def test_an_existing_file_or_sidecar_is_kept(nasnet, photos, tiny_module, tmp_pa
         (tmp_path / name).unlink()
 
 
-def test_another_ending_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):
+def test_unknown_extension_is_a_usage_error(nasnet, photos, tiny_module, tmp_path):
     done = nasnet("embed", photos, "-m", tiny_module, "-o", tmp_path / "vectors.txt")
     assert done.exit_code == 2 and "Use .npy" in done.stderr

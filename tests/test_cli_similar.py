@@ -16,7 +16,7 @@ NEAR = ("--threshold", 0.999)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Eight pictures: 6 is 1 at another quality, 7 is 2 made smaller; 3 is no picture."""
+    """Eight images: 6 is 1 at another quality, 7 is 2 made smaller; 3 is not an image."""
     folder = tmp_path_factory.mktemp("similar")
     (folder / "photos").mkdir()
     random = np.random.default_rng(5)
@@ -38,7 +38,7 @@ def index(nasnet, folder, tiny_module):
     return folder / "v.npy"
 
 
-def test_a_picture_finds_itself_and_its_copy(nasnet, folder, index, tiny_module):
+def test_image_finds_itself_and_its_copy(nasnet, folder, index, tiny_module):
     done = nasnet("similar", "photos/6.jpg", "--index", index, "-m", tiny_module, cwd=folder)
     assert done.exit_code == 0, done.stderr
     (found,) = map(json.loads, done.stdout.splitlines())
@@ -50,7 +50,7 @@ def test_a_picture_finds_itself_and_its_copy(nasnet, folder, index, tiny_module)
     assert 0.97 < second["similarity"] < 1
 
 
-def test_the_index_says_how_queries_are_preprocessed(nasnet, folder, index, tiny_module):
+def test_queries_are_preprocessed_like_the_index(nasnet, folder, index, tiny_module):
     nasnet("embed", "photos", "-m", tiny_module, "-o", "pad.npy", "--resize", "pad", cwd=folder)
     for name in ("v.npy", "pad.npy"):
         done = nasnet("similar", "photos/0.png", "--index", name, "-m", tiny_module, cwd=folder)
@@ -72,7 +72,7 @@ def test_normalized_and_half_precision_indexes(
         assert one["similarity"] == pytest.approx(other["similarity"], abs=1e-3)
 
 
-def test_a_failing_query_has_its_row(nasnet, folder, index, tiny_module):
+def test_failing_query_has_an_error_row(nasnet, folder, index, tiny_module):
     done = nasnet(
         *("similar", "photos", "nope.jpg", "--index", index, "-m", tiny_module, "--top", 1),
         cwd=folder,
@@ -108,13 +108,13 @@ def test_similar_in_every_format(nasnet, folder, index, tiny_module, tmp_path):
     assert table[3:] == ["nope.jpg", "      not_found: There is no such file."]
 
 
-def test_another_model_is_refused(nasnet, folder, index):
+def test_index_of_another_model_is_refused(nasnet, folder, index):
     done = nasnet("similar", "photos/0.png", "--index", index, cwd=folder)
     assert (done.exit_code, done.stdout) == (1, "")
     assert "v.npy was made with another model: " in done.stderr and "--model" in done.stderr
 
 
-def test_another_preprocessing_is_refused(nasnet, folder, index, tiny_module, tmp_path):
+def test_index_of_another_preprocessing_is_refused(nasnet, folder, index, tiny_module, tmp_path):
     meta = json.loads((folder / "v.npy.meta.json").read_text())
     for name in ("v.npy", "v.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
@@ -131,7 +131,7 @@ def test_another_preprocessing_is_refused(nasnet, folder, index, tiny_module, tm
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"model": 3, "preprocessing": {}}'])
-def test_an_index_without_its_meta_is_refused(nasnet, folder, index, tmp_path, content):
+def test_index_without_meta_is_refused(nasnet, folder, index, tmp_path, content):
     for name in ("v.npy", "v.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     if content is not None:
@@ -176,7 +176,7 @@ def test_duplicates_in_every_format(nasnet, index, tmp_path):
     assert nasnet("duplicates", index, "-o", tmp_path / "o.txt").exit_code == 2
 
 
-def test_names_can_do_no_harm(nasnet, folder, index, tmp_path):
+def test_names_are_escaped(nasnet, folder, index, tmp_path):
     (tmp_path / "v.npy").write_bytes(index.read_bytes())
     names = ["=cmd().png", "\x1b[31m.png", "a\nb.png", "café.png", "b\\xff.png", "x,y.png", "z.png"]
     lines = [{"path": name, "status": "ok", "row": row} for row, name in enumerate(names)]
@@ -192,5 +192,5 @@ def test_names_can_do_no_harm(nasnet, folder, index, tmp_path):
 
 
 @pytest.mark.parametrize("value", ["0", "1.1", "-1", "x"])
-def test_a_threshold_out_of_range_is_a_usage_error(nasnet, index, value):
+def test_threshold_out_of_range_is_a_usage_error(nasnet, index, value):
     assert nasnet("duplicates", index, "--threshold", value).exit_code == 2

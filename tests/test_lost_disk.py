@@ -1,4 +1,4 @@
-"""Disks that are full, folders that go away or are closed, in the middle of a run."""
+"""Full disks, and folders that are removed or made read-only during a run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import subprocess
 import pytest
 
 from support import disks
+from support.cli import WATCHDOG
 from support.killing import EAGER, NASNET, contents, make_pictures, run
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder of 200 pictures, two of them broken."""
+    """A folder of 200 images, two of them broken."""
     folder = tmp_path_factory.mktemp("photos")
     make_pictures(folder, 200)
     return folder
@@ -54,10 +55,10 @@ def free_bytes(disk):
         ("embed", "vectors.npz", 400_000),
     ],
 )
-def test_a_full_disk_leaves_no_half_file_and_resume_goes_on(
+def test_full_disk_leaves_no_partial_file_and_can_be_resumed(
     command, name, left, photos, tiny_module, small_disk, tmp_path
 ):
-    """Full from the beginning, while rows are kept, or while the files are written."""
+    """The disk is full from the start, while rows are stored, or while files are written."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(free_bytes(small_disk) - left))
     out = small_disk / name
@@ -75,7 +76,7 @@ def test_a_full_disk_leaves_no_half_file_and_resume_goes_on(
 
 
 class Going:
-    """A run that has kept some rows, and waits on its list of names for more of them."""
+    """A run that has stored some rows and waits for more paths on standard input."""
 
     def __init__(self, out, names, tiny_module):
         self.arguments = ("classify", "-m", tiny_module, "-o", out)
@@ -90,10 +91,10 @@ class Going:
         assert any(line.startswith("marker.png") for line in self.process.stderr)
 
     def end(self):
-        """Gives it the rest; what it says, and its status."""
+        """Give it the rest; return its exit code and standard error."""
         with contextlib.suppress(BrokenPipeError):
             self._give(self.names[40:])
-        _, stderr = self.process.communicate(timeout=60)
+        _, stderr = self.process.communicate(timeout=WATCHDOG)
         lines = [line for line in stderr.splitlines() if ".jpg: " not in line]
         return subprocess.CompletedProcess([], self.process.returncode, "", "\n".join(lines))
 
@@ -112,7 +113,7 @@ def going(photos, tiny_module, tmp_path):
     run.process.wait()
 
 
-def test_an_output_folder_that_is_removed_in_the_middle(going):
+def test_output_folder_removed_during_a_run(going):
     run, out = going
     shutil.rmtree(out.parent)
     done = run.end()
@@ -122,8 +123,8 @@ def test_an_output_folder_that_is_removed_in_the_middle(going):
     assert not out.parent.exists()
 
 
-def test_an_output_folder_that_is_closed_in_the_middle(going, photos, tiny_module):
-    """Immutable, which root feels too."""
+def test_output_folder_made_read_only_during_a_run(going, photos, tiny_module):
+    """An immutable folder, which holds for root too."""
     running, out = going
     disks.run_or_skip("chattr", "+i", out.parent)
     try:

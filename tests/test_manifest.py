@@ -1,4 +1,4 @@
-"""The manifest: pictures with fixed numbers in fixed slices, that only grows at its end."""
+"""The manifest: images with fixed numbers in fixed slices, which grows only at its end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def extended(manifest, *paths):
 
 
 def names(manifest):
-    """The bytes of each shard's pictures, which are their names' letters."""
+    """Return the contents of each shard's images: the letters of their names."""
     shards = (manifest.sources(shard) for shard in range(manifest.shards))
     return ["".join(_letter(source) for source in shard) for shard in shards]
 
@@ -55,7 +55,7 @@ def _letter(source):
     return "!" if source.failure else source.read().decode()
 
 
-def test_pictures_are_cut_in_order(photos, tmp_path):
+def test_images_are_cut_in_order(photos, tmp_path):
     manifest = made(tmp_path, photos, shards=2)
     assert names(manifest) == ["bdf", "hj"]
     assert open_manifest(tmp_path / "job") == manifest
@@ -64,12 +64,12 @@ def test_pictures_are_cut_in_order(photos, tmp_path):
     assert [manifest.slice(i) for i in range(2)] == list(manifest.slices())
 
 
-def test_shards_of_a_size(photos, tmp_path):
+def test_shards_of_a_fixed_size(photos, tmp_path):
     assert names(made(tmp_path, photos, shard_size=2)) == ["bd", "fh", "j"]
 
 
 @given(st.integers(0, 200), st.integers(1, 40))
-def test_shards_are_even(pictures, shards):
+def test_shard_sizes_are_even(pictures, shards):
     sizes = list(Cut(shards=shards).sizes(pictures))
     assert sum(sizes) == pictures and len(sizes) == min(shards, pictures)
     assert all(0 <= before - after <= 1 for before, after in pairwise(sizes))
@@ -77,7 +77,7 @@ def test_shards_are_even(pictures, shards):
     assert sum(sizes) == pictures and set(sizes[:-1]) <= {shards}
 
 
-def test_the_same_list_gives_the_same_bytes(photos, tmp_path):
+def test_same_list_gives_the_same_bytes(photos, tmp_path):
     first = made(tmp_path, photos, shards=2)
     before = {p.name: p.read_bytes() for p in first.folder.iterdir()}
     manifest, changes = extended(first, photos)
@@ -86,7 +86,7 @@ def test_the_same_list_gives_the_same_bytes(photos, tmp_path):
     assert {p.name: p.read_bytes() for p in first.folder.iterdir()} == before
 
 
-def test_new_pictures_come_last_and_move_nothing(photos, tmp_path):
+def test_new_images_are_added_at_the_end(photos, tmp_path):
     first = made(tmp_path, photos, shards=2)
     for name in "acz":
         (photos / f"{name}.jpg").write_bytes(name.encode())
@@ -103,7 +103,7 @@ def test_new_pictures_come_last_and_move_nothing(photos, tmp_path):
     assert names(manifest) == ["bdf", "hj", "acz", "e"] and changes == Changes(added=1)
 
 
-def test_a_changed_picture_changes_its_own_slice_alone(photos, tmp_path):
+def test_changed_image_changes_only_its_own_slice(photos, tmp_path):
     first = made(tmp_path, photos, shard_size=2)
     old = [s.sha256 for s in first.slices()]
     (photos / "f.jpg").write_bytes(b"now longer")
@@ -121,7 +121,7 @@ def test_a_changed_picture_changes_its_own_slice_alone(photos, tmp_path):
     assert extended(manifest, photos)[1] == Changes()
 
 
-def test_a_picture_that_is_gone_stays(photos, tmp_path):
+def test_missing_image_stays_in_the_manifest(photos, tmp_path):
     first = made(tmp_path, photos, shard_size=2)
     for name in "bj":
         (photos / f"{name}.jpg").unlink()
@@ -132,7 +132,7 @@ def test_a_picture_that_is_gone_stays(photos, tmp_path):
         source.read()
 
 
-def test_failures_names_and_archives_come_back(photos, tmp_path):
+def test_failures_names_and_archives_are_restored(photos, tmp_path):
     odd = os.fsdecode(b"photos/\xff\xe9.jpg")
     Path(odd).write_bytes(b"o")
     with zipfile.ZipFile("a.zip", "w") as archive:
@@ -151,14 +151,14 @@ def test_failures_names_and_archives_come_back(photos, tmp_path):
     assert extended(manifest, *paths)[1] == Changes()
 
 
-def test_relative_names_begin_where_the_job_did(photos, tmp_path, monkeypatch):
+def test_relative_paths_start_in_the_folder_of_the_job(photos, tmp_path, monkeypatch):
     manifest = made(tmp_path, "photos", shards=1)
     monkeypatch.chdir("/")
     assert names(manifest) == ["bdfhj"]
     assert next(manifest.sources(0)).path == "photos/b.jpg"
 
 
-def test_an_archive_that_has_changed_says_so(photos, tmp_path):
+def test_changed_archive_is_an_input_error(photos, tmp_path):
     with zipfile.ZipFile("a.zip", "w") as archive:
         archive.writestr("x.jpg", "x")
     manifest = made(tmp_path, "a.zip", shards=1)
@@ -168,13 +168,13 @@ def test_an_archive_that_has_changed_says_so(photos, tmp_path):
     assert source.failure.kind == "archive" and "changed" in source.failure.message
 
 
-def test_nothing_to_list_is_an_error(tmp_path):
+def test_empty_list_is_an_error(tmp_path):
     with pytest.raises(NasnetError, match="no images"):
         made(tmp_path, tmp_path, shards=2)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "pictures-0.r1.jsonl", "slices-0.r1.txt"])
-def test_a_truncated_manifest_is_found(photos, tmp_path, name):
+def test_truncated_manifest_is_an_error(photos, tmp_path, name):
     manifest = made(tmp_path, photos, shards=2)
     path = manifest.folder / name
     path.write_bytes(path.read_bytes()[:-3])
@@ -184,7 +184,7 @@ def test_a_truncated_manifest_is_found(photos, tmp_path, name):
         names(found)
 
 
-def test_another_versions_manifest_is_refused(photos, tmp_path):
+def test_manifest_of_another_version_is_refused(photos, tmp_path):
     path = made(tmp_path, photos, shards=2).folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
     with pytest.raises(NasnetError, match="version 2"):

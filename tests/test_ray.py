@@ -19,7 +19,7 @@ pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 @pytest.fixture
 def start():
-    """Starts a command; at the end, what still runs of it is killed."""
+    """A function that starts a command, which is killed at the end if it still runs."""
     started = []
 
     def begin(command):
@@ -36,7 +36,7 @@ def start():
             process.wait(WATCHDOG)
 
 
-def test_workers_and_the_driver_may_die(nasnet, start, tiny_module, tmp_path):
+def test_job_survives_killed_workers_and_drivers(nasnet, start, tiny_module, tmp_path):
     photos, job = tmp_path / "photos", tmp_path / "job"
     make_photos(photos, 300)
     sharded = ("classify", photos, "-m", tiny_module, "--shards", 30, "--out")
@@ -69,7 +69,7 @@ def test_workers_and_the_driver_may_die(nasnet, start, tiny_module, tmp_path):
     assert {n: d for n, d in content(job).items() if n.startswith("shard")} == expected
 
 
-def test_a_cluster_that_is_not_there_is_an_error_in_words(nasnet, tiny_module, tmp_path):
+def test_unreachable_cluster_is_an_error(nasnet, tiny_module, tmp_path):
     make_photos(tmp_path / "photos", 2)
     command = ("classify", tmp_path / "photos", "-m", tiny_module, "--shards", 1, "--engine", "ray")
     where = ("--out", tmp_path / "job", "--ray-address", "127.0.0.1:9")
@@ -77,7 +77,9 @@ def test_a_cluster_that_is_not_there_is_an_error_in_words(nasnet, tiny_module, t
     assert "127.0.0.1:9" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_without_ray_it_says_what_to_install(nasnet_process, tiny_module, tmp_path, monkeypatch):
+def test_missing_ray_is_an_error_that_says_what_to_install(
+    nasnet_process, tiny_module, tmp_path, monkeypatch
+):
     make_photos(tmp_path / "photos", 2)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "ray.py").write_text("raise ImportError('ray')")

@@ -1,9 +1,10 @@
-"""Runs that are interrupted, and go on: real processes, real kills."""
+"""Interrupted runs that are resumed: real processes, real kills."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,14 @@ from PIL import Image
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.state import open_state, state_path
+from support.cli import WATCHDOG
 from support.killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A folder of 300 pictures, three of them broken."""
+    """A folder of 300 images, three of them broken."""
     folder = tmp_path_factory.mktemp("many")
     make_pictures(folder, 300)
     return folder
@@ -35,7 +37,7 @@ def many(tmp_path_factory):
 
 @pytest.fixture
 def few(tmp_path):
-    """A folder of 12 pictures that a test may change."""
+    """A folder of 12 images that a test may change."""
     folder = tmp_path / "few"
     folder.mkdir()
     for i in range(12):
@@ -51,13 +53,13 @@ def out(tmp_path):
 
 
 def draw(path, seed):
-    """A picture whose file has the same size whatever the seed."""
+    """Write an image whose file has the same size for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), np.uint8)
     Image.fromarray(pixels).save(path, compress_level=0)
 
 
 class Started:
-    """A run on a list of names that it gets one by one, in which the first ones are done.
+    """A run over a list of paths on standard input, of which the first are finished.
 
     more() gives it the rest, and its status and standard error.
     """
@@ -85,7 +87,7 @@ class Started:
     def more(self, *names):
         with contextlib.suppress(BrokenPipeError):
             self.give(names)
-        _, stderr = self.process.communicate(timeout=60)
+        _, stderr = self.process.communicate(timeout=WATCHDOG)
         assert "Traceback" not in stderr
         return self.process.returncode, stderr
 
@@ -95,7 +97,7 @@ class Started:
 
 
 def lines(path):
-    """The lines of a file of results, by the names of the pictures."""
+    """Return the lines of a result file by the names of the images."""
     found = {}
     for line in path.read_text().splitlines():
         found[Path(json.loads(line)["path"]).name] = line
@@ -114,7 +116,7 @@ KILLED = [
 
 
 @pytest.mark.parametrize(("command", "labels", "vectors"), KILLED)
-def test_killed_runs_end_in_the_bytes_of_one_run(
+def test_killed_and_resumed_runs_write_the_same_bytes(
     command, labels, vectors, many, tiny_module, tmp_path
 ):
     if "parquet" in labels + vectors:
@@ -136,7 +138,7 @@ def test_killed_runs_end_in_the_bytes_of_one_run(
         again = arguments(killed, "--resume", "--workers", workers)
         if kill_when_grown(EAGER, *again, state=state, by=by):
             kills += 1
-        else:  # it was done before its kill, and begins anew
+        else:  # it was done before its kill, and starts over
             kills = 0
             for path in killed.iterdir():
                 path.unlink()
@@ -148,10 +150,8 @@ def test_killed_runs_end_in_the_bytes_of_one_run(
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_is_finished_is_not_done_again_and_what_has_changed_is(
-    sent, status, few, tiny_module, out
-):
-    """Seen by a picture that gets other pixels behind the same size and time."""
+def test_resume_keeps_finished_rows_and_redoes_changed_images(sent, status, few, tiny_module, out):
+    """An image gets other pixels but keeps its size and time: its row must stay."""
     labels = out / "labels.jsonl"
     arguments = ("classify", "-m", tiny_module, "-o", labels)
     names = sorted(few.iterdir())
@@ -179,7 +179,7 @@ def test_what_is_finished_is_not_done_again_and_what_has_changed_is(
     assert found == now
 
 
-def test_check_content_sees_what_size_and_time_do_not(few, tiny_module, out):
+def test_check_content_detects_changes_behind_size_and_time(few, tiny_module, out):
     arguments = ("classify", "-m", tiny_module, "-o", out / "a.jsonl", "--check", "content")
     names = sorted(few.iterdir())
     Started(*arguments, names=names).stop(signal.SIGINT)
@@ -191,7 +191,7 @@ def test_check_content_sees_what_size_and_time_do_not(few, tiny_module, out):
     assert (out / "a.jsonl").read_bytes() == (out / "now.jsonl").read_bytes()
 
 
-def test_another_job_is_refused_and_the_difference_named(few, tiny_module, out):
+def test_resume_refuses_other_options_and_names_them(few, tiny_module, out):
     labels = out / "labels.csv"
     arguments = ("classify", few, "-m", tiny_module, "-o", labels)
     Started("classify", "-m", tiny_module, "-o", labels, names=sorted(few.iterdir())).stop(
@@ -217,7 +217,7 @@ def test_another_job_is_refused_and_the_difference_named(few, tiny_module, out):
     assert "was started with nasnet 0.0.1, instruction set sse; this run has nasnet" in stderr
 
 
-def test_with_nothing_begun_it_starts_and_with_all_done_it_does_nothing(few, tiny_module, out):
+def test_resume_starts_a_new_run_and_accepts_a_complete_one(few, tiny_module, out):
     labels = out / "labels.json"
     (few / "broken.png").write_bytes(b"broken")
     arguments = ("classify", few, "-m", tiny_module, "-o", labels, "--resume")
@@ -234,7 +234,7 @@ def test_with_nothing_begun_it_starts_and_with_all_done_it_does_nothing(few, tin
     assert unknown.returncode == 1 and "does not say how it was made" in unknown.stderr
 
 
-def test_without_resume_it_begins_anew_and_says_so(few, tiny_module, out):
+def test_unfinished_run_starts_over_without_resume(few, tiny_module, out):
     labels = out / "labels.jsonl"
     arguments = ("classify", "-m", tiny_module, "-o", labels)
     Started(*arguments, names=sorted(few.iterdir())).stop(signal.SIGKILL)
@@ -245,7 +245,7 @@ def test_without_resume_it_begins_anew_and_says_so(few, tiny_module, out):
     assert not state_of(labels).exists()
 
 
-def test_two_runs_with_one_output_do_not_meet(few, tiny_module, out):
+def test_second_run_with_the_same_output_is_refused(few, tiny_module, out):
     labels = out / "labels.jsonl"
     arguments = ("classify", "-m", tiny_module, "-o", labels)
     first = Started(*arguments, names=sorted(few.iterdir()))
@@ -288,7 +288,7 @@ DYING_AFTER = (
         *(DYING_AFTER.format(after=number) for number in (1, 2, 4)),
     ],
 )
-def test_a_kill_while_the_files_take_their_names(patch, few, tiny_module, tmp_path):
+def test_kill_during_publishing_is_resumed(patch, few, tiny_module, tmp_path):
     folders = [tmp_path / "clean", tmp_path / "killed"]
     for folder in folders:
         folder.mkdir()
@@ -305,9 +305,7 @@ def test_a_kill_while_the_files_take_their_names(patch, few, tiny_module, tmp_pa
     assert contents(folders[1]) == contents(folders[0])
 
 
-def test_members_of_an_archive_that_share_a_name_keep_their_own_results(
-    few, tiny_module, tmp_path, out
-):
+def test_archive_members_with_one_name_keep_their_own_rows(few, tiny_module, tmp_path, out):
     archive = tmp_path / "twice.tar"
     with tarfile.open(archive, "w") as tar:
         for path in sorted(few.iterdir()):
@@ -321,7 +319,7 @@ def test_members_of_an_archive_that_share_a_name_keep_their_own_results(
     assert (out / "a.jsonl").read_text() == whole
 
 
-def test_rows_are_on_disk_soon_though_no_other_comes(tmp_path):
+def test_rows_are_committed_without_further_rows(tmp_path):
     target = tmp_path / "out.jsonl"
     rows = [Row(f"{i}.png", None, bytes([i]) * 100) for i in range(3)]
 
@@ -334,21 +332,20 @@ def test_rows_are_on_disk_soon_though_no_other_comes(tmp_path):
                 return 0
 
     with open_state(target, dict, resume=False, note=print) as state:
+        state._committed = math.inf  # so that no commit is due
         for position, row in enumerate(rows):
             state.add(position, bytes([position]) * 16, row)
         assert on_disk() == 0
-        deadline = time.monotonic() + 20
-        while on_disk() < 3 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert on_disk() == 3
+        state._committed = -math.inf
+        wait_until(lambda: on_disk() == 3)
     for thread in threading.enumerate():
         if thread.name == "commit":
-            thread.join(20)
+            thread.join(WATCHDOG)
             assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("failing", ["SAVEPOINT", "INTO rows", "INTO sequence", "RELEASE"])
-def test_rows_whose_storing_is_interrupted_are_stored_the_next_time(tmp_path, failing):
+def test_interrupted_insert_is_repeated_at_the_next_commit(tmp_path, failing):
     class Interrupted(sqlite3.Connection):
         """Is interrupted once, right after a statement of that kind."""
 
@@ -381,7 +378,7 @@ def test_rows_whose_storing_is_interrupted_are_stored_the_next_time(tmp_path, fa
     assert found == [*rows[:64], *[None] * 36]
 
 
-def test_a_row_that_is_missing_is_noticed(tmp_path):
+def test_missing_row_is_an_error(tmp_path):
     with open_state(tmp_path / "out.jsonl", dict, resume=False, note=print) as state:
         for position in (0, 1, 3):
             state.add(position, bytes([position]) * 16, Row(f"{position}.png", None))
@@ -400,7 +397,7 @@ def kept_state(tmp_path):
     return target, rows
 
 
-def test_a_damaged_state_gives_no_wrong_row(kept_state):
+def test_damaged_state_never_returns_a_wrong_row(kept_state):
     target, rows = kept_state
     path = state_path(target)
     good = path.read_bytes()
@@ -427,7 +424,7 @@ def test_a_damaged_state_gives_no_wrong_row(kept_state):
     assert refused and missing
 
 
-def test_a_state_that_is_no_database_can_be_begun_anew(kept_state):
+def test_state_that_is_not_a_database_can_start_over(kept_state):
     target, _ = kept_state
     state_path(target).write_bytes(b"no database at all" * 100)
     with pytest.raises(NasnetError, match=r"damaged.*Run without --resume"):

@@ -1,4 +1,4 @@
-"""Jobs with shards as a user runs them: real processes, real files, real kills."""
+"""Sharded jobs as a user runs them: real files, real kills."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory):
-    """Ten pictures and one that is none."""
+    """Ten images and one file that is not an image."""
     folder = tmp_path_factory.mktemp("album")
     make_photos(folder, 10)
     (folder / "0004b.png").write_text("no picture")
@@ -28,7 +28,7 @@ def album(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(nasnet, album, tiny_module, tmp_path_factory):
-    """The folder of a job over the album that is done."""
+    """The folder of a finished job over the album."""
     out = tmp_path_factory.mktemp("finished") / "job"
     nasnet("classify", album, "-m", tiny_module, "--shard-size", 4, "--out", out, expect=3)
     return out
@@ -36,13 +36,13 @@ def finished(nasnet, album, tiny_module, tmp_path_factory):
 
 @pytest.fixture
 def job(finished, tmp_path):
-    """A copy of it for the test to spoil."""
+    """A copy of it that a test may damage."""
     return shutil.copytree(finished, tmp_path / "job")
 
 
 @pytest.fixture
 def again(nasnet, album, tiny_module, job):
-    """Runs it again."""
+    """A function that runs it again."""
 
     def run(*options, expect=3):
         size = ("--shard-size", 4)
@@ -53,7 +53,7 @@ def again(nasnet, album, tiny_module, job):
     return run
 
 
-def test_options_of_how_reach_the_shards(nasnet, album, tiny_module, tmp_path):
+def test_run_options_reach_the_shards(nasnet, album, tiny_module, tmp_path):
     command = ("classify", album, "-m", tiny_module, "--shard-size", 4, "--out", tmp_path / "job")
     done = nasnet(*command, "-v", "--batch-size", 1, "--workers", 1, expect=3)
     said = done.stderr.splitlines()
@@ -76,7 +76,7 @@ def times(folder):
         ("embed", "parquet"),
     ],
 )
-def test_merged_shards_have_the_bytes_of_one_run(
+def test_merged_shards_have_the_bytes_of_an_unsharded_run(
     nasnet, album, tiny_module, tmp_path, command, format_
 ):
     one, merged = tmp_path / "one", tmp_path / "merged"
@@ -91,7 +91,7 @@ def test_merged_shards_have_the_bytes_of_one_run(
     assert len(content(one)) == {"npy": 3, "parquet": 1}.get(format_, 2)
 
 
-def test_the_marker_says_what_was_done_and_with_what(finished):
+def test_marker_describes_the_shard(finished):
     marker = json.loads((finished / "shard-00001.json").read_text())
     assert (marker["first"], marker["pictures"]) == (4, 4)
     assert marker["counts"] == {"inputs": 4, "ok": 3, "failed": 1}
@@ -106,14 +106,14 @@ def test_the_marker_says_what_was_done_and_with_what(finished):
     ]
 
 
-def test_what_is_done_is_not_done_again(job, again):
+def test_finished_shards_are_not_run_again(job, again):
     before = times(job)
     done = again()
     assert times(job) == before
     assert "11 images: 10 classified, 1 with errors" in done.stderr
 
 
-def test_a_shard_without_its_marker_is_done_anew_with_the_same_bytes(job, again):
+def test_shard_without_marker_is_run_again_with_the_same_bytes(job, again):
     before, whole = times(job), content(job)
     (job / "shard-00001.json").unlink()
     again()
@@ -124,7 +124,7 @@ def test_a_shard_without_its_marker_is_done_anew_with_the_same_bytes(job, again)
 
 
 @pytest.mark.parametrize("spoil", ["marker", "shorter", "gone", "empty marker"])
-def test_a_marker_that_does_not_match_is_noticed_and_its_shard_done_anew(job, again, spoil):
+def test_shard_whose_marker_does_not_match_is_run_again(job, again, spoil):
     whole = content(job)
     marker, output = job / "shard-00001.json", job / "shard-00001.jsonl"
     if spoil == "marker":
@@ -143,7 +143,7 @@ def test_a_marker_that_does_not_match_is_noticed_and_its_shard_done_anew(job, ag
     assert states_of(status(job, "--verify")) == ["done"] * 3
 
 
-def test_a_changed_byte_is_found_by_status_verify_and_by_merge(nasnet, job, tmp_path):
+def test_status_verify_and_merge_find_a_changed_byte(nasnet, job, tmp_path):
     output = job / "shard-00002.jsonl"
     output.write_bytes(output.read_bytes().replace(b"ok", b"OK", 1))
     assert states_of(status(job)) == ["done"] * 3
@@ -153,7 +153,7 @@ def test_a_changed_byte_is_found_by_status_verify_and_by_merge(nasnet, job, tmp_
     assert not list(tmp_path.glob("*all*"))
 
 
-def test_pictures_that_come_later_are_shards_of_their_own(nasnet, album, tiny_module, tmp_path):
+def test_new_images_get_shards_of_their_own(nasnet, album, tiny_module, tmp_path):
     photos, job, one = tmp_path / "photos", tmp_path / "job", tmp_path / "one.jsonl"
     make_photos(photos, 5)
     command = ("classify", photos, "-m", tiny_module, "--shard-size", 2, "--out", job)
@@ -182,18 +182,18 @@ def test_pictures_that_come_later_are_shards_of_their_own(nasnet, album, tiny_mo
         (("--format", "csv"), "--format jsonl; this run has --format csv"),
     ],
 )
-def test_another_job_in_the_same_folder_is_refused(job, again, options, difference):
+def test_other_options_in_the_same_folder_are_refused(job, again, options, difference):
     before = content(job)
     assert difference in again(*options, expect=1).stderr
     assert content(job) == before
 
 
-def test_another_model_is_refused(nasnet, album, job):
+def test_other_model_in_the_same_folder_is_refused(nasnet, album, job):
     done = nasnet("classify", album, "--shard-size", 4, "--out", job, expect=1)
     assert "was started with model digest" in done.stderr
 
 
-def test_overwrite_begins_anew(job, again):
+def test_overwrite_starts_over(job, again):
     (job / "notes.txt").write_text("the user's own")
     again("--overwrite", "--top", "2")
     assert (job / "notes.txt").exists()
@@ -202,7 +202,7 @@ def test_overwrite_begins_anew(job, again):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_is_finished_by_the_next(nasnet, tiny_module, tmp_path, how):
+def test_next_run_finishes_a_killed_one(nasnet, tiny_module, tmp_path, how):
     photos, job, one = tmp_path / "photos", tmp_path / "job", tmp_path / "one.npy"
     make_photos(photos, 400)
     command = ("embed", photos, "-m", tiny_module, "--shards", 8, "--out", job)
@@ -227,7 +227,7 @@ def test_a_killed_run_is_finished_by_the_next(nasnet, tiny_module, tmp_path, how
     assert all(name.endswith(".partial") for name in left)
 
 
-def test_a_folder_that_is_removed_mid_run_ends_it_in_words(nasnet, tiny_module, tmp_path):
+def test_removed_job_folder_is_an_error(nasnet, tiny_module, tmp_path):
     photos, job = tmp_path / "photos", tmp_path / "job"
     make_photos(photos, 400)
     command = ("classify", photos, "-m", tiny_module, "--shards", 20, "--out", job)
@@ -241,7 +241,9 @@ def test_a_folder_that_is_removed_mid_run_ends_it_in_words(nasnet, tiny_module, 
     assert states_of(status(job)) == ["done"] * 20
 
 
-def test_a_full_disk_ends_it_in_words_and_space_finishes_it(nasnet, album, tiny_module, tmp_path):
+def test_full_disk_is_an_error_and_space_lets_the_next_run_finish(
+    nasnet, album, tiny_module, tmp_path
+):
     with disks.small_disk(tmp_path / "disk", "256k") as disk:
         command = ("embed", album, "-m", tiny_module, "--shard-size", 4, "--out", disk / "job")
         filler = disk / "filler"
@@ -266,7 +268,7 @@ def test_a_full_disk_ends_it_in_words_and_space_finishes_it(nasnet, album, tiny_
         assert states_of(status(disk / "job", "--verify")) == ["done"] * 3
 
 
-def test_status_says_what_is_done_and_what_is_missing(nasnet, job):
+def test_status_counts_finished_and_missing_shards(nasnet, job):
     assert "3 of 3 shards done" in nasnet("status", job, expect=0).stdout
     (job / "shard-00001.json").unlink()
     (job / "shard-00002.json").write_text('{"version": 9}')
@@ -282,7 +284,7 @@ def test_status_says_what_is_done_and_what_is_missing(nasnet, job):
     assert not nasnet("status", job, "--quiet", expect=3).stdout
 
 
-def test_why_a_shard_failed_is_kept_for_status(nasnet, job, again):
+def test_status_shows_why_a_shard_failed(nasnet, job, again):
     (job / "shard-00001.json").unlink()
     (job / "shard-00001.jsonl").unlink()
     (job / "shard-00001.jsonl").mkdir()
@@ -295,7 +297,7 @@ def test_why_a_shard_failed_is_kept_for_status(nasnet, job, again):
     assert not list(job.glob("*.failed.json"))
 
 
-def test_merge_refuses_what_is_not_finished_unless_told(nasnet, job, tmp_path):
+def test_merge_refuses_an_unfinished_job_without_partial(nasnet, job, tmp_path):
     (job / "shard-00000.json").unlink()
     merged = tmp_path / "merged.jsonl"
     done = nasnet("merge", job, "--out", merged, expect=1)
@@ -306,12 +308,12 @@ def test_merge_refuses_what_is_not_finished_unless_told(nasnet, job, tmp_path):
     assert "already exists" in nasnet("merge", job, "--out", merged, "--partial", expect=1).stderr
 
 
-def test_merge_keeps_to_the_format_of_the_shards(nasnet, finished, tmp_path):
+def test_merge_refuses_another_format(nasnet, finished, tmp_path):
     done = nasnet("merge", finished, "--out", tmp_path / "x.csv", expect=1)
     assert "jsonl" in done.stderr and not list(tmp_path.iterdir())
 
 
-def test_a_damaged_manifest_is_an_error_and_listing_anew_keeps_what_is_done(nasnet, job, again):
+def test_damaged_manifest_is_an_error_and_a_new_one_keeps_finished_shards(nasnet, job, again):
     before, manifest = times(job), job / "manifest" / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:-9])
     for done in (again(expect=1), nasnet("status", job, expect=1)):
@@ -321,7 +323,7 @@ def test_a_damaged_manifest_is_an_error_and_listing_anew_keeps_what_is_done(nasn
     assert times(job) == before
 
 
-def test_a_manifest_of_another_version_is_refused(job, again):
+def test_manifest_of_another_version_is_refused(job, again):
     manifest = job / "manifest" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 2}))
     assert "version 2" in again(expect=1).stderr
@@ -336,11 +338,11 @@ def test_a_manifest_of_another_version_is_refused(job, again):
         (("--engine", "ray", "--out", "x.jsonl"), "--shards"),
     ],
 )
-def test_options_that_contradict_each_other_are_a_usage_error(nasnet, album, options, words):
+def test_contradicting_options_are_a_usage_error(nasnet, album, options, words):
     assert words in nasnet("classify", album, *options, expect=2).stderr
 
 
-def test_out_has_to_be_a_folder_of_this_machine(nasnet, album, tmp_path):
+def test_out_must_be_a_local_folder(nasnet, album, tmp_path):
     (tmp_path / "file").write_text("")
     for out, words in ((tmp_path / "file", "not a folder"), ("s3://bucket/job", "not a folder")):
         assert words in nasnet("classify", album, "--shards", 2, "--out", out, expect=1).stderr

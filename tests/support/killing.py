@@ -40,27 +40,27 @@ def make_pictures(folder: Path, count: int, *, side: int = 64) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files in a folder, by their names."""
+    """Return the contents of all files in a folder by their names."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def run(command: list[str], *arguments: object, **more: object) -> subprocess.CompletedProcess:
-    """The command to its end."""
+    """Run the command to its end."""
     return subprocess.run(
         [*command, *map(str, arguments)], capture_output=True, text=True, check=False, **more
     )
 
 
 def kill_when_grown(command: list[str], *arguments: object, state: Path, by: int) -> bool:
-    """Kills the command a moment after the state has grown by so many bytes.
+    """Kill the command a moment after its state has grown by so many bytes.
 
-    False when it ended before.
+    Return False if it ended first.
     """
     start = state.stat().st_size if state.exists() else 0
     process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.DEVNULL)
     while process.poll() is None:
         if state.exists() and state.stat().st_size >= start + by:
-            time.sleep(random.uniform(0, 0.02))
+            time.sleep(random.uniform(0, 0.02))  # so that kills hit every place
             process.kill()
             break
         time.sleep(0.002)
