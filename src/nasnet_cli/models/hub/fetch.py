@@ -179,8 +179,8 @@ def _fetch(
         download(url, part, name=label, listener=listener)
         try:
             sha256 = _checked_sha256(part, name, origin)
-            found = identify(part, f"what {origin.address} gives")
-            folder, kind = build_module(found, work, _about(model, origin), label, listener)
+            detected = identify(part, f"the file from {origin.address}")
+            folder, kind = build_module(detected, work, _about(model, origin), label, listener)
         except cache.CacheError:
             raise
         except ModelError:
