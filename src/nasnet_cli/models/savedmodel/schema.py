@@ -79,12 +79,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "TensorProto": {
         "dtype": (1, "int32"),
         "tensor_shape": (2, "TensorShapeProto"),
-        "tensor_content": (4, "bytes"),
-        "float_val": (5, "*float"),
-        "int_val": (7, "*int32"),
         "string_val": (8, "*bytes"),
-        "int64_val": (10, "*int64"),
-        "bool_val": (11, "*bool"),
     },
     "FunctionDefLibrary": {
         "function": (1, "*FunctionDef"),
