@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasnet_cli.errors import InputError
+from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images import listing
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import WHOLE_BYTES, SkipCounter, Source
@@ -212,6 +212,37 @@ def test_unreadable_files_and_folders_have_rows(
         assert failure(source) == ("unreadable", "It cannot be read: Permission denied.")
 
 
+def test_a_folder_that_cannot_be_entered_has_one_row(
+    tmp_path: Path, as_nobody: Callable[[], None]
+) -> None:
+    (tmp_path / "closed").mkdir()
+    for name in ("a.jpg", "b.jpg", "notes"):
+        (tmp_path / "closed" / name).write_bytes(b"")
+    (tmp_path / "closed").chmod(0o744)
+    (tmp_path / "z.jpg").write_bytes(b"")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    as_nobody()
+    found = list(list_sources([str(tmp_path)], skips=SkipCounter()))
+    assert [s.path for s in found] == [f"{tmp_path}/closed", f"{tmp_path}/z.jpg"]
+    assert failure(found[0]) == ("unreadable", "It cannot be read: Permission denied.")
+
+
+def test_a_path_longer_than_the_system_allows_has_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "d" * 200
+    for _ in range(20):  # 4,019 characters: the 21st folder cannot be named from the first
+        os.mkdir(name)  # noqa: PTH102
+        os.chdir(name)
+    Path("e" * 200).mkdir()
+    os.chdir(tmp_path)
+    (source,) = list_sources([name], skips=SkipCounter())
+    subprocess.run(["rm", "-r", name], check=True)
+    assert failure(source) == ("unreadable", "It cannot be read: File name too long.")
+
+
 def test_names_that_are_not_utf8_become_surrogate_escapes(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"x")
@@ -271,10 +302,17 @@ def test_sources_are_listed_while_paths_still_arrive(tmp_path: Path) -> None:
         (b"a\nb.jpg\0c\r\0\0", ["a\nb.jpg", "c\r"]),
         (b" spaced .jpg \n", [" spaced .jpg "]),
         (b"\xff.jpg\n", ["\udcff.jpg"]),
+        (b"\xef\xbb\xbfa.jpg\nb.jpg\n", ["a.jpg", "b.jpg"]),
     ],
 )
 def test_lists_are_separated_by_newlines_or_nuls(text: bytes, expected: list[str]) -> None:
     assert list(read_list(io.BytesIO(text))) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_utf16_list_is_an_error(encoding: str) -> None:
+    with pytest.raises(NasnetError, match="UTF-16"):
+        list(read_list(io.BytesIO("\ufeffa.jpg\n/\n".encode(encoding))))
 
 
 def test_a_list_is_read_as_it_arrives() -> None:

@@ -7,6 +7,7 @@ Importing this imports neither NumPy nor Pillow, nor what reads archives and URL
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import os
 import stat
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, BinaryIO
 
-from nasnet_cli.errors import InputError
+from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
 from nasnet_cli.images.source import (
     MAX_BYTES,
@@ -111,10 +112,14 @@ def _walk(top: _Folder, recursive: bool, skips: SkipCounter) -> Iterator[Source]
             continue
         try:
             status = os.stat(path)
-        except OSError as error:  # a dangling link, or the entry has gone
-            if has_image_suffix(name):
-                yield Source(path, failure=explain_os_error(error))
-            else:
+        except OSError as error:
+            failure = explain_os_error(error)
+            if not os.access(folder.path, os.X_OK, effective_ids=True):
+                stack.pop()  # it can be listed but not entered: one row for all of it
+                yield Source(folder.path, failure=failure)
+            elif failure.kind != "not_found" or has_image_suffix(name):
+                yield Source(path, failure=failure)
+            else:  # a dangling link, or the entry has gone
                 skips.count += 1
             continue
         if stat.S_ISDIR(status.st_mode):
@@ -182,7 +187,8 @@ def read_list(stream: BinaryIO) -> Iterator[str]:
 
     Names end with a newline (a carriage return before it is dropped) or, when a NUL comes with
     the first of them, with a NUL, as `find -print0` writes. Empty names are skipped. Bytes that
-    are not UTF-8 become Python's surrogate escapes.
+    are not UTF-8 become Python's surrogate escapes; a UTF-8 byte order mark is dropped. Raises
+    NasnetError for UTF-16.
     """
     # read1 returns what a pipe holds now; read would wait for a whole block.
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
@@ -192,6 +198,9 @@ def read_list(stream: BinaryIO) -> Iterator[str]:
         if not block:
             break
         rest += block
+    if rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise NasnetError("The list of paths is UTF-16.", "Save it as UTF-8.")
+    rest = rest.removeprefix(codecs.BOM_UTF8)
     end = b"\0" if b"\0" in rest else b"\n"
     while True:
         *names, rest = rest.split(end)
