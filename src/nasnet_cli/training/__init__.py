@@ -1,1 +1,1 @@
-"""Training NASNet-A: pictures in memory, augmentation, and a loop that resumes."""
+"""Training of NASNet-A: picture sets, targets, sampling, batches, and a loop that resumes."""

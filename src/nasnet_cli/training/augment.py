@@ -1,77 +1,103 @@
-"""Training pictures from small ones: random crops, flips, resamplings and light.
+"""Augmentation: crops, resamplings, flips, light, colour, blur and sharpness.
 
-Real photos reach the network through other resamplings and at other scales than a training set's
-thumbnails did, so that training sees several of each.
+Real photos reach the network through other resampling filters and at other scales than a training
+set's thumbnails did, so training sees several of each.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
-FILTERS = (
-    Image.Resampling.BOX,
-    Image.Resampling.BILINEAR,
-    Image.Resampling.HAMMING,
-    Image.Resampling.BICUBIC,
-    Image.Resampling.LANCZOS,
-)
+FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+_SOFTER = ImageFilter.GaussianBlur(0.7)
+_SHARPER = ImageFilter.UnsharpMask(radius=1, percent=80, threshold=0)
+
+Box = Sequence[float]
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much a picture is changed.
+    """The amount of change.
 
-    area is the range of the crop's share of the picture, ratio the largest stretch of one side
-    against the other, light the largest relative change of brightness, contrast and saturation.
+    area is the range of a random crop's share of the picture and ratio the largest stretch of one
+    side against the other. light is the largest relative change of brightness, contrast and
+    saturation, tint that of each colour channel, focus the share of pictures that are blurred, and
+    also of those that are sharpened.
     """
 
-    area: tuple[float, float] = (0.5, 1.0)
-    ratio: float = 1.2
-    light: float = 0.2
+    area: tuple[float, float] = (0.35, 1.0)
+    ratio: float = 1.33
+    light: float = 0.3
+    tint: float = 0.05
+    focus: float = 0.1
 
 
-def augment(
-    pictures: np.ndarray, size: int, how: Augmentation, random: np.random.Generator
-) -> np.ndarray:
-    """Random training pictures from pictures [n, height, width, 3] uint8.
-
-    Returns float32 [n, size, size, 3] in [0, 1].
-    """
-    out = np.empty((len(pictures), size, size, 3), np.uint8)
-    for i, picture in enumerate(pictures):
-        image = Image.fromarray(picture)
-        resample = FILTERS[random.integers(len(FILTERS))]
-        box = _random_box(image.width, image.height, how, random)
-        image = image.resize((size, size), resample, box=box)
-        if random.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        out[i] = np.asarray(image)
-    return _relight(out.astype(np.float32) / np.float32(255), how.light, random)
-
-
-def _random_box(
-    width: int, height: int, how: Augmentation, random: np.random.Generator
-) -> tuple[float, float, float, float]:
-    side = math.sqrt(random.uniform(*how.area))
-    stretch = math.sqrt(math.exp(random.uniform(-1, 1) * math.log(how.ratio)))
+def random_box(
+    width: float, height: float, change: Augmentation, random: np.random.Generator
+) -> Box:
+    """Return a random crop (left, top, right, bottom) of a picture, in pixels."""
+    side = math.sqrt(random.uniform(*change.area))
+    stretch = math.sqrt(math.exp(random.uniform(-1, 1) * math.log(change.ratio)))
     w, h = width * min(1.0, side * stretch), height * min(1.0, side / stretch)
     left, top = random.uniform(0, width - w), random.uniform(0, height - h)
     return (left, top, left + w, top + h)
 
 
-def _relight(images: np.ndarray, light: float, random: np.random.Generator) -> np.ndarray:
-    if not light:
-        return images
+def augment(
+    pictures: Sequence[np.ndarray],
+    boxes: Sequence[Box],
+    size: int,
+    change: Augmentation,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Return changed crops of pictures (uint8 [height, width, 3] each).
+
+    boxes are the crops in pixels. The result is float32 [n, size, size, 3] in [0, 1].
+    """
+    out = np.empty((len(pictures), size, size, 3), np.uint8)
+    filters = random.integers(len(FILTERS), size=len(pictures))
+    flips, focuses = random.random((2, len(pictures)))
+    for i, picture in enumerate(pictures):
+        image = Image.fromarray(picture).resize((size, size), FILTERS[filters[i]], boxes[i])
+        if flips[i] < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if focuses[i] < change.focus:
+            image = image.filter(_SOFTER)
+        elif focuses[i] > 1 - change.focus:
+            image = image.filter(_SHARPER)
+        out[i] = np.asarray(image)
+    return _relight(out.astype(np.float32) / np.float32(255), change, random)
+
+
+def crop(pictures: Sequence[np.ndarray], boxes: Sequence[Box], size: int) -> np.ndarray:
+    """Return crops without any change, float32 [n, size, size, 3] in [0, 1].
+
+    What is larger than size is averaged (box), what is smaller made larger by the bicubic filter.
+    """
+    out = np.empty((len(pictures), size, size, 3), np.uint8)
+    for i, (picture, box) in enumerate(zip(pictures, boxes, strict=True)):
+        smaller = size < min(box[2] - box[0], box[3] - box[1])
+        resample = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+        out[i] = np.asarray(Image.fromarray(picture).resize((size, size), resample, box))
+    return out.astype(np.float32) / np.float32(255)
+
+
+def _relight(
+    images: np.ndarray, change: Augmentation, random: np.random.Generator
+) -> np.ndarray:
     shape = (len(images), 1, 1, 1)
     brightness, contrast, saturation = (
-        random.uniform(1 - light, 1 + light, shape).astype(np.float32) for _ in range(3)
+        random.uniform(1 - change.light, 1 + change.light, shape).astype(np.float32)
+        for _ in range(3)
     )
+    tint = random.uniform(1 - change.tint, 1 + change.tint, (len(images), 1, 1, 3))
     grey = images.mean(axis=3, keepdims=True)
     images = grey + (images - grey) * saturation
     mean = images.mean(axis=(1, 2, 3), keepdims=True)
-    images = (mean + (images - mean) * contrast) * brightness
+    images = (mean + (images - mean) * contrast) * (brightness * tint.astype(np.float32))
     return np.clip(images, 0.0, 1.0, out=images)

@@ -1,16 +1,14 @@
-"""A training loop over pictures in memory that resumes where it was stopped.
+"""The training loop: steps, moving averages, checkpoints and a log; it resumes where it stopped.
 
-Every batch is a function of the seed and the step alone, so that a resumed run sees the batches
-that an uninterrupted one would have seen. The network grows through phases of picture sizes: small
-pictures first, which are quick, and the final size last.
+Runs on any of Keras' backends. The network is built once for each picture size, with one set of
+weights.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,175 +16,192 @@ import keras
 import numpy as np
 from keras import ops
 
-from nasnet_cli.network.layers.keras import KerasLayers, assign_weights, build_keras_model
+from nasnet_cli.network.keras_layers import KerasLayers, build_keras_model, slim_variables
 from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.network.weights import Weights
-from nasnet_cli.training.augment import Augmentation, augment
+from nasnet_cli.training.batches import Batches, prefetch
+from nasnet_cli.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nasnet_cli.training.schedule import Course, Phase
+
+Log = Callable[[dict[str, Any]], None]
+Evaluate = Callable[[keras.Model], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Some epochs over the training pictures at one picture size in pixels."""
+class Settings:
+    """Everything that a run depends on beside the pictures and the course.
 
-    size: int
-    epochs: float
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that a training run depends on beside the data.
-
-    The rate falls over all the phases; a run that ends with step last_step ends on its way.
+    average_steps is the memory of the moving average in steps. A checkpoint is kept, and a line
+    logged, every checkpoint_steps; evaluation comes every evaluate_steps and at the end.
     """
 
     network: NASNetA
-    phases: tuple[Phase, ...]
-    batch_size: int = 128
-    peak_rate: float = 0.2
-    warmup_steps: int = 500
-    label_smoothing: float = 0.1
-    seed: int = 1
+    momentum: float = 0.9
+    clip_norm: float | None = 5.0
+    average_steps: int = 2000
     checkpoint_steps: int = 200
-    last_step: int | None = None
+    evaluate_steps: int = 2000
 
 
-class TrainingBatches(keras.utils.PyDataset):
-    """The training batches of steps first to last - 1, made in background threads."""
+class MovingAverage:
+    """Exponential moving averages of arrays by name, taken every few steps.
+
+    The memory grows with the steps taken, up to average_steps, so that the start is soon forgotten.
+    """
+
+    def __init__(self, values: dict[str, np.ndarray], average_steps: int, every: int = 10) -> None:
+        self.values = {name: np.array(value) for name, value in values.items()}
+        self.every, self._least = every, every / average_steps
+
+    def update(self, step: int, values: dict[str, np.ndarray]) -> None:
+        """Move the averages towards values, which are those after step steps."""
+        weight = max(self._least, min(1.0, 10 * self.every / (step + 10 * self.every)))
+        for name, mean in self.values.items():
+            mean += np.float32(weight) * (values[name] - mean)
+
+
+def arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return variables as arrays by the same names."""
+    return {name: ops.convert_to_numpy(variable) for name, variable in variables.items()}
+
+
+class Training:
+    """A network in training, at the sizes of a course.
+
+    layers makes the set of layers; a backend may have a faster set than the usual one.
+    """
 
     def __init__(
         self,
-        recipe: Recipe,
-        pictures: np.ndarray,
-        targets: np.ndarray,
-        phase: Phase,
-        first: int,
-        last: int,
+        settings: Settings,
+        course: Course,
+        layers: Callable[[NASNetA], KerasLayers] = KerasLayers,
     ) -> None:
-        super().__init__(workers=1, max_queue_size=6)
-        self.recipe, self.pictures, self.targets = recipe, pictures, targets
-        self.phase, self.first, self.last = phase, first, last
+        self.settings, self.course = settings, course
+        self._layers = layers(settings.network)
+        self._models: dict[int, keras.Model] = {}
+        self.step = self.seen = 0
+        final = self.model(course.phases[-1].size)
+        self.variables = slim_variables(final)
+        self.optimizer = keras.optimizers.SGD(
+            course.peak_rate,
+            momentum=settings.momentum,
+            nesterov=True,
+            global_clipnorm=settings.clip_norm,
+        )
+        self.optimizer.build(final.trainable_variables)
+        self.average = MovingAverage(arrays(self.variables), settings.average_steps)
+        self._compiled: tuple[int, keras.Model] | None = None
 
-    def __len__(self) -> int:
-        return self.last - self.first
+    def model(self, size: int) -> keras.Model:
+        """Return the network with all endpoints for a picture size, in pixels."""
+        if size not in self._models:
+            network = replace(self.settings.network, image_size=size)
+            self._models[size] = build_keras_model(network, layers=self._layers)
+        return self._models[size]
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        step, recipe = self.first + index, self.recipe
-        per_epoch = len(self.pictures) // recipe.batch_size
-        epoch, place = divmod(step, per_epoch)
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(self.pictures))
-        rows = np.sort(order[place * recipe.batch_size :][: recipe.batch_size])
-        random = np.random.default_rng([recipe.seed, 1 + epoch, place])
-        images = augment(self.pictures[rows], self.phase.size, self.phase.augmentation, random)
-        classes = recipe.network.classes
-        smooth = np.float32(recipe.label_smoothing)
-        labels = np.eye(classes, dtype=np.float32)[self.targets[rows]] * (1 - smooth)
-        return images, labels + smooth / classes
+    def trained_model(self, size: int) -> keras.Model:
+        """Return the compiled network of a size, from images to logits."""
+        if self._compiled is None or self._compiled[0] != size:
+            model, final = self.model(size), self.model(self.course.phases[-1].size)
+            trained = keras.Model(model.input, model.output["Logits"])
+            # The optimizer knows the variables by their order.
+            same = zip(trained.trainable_variables, final.trainable_variables, strict=True)
+            assert all(one is other for one, other in same)
+            trained.compile(
+                self.optimizer,
+                keras.losses.CategoricalCrossentropy(from_logits=True),
+                jit_compile=keras.backend.backend() == "jax",
+            )
+            self._compiled = (size, trained)
+        return self._compiled[1]
+
+    def state(self) -> Checkpoint:
+        """Return all that a later run needs to go on."""
+        optimizer = [ops.convert_to_numpy(v) for v in self.optimizer.variables]
+        return Checkpoint(
+            self.step, self.seen, arrays(self.variables), self.average.values, optimizer
+        )
+
+    def restore(self, state: Checkpoint) -> None:
+        """Take over a checkpoint's state."""
+        self.step, self.seen = state.step, state.seen
+        self.assign(state.weights)
+        for variable, value in zip(self.optimizer.variables, state.optimizer, strict=True):
+            variable.assign(value)
+        self.average.values = {name: np.array(state.average[name]) for name in self.variables}
+
+    def assign(self, weights: Any) -> None:
+        """Set the network's weights."""
+        for name, variable in self.variables.items():
+            variable.assign(weights[name])
+
+    def evaluate(self, size: int, evaluate: Evaluate) -> dict[str, float]:
+        """Return evaluate's figures of the averaged weights at a picture size."""
+        current = arrays(self.variables)
+        current = {name: np.array(value) for name, value in current.items()}
+        self.assign(self.average.values)
+        try:
+            return evaluate(self.model(size))
+        finally:
+            self.assign(current)
+
+    def run_steps(self, batches: Batches, last: int) -> float:
+        """Train up to the step last, within one phase, and return the mean loss."""
+        phase = self.course.phase(self.step)
+        model = self.trained_model(phase.size)
+        model.reset_metrics()
+        loss = 0.0
+        for images, targets in prefetch(maker(batches, phase), self.step, last):
+            self.optimizer.learning_rate.assign(self.course.rate(self.step))
+            loss = float(model.train_on_batch(images, targets))
+            self.step += 1
+            self.seen += len(images)
+            if self.step % self.average.every == 0:
+                self.average.update(self.step, arrays(self.variables))
+        return loss
+
+
+def maker(batches: Batches, phase: Phase) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Return the function that makes the batch of a step of a phase."""
+    return lambda step: batches.make(step, phase.parts, phase.size, phase.augmentation)
 
 
 def train(
-    recipe: Recipe,
-    pictures: np.ndarray,
-    targets: np.ndarray,
-    folder: Path,
+    training: Training,
+    batches: Batches,
+    path: Path,
     *,
-    start: Weights | None = None,
-    log: Callable[[dict[str, Any]], None],
-    evaluate: Callable[[keras.Model], dict[str, float]] | None = None,
-) -> keras.Model:
-    """Trains on pictures [n, h, w, 3] uint8 with class numbers targets [n].
+    log: Log,
+    evaluate: Evaluate | None = None,
+    copies: Sequence[Path] = (),
+    start: Checkpoint | None = None,
+) -> None:
+    """Train to the end of the course.
 
-    Keeps its checkpoint in folder and goes on from the one that is there; where there is none,
-    begins with the weights of start, or else with random ones. log is given a record after each
-    checkpoint, evaluate's figures in it once an epoch and at the end. Returns the model of the last
-    phase's size, which has all endpoints as outputs.
+    Goes on from the checkpoint at path; where there is none, from start, or else from random
+    weights. Keeps the checkpoint at path and at each of copies. log is given a record after each
+    checkpoint, with evaluate's figures in it where it was due.
     """
-    per_epoch = len(pictures) // recipe.batch_size
-    ends = np.cumsum([round(phase.epochs * per_epoch) for phase in recipe.phases])
-    total = int(ends[-1])
-    layers = KerasLayers(recipe.network)
-    models = {
-        phase.size: build_keras_model(replace(recipe.network, image_size=phase.size), layers=layers)
-        for phase in recipe.phases
-    }
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        total - recipe.warmup_steps,
-        warmup_target=recipe.peak_rate,
-        warmup_steps=recipe.warmup_steps,
-    )
-    optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-    final = models[recipe.phases[-1].size]
-    optimizer.build(final.trainable_variables)
+    if path.exists():
+        start = load_checkpoint(path)
     if start is not None:
-        assign_weights(final, start)
-    state = [*final.variables, *optimizer.variables]
-    step = _restore(folder / "checkpoint.npz", state)
-    ramp(final, step / total)
-    size = 0
-    stop = min(total, recipe.last_step or total)
-    while step < stop:
-        phase = recipe.phases[int(np.searchsorted(ends, step, side="right"))]
-        if phase.size != size:
-            size = phase.size
-            model = _compiled(models[size], final, optimizer)
-        end = int(ends[np.searchsorted(ends, step, side="right")])
-        last = min(step + recipe.checkpoint_steps, end, stop)
-        began = time.monotonic()
-        batches = TrainingBatches(recipe, pictures, targets, phase, step, last)
-        history = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
-        seconds = time.monotonic() - began
+        training.restore(start)
+    settings, course = training.settings, training.course
+    while training.step < course.last:
+        first, phase = training.step, course.phase(training.step)
+        due = (first // settings.checkpoint_steps + 1) * settings.checkpoint_steps
+        seen, began = training.seen, time.monotonic()
+        loss = training.run_steps(batches, min(due, phase.last))
         record = {
-            "step": last,
-            "of": total,
-            "epoch": round(last / per_epoch, 3),
-            "size": size,
-            "rate": float(ops.convert_to_numpy(rate(last))),
-            **{name: round(values[-1], 4) for name, values in history.items()},
-            "images_per_second": round((last - step) * recipe.batch_size / seconds, 1),
+            "step": training.step,
+            "seen": training.seen,
+            "size": phase.size,
+            "rate": round(course.rate(training.step - 1), 6),
+            "loss": round(loss, 4),
+            "images_per_second": round((training.seen - seen) / (time.monotonic() - began), 1),
         }
-        if evaluate and (last == stop or last // per_epoch > step // per_epoch):
-            record.update(evaluate(models[size]))
-        step = last
-        ramp(final, step / total)
-        _save(folder / "checkpoint.npz", state, step)
+        save_checkpoint(path, training.state(), copies)
+        ended = training.step == course.last
+        if evaluate and (ended or training.step % settings.evaluate_steps == 0):
+            record.update(training.evaluate(phase.size, evaluate))
         log(record)
-    return final
-
-
-def ramp(model: keras.Model, progress: float) -> None:
-    """Sets how far path dropout has come, 0 to 1, in a model that has it."""
-    for layer in model.layers:
-        if hasattr(layer, "ramp"):
-            layer.ramp.assign(progress)
-
-
-def _compiled(model: keras.Model, final: keras.Model, optimizer: Any) -> keras.Model:
-    """A model for fit that shares its weights, and the order of them, with the final one."""
-    trained = keras.Model(model.input, model.output["Logits"])
-    places = {id(variable): i for i, variable in enumerate(final.trainable_variables)}
-    assert [places[id(v)] for v in trained.trainable_variables] == list(range(len(places)))
-    trained.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=keras.backend.backend() == "jax",
-    )
-    return trained
-
-
-def _save(path: Path, state: list[Any], step: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name("checkpoint.part.npz")
-    arrays = {str(i): ops.convert_to_numpy(value) for i, value in enumerate(state)}
-    np.savez(temporary, step=step, names=json.dumps([v.path for v in state]), **arrays)
-    temporary.replace(path)
-
-
-def _restore(path: Path, state: list[Any]) -> int:
-    if not path.exists():
-        return 0
-    with np.load(path) as saved:
-        for i, variable in enumerate(state):
-            variable.assign(saved[str(i)])
-        return int(saved["step"])

@@ -1,0 +1,60 @@
+"""Checkpoints of a training run: one file, replaced as a whole, with copies in other places."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after a number of steps.
+
+    weights and average are the weights and their moving averages by variable name, optimizer the
+    optimizer's variables in order. seen counts the pictures of all steps so far.
+    """
+
+    step: int
+    seen: int
+    weights: Arrays
+    average: Arrays
+    optimizer: Sequence[np.ndarray]
+
+
+def save_checkpoint(path: Path, state: Checkpoint, copies: Sequence[Path] = ()) -> None:
+    """Write a checkpoint to path and then to each of copies; each file appears complete."""
+    arrays = {f"weights/{name}": value for name, value in state.weights.items()}
+    arrays.update({f"average/{name}": value for name, value in state.average.items()})
+    arrays.update({f"optimizer/{i}": value for i, value in enumerate(state.optimizer)})
+    head = json.dumps({"step": state.step, "seen": state.seen})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.part.npz")
+    np.savez(partial, head=np.array(head), **arrays)
+    partial.replace(path)
+    for copy in copies:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        partial = copy.with_name(f"{copy.stem}.part.npz")
+        shutil.copyfile(path, partial)
+        partial.replace(copy)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint that save_checkpoint wrote."""
+    with np.load(path) as saved:
+        head = json.loads(str(saved["head"]))
+        kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "average": {}, "optimizer": {}}
+        for key in saved.files:
+            kind, _, name = key.partition("/")
+            if kind in kinds:
+                kinds[kind][name] = saved[key]
+    optimizer = [kinds["optimizer"][str(i)] for i in range(len(kinds["optimizer"]))]
+    return Checkpoint(
+        head["step"], head["seen"], kinds["weights"], kinds["average"], optimizer
+    )

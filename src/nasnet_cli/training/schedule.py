@@ -1,0 +1,63 @@
+"""The course of a training run: rates, picture sizes and batches by step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from nasnet_cli.training.augment import Augmentation
+from nasnet_cli.training.batches import Part
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps at one picture size, in pixels, up to the step last (exclusive)."""
+
+    last: int
+    size: int
+    parts: tuple[Part, ...]
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Phases in order with the rate of each step.
+
+    The rate rises from 0 to peak_rate in warmup_steps and stays there. With decay_from, the run is
+    a cooldown: from that step on the rate falls to 0 at the last phase's end, in a straight line.
+    """
+
+    phases: tuple[Phase, ...]
+    peak_rate: float
+    warmup_steps: int = 0
+    decay_from: int | None = None
+
+    @property
+    def last(self) -> int:
+        """The step at which the course ends (exclusive)."""
+        return self.phases[-1].last
+
+    def phase(self, step: int) -> Phase:
+        """Return the phase of a step."""
+        return next(phase for phase in self.phases if step < phase.last)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.decay_from is None or step < self.decay_from:
+            return self.peak_rate * warm
+        return self.peak_rate * (self.last - step) / (self.last - self.decay_from)
+
+    def cooldown(self, step: int, share: float, phases: tuple[tuple[int, float], ...]) -> Course:
+        """Return the course that decays from a step on, for a share of the steps before it.
+
+        phases gives the picture size and the share of the decay's steps of each of its phases.
+        """
+        count, now, done = math.ceil(step * share), self.phase(step), 0.0
+        ends = []
+        for size, part in phases:
+            done += part
+            ends.append(
+                Phase(step + round(count * done), size, now.parts, now.augmentation)
+            )
+        return Course(tuple(ends), self.peak_rate, decay_from=step)
