@@ -17,15 +17,20 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Off by default on AMD processors, where it's as good.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+import keras
 import numpy as np
 from training_data import read_sets
 
+from nasnet_cli.network.keras_layers import KerasLayers
 from nasnet_cli.network.spec import NASNetA, Stem
 from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.batches import Batches, Part
@@ -88,6 +93,15 @@ def make_batches(sets: dict[str, PictureSet], seed: int) -> Batches:
     return Batches(sets, weights, NETWORK.classes, seed)
 
 
+def fast_layers() -> Callable[[NASNetA], KerasLayers]:
+    """Return the fastest set of layers for Keras' backend."""
+    if keras.backend.backend() != "tensorflow":
+        return KerasLayers
+    from nasnet_cli.training.tensorflow_layers import TensorFlowLayers
+
+    return TensorFlowLayers
+
+
 def run(
     settings: Settings, course: Course, data: Path, work: Path, folder: Path, **options: Any
 ) -> None:
@@ -104,7 +118,7 @@ def run(
             out.write(line + "\n")
 
     train(
-        Training(settings, course),
+        Training(settings, course, fast_layers()),
         make_batches(sets, SEED),
         folder / "checkpoint.npz",
         log=log,

@@ -38,7 +38,7 @@ class Settings:
     momentum: float = 0.9
     clip_norm: float | None = 5.0
     average_steps: int = 2000
-    checkpoint_steps: int = 200
+    checkpoint_steps: int = 100
     evaluate_steps: int = 2000
 
 
