@@ -2,13 +2,16 @@
 
     python recipes/builtin.py train DATA WORK [COPY]
     python recipes/builtin.py cooldown DATA WORK
+    python recipes/builtin.py measure DATA WORK FOLDER
 
 DATA holds the folders tiny-imagenet and imagenet-mix. train trains at a constant rate, with its
 checkpoint in WORK/train (and COPY) and a line in WORK/train/log.jsonl every few minutes. Run it
 again to go on after a stop. cooldown takes the checkpoint that is there and lets the rate fall to 0,
-in WORK/cooldown-STEP; package_builtin.py makes a module out of that.
+in WORK/cooldown-STEP, calibrates and measures the network and writes result.json there, as measure
+does again; package_builtin.py makes a module out of that folder.
 
-Everything is chosen on a twentieth of each set, by class, which training never sees.
+Everything is chosen on a twentieth of each set, by class, which training never sees. Tiny ImageNet's
+validation pictures give a figure at the end and nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +31,18 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np
-from training_data import read_sets
+from measuring import calibrate, figures
+from training_data import read_sets, read_tiny_validation
 
-from nasnet_cli.network.keras_layers import KerasLayers
+from nasnet_cli.network.keras_layers import KerasLayers, build_keras_model
 from nasnet_cli.network.spec import NASNetA, Stem
+from nasnet_cli.network.weights import assign_weights
 from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.batches import Batches, Part
+from nasnet_cli.training.checkpoint import load_checkpoint
 from nasnet_cli.training.evaluate import accuracy_by_group, class_groups
 from nasnet_cli.training.loop import Settings, Training, train
+from nasnet_cli.training.patterns import make_patterns
 from nasnet_cli.training.pictures import PictureSet, held_out
 from nasnet_cli.training.sampling import sampling_weights
 from nasnet_cli.training.schedule import Course, Phase
@@ -55,11 +62,12 @@ SEED = 1
 
 # Most of what people photograph has no label here, and the network learns it from the teacher's
 # answers to full-size photos alone; so these are more than half of each batch. The teacher knows
-# thumbnails badly: there the true label counts.
+# thumbnails badly: there the true label counts. Patterns show nothing, and get all classes alike.
 PARTS = (
     Part("full", 76, crop="teacher", label_weight=0.5, smoothing=0.0),
     Part("mini", 20, label_weight=0.85, mixup=0.2),
-    Part("tiny", 32, label_weight=0.85, mixup=0.2),
+    Part("tiny", 30, label_weight=0.85, mixup=0.2),
+    Part("patterns", 2),
 )
 COURSE = Course(
     phases=(
@@ -68,19 +76,35 @@ COURSE = Course(
         Phase(80_000, 96, PARTS, Augmentation()),
     ),
     peak_rate=0.2,
-    warmup_steps=1000,
+    warmup_steps=400,
 )
 COOLDOWN_SHARE = 0.1
-COOLDOWN_PHASES = ((96, 0.5), (112, 0.5))
+COOLDOWN_SIZES = (96, 112)
 
+PATTERNS = 3000
 DOGS = range(152, 270)
 # A fifth of the draws would be dogs, which are an eighth of the classes.
 CAPS = {0.13: (DOGS,)}
 
 
+def all_sets(data: Path, work: Path) -> dict[str, PictureSet]:
+    """Return the sets that are trained on: DATA's and patterns."""
+    patterns = make_patterns(PATTERNS, 112, SEED)
+    unknown = np.full(PATTERNS, -1)
+    return {**read_sets(data, work / "data"), "patterns": PictureSet(patterns, unknown)}
+
+
 def held_rows(sets: dict[str, PictureSet]) -> dict[str, np.ndarray]:
     """Return a mask of the pictures of each set that are kept out of training."""
     return {name: held_out(pictures.presumed_classes()) for name, pictures in sets.items()}
+
+
+def held_sets(
+    sets: dict[str, PictureSet],
+) -> tuple[dict[str, tuple[PictureSet, np.ndarray]], np.ndarray]:
+    """Return each set with the rows that are kept out of training, and the classes' groups."""
+    held = {name: (sets[name], np.flatnonzero(mask)) for name, mask in held_rows(sets).items()}
+    return held, class_groups(list(sets.values()), NETWORK.classes)
 
 
 def make_batches(sets: dict[str, PictureSet], seed: int) -> Batches:
@@ -104,11 +128,10 @@ def fast_layers() -> Callable[[NASNetA], KerasLayers]:
 
 def run(
     settings: Settings, course: Course, data: Path, work: Path, folder: Path, **options: Any
-) -> None:
+) -> Training:
     """Train along a course with the checkpoint and the log in folder."""
-    sets = read_sets(data, work / "data")
-    held = {name: (sets[name], np.flatnonzero(mask)) for name, mask in held_rows(sets).items()}
-    groups = class_groups(list(sets.values()), NETWORK.classes)
+    sets = all_sets(data, work)
+    held, groups = held_sets(sets)
     folder.mkdir(parents=True, exist_ok=True)
 
     def log(record: dict[str, Any]) -> None:
@@ -117,22 +140,78 @@ def run(
         with (folder / "log.jsonl").open("a") as out:
             out.write(line + "\n")
 
+    training = Training(settings, course, fast_layers())
     train(
-        Training(settings, course, fast_layers()),
+        training,
         make_batches(sets, SEED),
         folder / "checkpoint.npz",
         log=log,
         evaluate=lambda model: accuracy_by_group(model, held, groups),
         **options,
     )
+    return training
+
+
+def cool_down(data: Path, work: Path) -> Path:
+    """Let the rate fall to 0 from the newest checkpoint on, or go on with what was begun."""
+    folder = unfinished_cooldown(work)
+    if folder is None:
+        step = load_checkpoint(work / "train" / "checkpoint.npz").step
+        folder = work / f"cooldown-{step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "start.part.npz"
+        shutil.copyfile(work / "train" / "checkpoint.npz", partial)
+        partial.replace(folder / "start.npz")
+    start = load_checkpoint(folder / "start.npz")
+    course = COURSE.cooldown(start.step, COOLDOWN_SHARE, COOLDOWN_SIZES)
+    # The average reaches back over the last twentieth, where the rate has almost gone.
+    settings = replace(SETTINGS, average_steps=max(10, (course.last - start.step) // 20))
+    training = run(settings, course, data, work, folder, start=start)
+    np.savez(folder / "weights.npz", **training.average.values)
+    return folder
+
+
+def measure(folder: Path, data: Path, work: Path) -> None:
+    """Calibrate and measure the weights in folder, and write result.json there."""
+    sets = all_sets(data, work)
+    held, groups = held_sets(sets)
+    model = build_keras_model(NETWORK)
+    with np.load(folder / "weights.npz") as saved:
+        assign_weights(model, dict(saved))
+    calibration = calibrate(model, *held["full"])
+    state = load_checkpoint(folder / "checkpoint.npz")
+    result = {
+        "network": NETWORK.to_dict(),
+        "steps": state.step,
+        "pictures_seen": state.seen,
+        "calibration": asdict(calibration),
+        **figures(
+            model,
+            calibration,
+            read_tiny_validation(data),
+            accuracy_by_group(model, held, groups),
+        ),
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def unfinished_cooldown(work: Path) -> Path | None:
+    """Return the folder of a cooldown that was stopped, None where there is none."""
+    begun = work.glob("cooldown-*/start.npz")
+    return next((p.parent for p in begun if not (p.parent / "weights.npz").exists()), None)
 
 
 def main(command: str, data: Path, work: Path, *copies: Path) -> None:
     if command == "train":
         places = [place / "checkpoint.npz" for place in copies]
         run(SETTINGS, COURSE, data, work, work / "train", copies=places)
-        return
-    raise SystemExit(f"unknown command {command}")
+    elif command == "cooldown":
+        measure(cool_down(data, work), data, work)
+    elif command == "measure":
+        measure(copies[0], data, work)
+    else:
+        raise SystemExit(f"{command} is none of train, cooldown and measure.")
 
 
 if __name__ == "__main__":

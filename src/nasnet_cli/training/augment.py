@@ -17,7 +17,7 @@ FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BIC
 _SOFTER = ImageFilter.GaussianBlur(0.7)
 _SHARPER = ImageFilter.UnsharpMask(radius=1, percent=80, threshold=0)
 
-Box = Sequence[float]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,7 @@ def crop(pictures: Sequence[np.ndarray], boxes: Sequence[Box], size: int) -> np.
     return out.astype(np.float32) / np.float32(255)
 
 
-def _relight(
-    images: np.ndarray, change: Augmentation, random: np.random.Generator
-) -> np.ndarray:
+def _relight(images: np.ndarray, change: Augmentation, random: np.random.Generator) -> np.ndarray:
     shape = (len(images), 1, 1, 1)
     brightness, contrast, saturation = (
         random.uniform(1 - change.light, 1 + change.light, shape).astype(np.float32)

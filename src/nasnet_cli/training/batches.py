@@ -27,8 +27,9 @@ class Part:
 
     count is its pictures in a batch. crop says who chooses the crops: "teacher" takes one of the
     boxes that the teacher saw, "random" any. label_weight is the share of a true label in the
-    target, the teacher having the rest; smoothing is that of true labels. mixup is the parameter
-    of the beta distribution by which pictures of this part are mixed, 0 for none.
+    target, the teacher having the rest; smoothing is that of true labels. Where neither knows a
+    picture, its target is all classes alike. mixup is the parameter of the beta distribution by
+    which pictures of this part are mixed, 0 for none.
     """
 
     set_name: str
@@ -56,9 +57,7 @@ class Batches:
         self.sets, self.classes, self.seed = sets, classes, seed
         self._samplers = {name: Sampler(weights[name]) for name in sets}
 
-    def make(
-        self, step: int, parts: tuple[Part, ...], size: int, change: Augmentation
-    ) -> Batch:
+    def make(self, step: int, parts: tuple[Part, ...], size: int, change: Augmentation) -> Batch:
         """Return a step's images [n, size, size, 3] in [0, 1] and targets [n, classes], float32."""
         images, targets = [], []
         for number, part in enumerate(parts):
@@ -77,7 +76,7 @@ class Batches:
         true = label_probabilities(pictures.labels[rows], part.smoothing, self.classes)
         boxes: list[Box]
         if pictures.teacher is None:
-            targets = true
+            targets = blend(true, np.full_like(true, 1 / self.classes), 1.0)
             boxes = [random_box(side, side, change, random) for _ in rows]
         else:
             teacher = pictures.teacher

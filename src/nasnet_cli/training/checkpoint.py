@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, state: Checkpoint, copies: Sequence[Path] = ()) -> None:
     """Write a checkpoint to path and then to each of copies; each file appears complete."""
-    arrays = {f"weights/{name}": value for name, value in state.weights.items()}
+    arrays: dict[str, Any] = {f"weights/{name}": value for name, value in state.weights.items()}
     arrays.update({f"average/{name}": value for name, value in state.average.items()})
     arrays.update({f"optimizer/{i}": value for i, value in enumerate(state.optimizer)})
     head = json.dumps({"step": state.step, "seen": state.seen})
@@ -55,6 +56,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
             if kind in kinds:
                 kinds[kind][name] = saved[key]
     optimizer = [kinds["optimizer"][str(i)] for i in range(len(kinds["optimizer"]))]
-    return Checkpoint(
-        head["step"], head["seen"], kinds["weights"], kinds["average"], optimizer
-    )
+    return Checkpoint(head["step"], head["seen"], kinds["weights"], kinds["average"], optimizer)

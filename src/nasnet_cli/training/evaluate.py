@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from nasnet_cli.training.augment import crop
+from nasnet_cli.training.augment import Box, crop
+from nasnet_cli.training.calibration import class_weights, probabilities
 from nasnet_cli.training.pictures import PictureSet
 
 Group = Literal["labelled", "named", "rare"]
@@ -38,7 +39,7 @@ def class_groups(sets: list[PictureSet], classes: int) -> np.ndarray:
 def teacher_confidence(pictures: PictureSet) -> np.ndarray:
     """Return the teacher's best probability of each picture's first crop, float64 [n]."""
     assert pictures.teacher is not None
-    return (pictures.teacher.roots[:, 0, 0] / 255) ** 2
+    return np.asarray((pictures.teacher.roots[:, 0, 0] / 255) ** 2)
 
 
 def central_logits(model: keras.Model, pictures: PictureSet, rows: np.ndarray) -> np.ndarray:
@@ -50,9 +51,8 @@ def central_logits(model: keras.Model, pictures: PictureSet, rows: np.ndarray) -
     outputs = []
     for start in range(0, len(rows), 100):
         part = rows[start : start + 100]
-        if pictures.teacher is None:
-            boxes = [[0.0, 0.0, side, side]] * len(part)
-        else:
+        boxes: list[Box] = [(0.0, 0.0, side, side)] * len(part)
+        if pictures.teacher is not None:
             boxes = (pictures.teacher.boxes[part, 0] * (side / 255)).tolist()
         images = crop([pictures.pixels[row] for row in part], boxes, size)
         logits = model.predict_on_batch(images)["Logits"]
@@ -63,7 +63,7 @@ def central_logits(model: keras.Model, pictures: PictureSet, rows: np.ndarray) -
 def ranks(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the place of the true class among each row's logits: 0 is the first, int [n]."""
     own = logits[np.arange(len(truth)), truth][:, None]
-    return (logits > own).sum(axis=1)
+    return np.asarray((logits > own).sum(axis=1))
 
 
 def accuracy_by_group(
@@ -73,13 +73,17 @@ def accuracy_by_group(
 
     Each set gives top-1 and top-5 of its labelled pictures; a set with a teacher and unlabelled
     pictures also the agreement with the teacher where that is surer than 0.3, by the group of the
-    class that it names. All are percentages, each class weighing the same.
+    class that it names. In these each class weighs the same. Pictures that show nothing give the
+    share that gets more than a half. All are percentages.
     """
     result: dict[str, Any] = {}
     for name, (pictures, rows) in held.items():
         logits = central_logits(model, pictures, rows)
         labels = pictures.labels[rows]
         known = labels >= 0
+        if not known.any() and pictures.teacher is None:
+            result[f"{name}_sure"] = confident_share(logits)
+            continue
         result[name] = _figures(logits[known], labels[known])
         if pictures.teacher is None or known.all():
             continue
@@ -91,10 +95,15 @@ def accuracy_by_group(
     return result
 
 
+def confident_share(logits: np.ndarray, least: float = 0.5) -> float:
+    """Return the percentage of rows whose best probability is over least."""
+    best = probabilities(logits).max(axis=1)
+    return round(float(100 * (best > least).mean()), 2)
+
+
 def _figures(logits: np.ndarray, truth: np.ndarray) -> list[float]:
     if not len(truth):
         return []
     place = ranks(logits, truth)
-    _, classes, counts = np.unique(truth, return_inverse=True, return_counts=True)
-    weight = 1 / (counts[classes] * len(counts))
+    weight = class_weights(truth)
     return [round(float(100 * (weight * (place < k)).sum()), 2) for k in (1, 5)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.batches import Part
@@ -38,8 +39,8 @@ class Course:
         return self.phases[-1].last
 
     def phase(self, step: int) -> Phase:
-        """Return the phase of a step."""
-        return next(phase for phase in self.phases if step < phase.last)
+        """Return the phase of a step; the last one of all steps from the end on."""
+        return next((phase for phase in self.phases if step < phase.last), self.phases[-1])
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -48,16 +49,14 @@ class Course:
             return self.peak_rate * warm
         return self.peak_rate * (self.last - step) / (self.last - self.decay_from)
 
-    def cooldown(self, step: int, share: float, phases: tuple[tuple[int, float], ...]) -> Course:
-        """Return the course that decays from a step on, for a share of the steps before it.
+    def cooldown(self, step: int, share: float, sizes: Sequence[int]) -> Course:
+        """Return the course whose rate falls to 0 from a step on, in a share of the steps so far.
 
-        phases gives the picture size and the share of the decay's steps of each of its phases.
+        sizes are the picture sizes of its phases, which are equally long.
         """
-        count, now, done = math.ceil(step * share), self.phase(step), 0.0
-        ends = []
-        for size, part in phases:
-            done += part
-            ends.append(
-                Phase(step + round(count * done), size, now.parts, now.augmentation)
-            )
-        return Course(tuple(ends), self.peak_rate, decay_from=step)
+        count, now = math.ceil(step * share), self.phase(step)
+        ends = [step + round(count * (i + 1) / len(sizes)) for i in range(len(sizes))]
+        phases = tuple(
+            replace(now, last=end, size=size) for end, size in zip(ends, sizes, strict=True)
+        )
+        return Course(phases, self.peak_rate, decay_from=step)

@@ -34,4 +34,4 @@ def blend(true: np.ndarray, taught: np.ndarray, label_weight: float) -> np.ndarr
     """Mix the rows of two targets [n, count], with label_weight for the true ones where known."""
     known = true.any(axis=1, keepdims=True)
     weight = np.where(known, np.float32(label_weight), np.float32(0))
-    return weight * true + (1 - weight) * taught
+    return np.asarray(weight * true + (1 - weight) * taught)

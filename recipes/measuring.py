@@ -1,0 +1,86 @@
+"""Calibrates and measures a trained network on pictures that training never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from nasnet_cli.training.calibration import (
+    calibration_error,
+    class_weights,
+    fit_temperature,
+    probabilities,
+)
+from nasnet_cli.training.evaluate import central_logits, confident_share, ranks
+from nasnet_cli.training.patterns import KINDS, make_patterns
+from nasnet_cli.training.pictures import PictureSet
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature with the expected calibration errors before and after it."""
+
+    temperature: float
+    error_before: float
+    error: float
+    pictures: int
+
+
+def calibrate(model: keras.Model, pictures: PictureSet, rows: np.ndarray) -> Calibration:
+    """Fit a temperature to the labelled pictures among rows, each class weighing the same."""
+    rows = rows[pictures.labels[rows] >= 0]
+    truth = pictures.labels[rows]
+    logits = central_logits(model, pictures, rows)
+    weights = class_weights(truth)
+    temperature = fit_temperature(logits, truth, weights)
+    hits = ranks(logits, truth) == 0
+    errors = [
+        calibration_error(probabilities(logits, t).max(axis=1), hits, weights)
+        for t in (1.0, temperature)
+    ]
+    return Calibration(round(temperature, 4), round(errors[0], 4), round(errors[1], 4), len(rows))
+
+
+def calibrated(weights: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
+    """Return the weights by their TF-Slim names with the last layer's divided by a temperature."""
+    last = [name for name in weights if name.startswith("final_layer/FC/")]
+    return {**weights, **{name: weights[name] / np.float32(temperature) for name in last}}
+
+
+def tiny_validation(model: keras.Model, pictures: PictureSet) -> dict[str, list[float]]:
+    """Return top-1 and top-5 of Tiny ImageNet's validation pictures, as percentages.
+
+    "all" is among the 1001 classes, "own" among the 200 that the set has.
+    """
+    logits = central_logits(model, pictures, np.arange(len(pictures)))
+    own = np.full(logits.shape[1], -np.inf, np.float32)
+    own[np.unique(pictures.labels)] = 0
+    result = {}
+    for name, scores in (("all", logits), ("own", logits + own)):
+        place = ranks(scores, pictures.labels)
+        result[name] = [round(float(100 * (place < k).mean()), 2) for k in (1, 5)]
+    return result
+
+
+def sure_of_nothing(model: keras.Model, temperature: float, seed: int) -> dict[str, float]:
+    """Return the percentage of new patterns of each kind that get more than a half."""
+    result = {}
+    for kind in KINDS:
+        patterns = PictureSet(make_patterns(200, 112, seed, (kind,)), np.full(200, -1))
+        logits = central_logits(model, patterns, np.arange(200))
+        result[kind] = confident_share(logits / temperature)
+    return result
+
+
+def figures(
+    model: keras.Model, calibration: Calibration, validation: PictureSet, groups: dict[str, Any]
+) -> dict[str, Any]:
+    """Return all figures of a model; groups are those of accuracy_by_group."""
+    return {
+        "held_out": groups,
+        "tiny_validation": tiny_validation(model, validation),
+        "sure_of_nothing": sure_of_nothing(model, calibration.temperature, seed=99),
+    }
