@@ -287,7 +287,7 @@ class TestLoop:
         seen = []
 
         def evaluate(model):
-            from nasnet_cli.network.keras_layers import slim_variables
+            from nasnet_cli.network.layers.keras import slim_variables
 
             seen.append({n: np.array(v) for n, v in slim_variables(model).items()})
             return accuracy_by_group(model, held, groups)

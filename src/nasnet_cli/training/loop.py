@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from nasnet_cli.network.keras_layers import KerasLayers, build_keras_model, slim_variables
+from nasnet_cli.network.layers.keras import KerasLayers, build_keras_model, slim_variables
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.training.batches import Batches, prefetch
 from nasnet_cli.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from nasnet_cli.network.builder import Padding
-from nasnet_cli.network.keras_layers import KerasLayers
+from nasnet_cli.network.layers.keras import KerasLayers
 
 
 def matrix_product(x: Any, kernel: Any) -> Any:
