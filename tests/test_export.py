@@ -327,16 +327,6 @@ def test_usage_errors(arguments, sentence, capfd):
     assert sentence in capfd.readouterr().err
 
 
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys\nfrom nasnet_cli.cli.main import run\n"
-        "try: run(['export', '--help'])\nexcept SystemExit: pass\n"
-        "assert not {'numpy', 'tensorflow', 'keras', 'openvino', 'h5py', 'google'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert b"--precision" in done.stdout
-
-
 def test_suffixes_name_formats():
     found = [format_for(name) for name in NAMES.values()]
     names = [entry.name if entry else None for entry in found]

@@ -20,6 +20,7 @@ HEAVY = {
     "onnxruntime",
     "openvino",
     "openvino.tools.ovc",
+    "openvino_telemetry",
     "pyarrow",
     "ray",
     "rich",
@@ -27,6 +28,7 @@ HEAVY = {
     "sqlite3",
     "tensorflow",
     "tensorflow_hub",
+    "tf_keras",
     "tqdm",
     "urllib.request",
 }
@@ -38,18 +40,36 @@ from nasnet_cli.cli.main import run
 try:
     run(json.loads(sys.argv[1]))
 except SystemExit as end:
-    print(end.code, json.dumps(sorted(sys.modules)), file=sys.stderr)
+    loaded = [name for name, module in sys.modules.items() if module is not None]
+    print(end.code, json.dumps(loaded), file=sys.stderr)
 """
 
 
 def imported(arguments: list[str], cwd: Path) -> set[str]:
-    """Which of HEAVY the command imports when it is run for the second time."""
+    """Return those of HEAVY that a command imports when it is run for the second time."""
     for _ in range(2):
         command = [sys.executable, "-c", CODE, json.dumps(arguments)]
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
     status, modules = done.stderr.splitlines()[-1].split(" ", 1)
     assert status == "0", done.stderr
     return HEAVY & set(json.loads(modules))
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("nasnet_cli", set()),
+        ("nasnet_cli.images.listing", set()),
+        ("nasnet_cli.jobs.engines.local", {"sqlite3"}),
+        ("nasnet_cli.models.resolve", set()),
+    ],
+)
+def test_a_module_imports_what_it_needs(module: str, expected: set[str]) -> None:
+    code = f"import {module}, json, sys; print(json.dumps(sorted(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    heavy = HEAVY | ({"click"} if module == "nasnet_cli" else set())
+    assert heavy & set(json.loads(done.stdout)) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,7 +82,9 @@ def imported(arguments: list[str], cwd: Path) -> set[str]:
         ("export --help", set()),
         ("inspect --help", set()),
         ("cache --help", set()),
+        ("similar --help", set()),
         ("cache path", set()),
+        ("cache ls", set()),
         ("classify a.png", RUNS),
         ("classify a.png -v --format csv", RUNS),
         ("classify a.png --format table", {*RUNS, "rich"}),
