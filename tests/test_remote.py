@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from io import BytesIO
 
 import pytest
@@ -190,22 +187,13 @@ def test_an_unknown_scheme_has_a_row():
     assert "s3" in failure(source).message
 
 
-def nasnet(*arguments, **variables):
-    return subprocess.run(
-        [sys.executable, "-m", "nasnet_cli", *map(str, arguments)],
-        capture_output=True,
-        env={**os.environ, **variables},
-        check=False,
-    )
-
-
-def test_classify_reads_urls_like_files(store, web, tiny_module, tmp_path):
+def test_classify_reads_urls_like_files(nasnet, store, web, tiny_module, tmp_path):
     (tmp_path / "local.png").write_bytes(png(1))
     url = web.put("/b.png", Answer(png(1)))
     inputs = ("s3://bucket/photos", url, web.url + "/none.png", tmp_path / "local.png")
     done = nasnet("classify", *inputs, "-m", tiny_module, **store.variables)
-    assert done.returncode == 3, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 3, done.stderr
+    rows = done.rows
     by_path = {row["path"]: row for row in rows}
     assert len(rows) == len(IMAGES) + 3
     same = by_path["s3://bucket/photos/b.png"], by_path[url], by_path[str(tmp_path / "local.png")]
@@ -215,11 +203,13 @@ def test_classify_reads_urls_like_files(store, web, tiny_module, tmp_path):
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_without_the_extra_an_error_says_what_to_install(tiny_module, tmp_path):
+def test_without_the_extra_an_error_says_what_to_install(nasnet_process, tiny_module, tmp_path):
     (tmp_path / "s3fs.py").write_text("raise ImportError('s3fs')")
-    done = nasnet("classify", "s3://bucket/x", "-m", tiny_module, PYTHONPATH=_with(tmp_path))
-    assert done.returncode == 1
-    assert "pip install 'nasnet-cli[remote]'" in done.stderr.decode()
+    done = nasnet_process(
+        "classify", "s3://bucket/x", "-m", tiny_module, PYTHONPATH=_with(tmp_path)
+    )
+    assert done.exit_code == 1
+    assert "pip install 'nasnet-cli[remote]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
