@@ -101,6 +101,22 @@ def tiny_module(kept_modules: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def label_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WordNet's ids and names for the seven classes of tiny_module; four of them are dogs."""
+    path = tmp_path_factory.mktemp("labels") / "labels.txt"
+    path.write_text(
+        "n02099601 golden retriever\n"
+        "n02099712 Labrador retriever\n"
+        "n02110958 pug\n"
+        "n02088364 beagle\n"
+        "n02123045 tabby\n"
+        "n01558993 robin\n"
+        "n07753592 banana\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
 def golden_module(kept_modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mobile module with golden weights."""
     return copy_of_module(tmp_path_factory.mktemp("modules") / "mobile", MOBILE, kept_modules)

@@ -70,6 +70,61 @@ def test_results_agree_with_tensorflow(nasnet, photos, tiny_module):
             assert found["probability"] == pytest.approx(probabilities[found["index"]], abs=1e-5)
 
 
+def test_everyday_labels_come_of_all_outputs_before_top(nasnet, photos, tiny_module, label_file):
+    command = ("classify", photos, "-m", tiny_module, "--labels", label_file)
+    dogs = {"n02099601", "n02099712", "n02110958", "n02088364"}
+    everything = nasnet(*command, "--top", 7, "--sure", 0.4, expect=0).rows
+    first = nasnet(*command, "--top", 1, "--sure", 0.4, expect=0).rows
+    assert [row["sure"] for row in first] == [row["sure"] for row in everything]
+    sure = [row["sure"] for row in everything]
+    assert any(found and found["label"] == "dog" for found in sure)
+    for row in everything:
+        total = sum(p["probability"] for p in row["predictions"] if p["wnid"] in dogs)
+        if row["sure"] and row["sure"]["label"] == "dog":
+            assert row["sure"]["wnid"] == "n02084071"
+            assert row["sure"]["probability"] == pytest.approx(total, abs=5e-6)
+            assert total > 0.4 > max(p["probability"] for p in row["predictions"])
+    csv_rows = csv.DictReader(
+        io.StringIO(nasnet(*command, "--sure", 0.4, "--format", "csv").stdout)
+    )
+    assert csv_rows.fieldnames[-3:] == ["sure_wnid", "sure_label", "sure_probability"]
+    by_path = {row["path"]: row["sure_label"] for row in csv_rows}
+    assert list(by_path.values()) == [found["label"] if found else "" for found in sure]
+
+
+def test_sure_decides_how_specific_everyday_labels_are(nasnet, photos, tiny_module, label_file):
+    command = ("classify", photos / "a.jpg", "-m", tiny_module, "--labels", label_file)
+    for least, labels in (
+        (
+            0,
+            {"golden retriever", "Labrador retriever", "pug", "beagle", "tabby", "robin", "banana"},
+        ),
+        (1, {None}),
+    ):
+        (row,) = nasnet(*command, "--sure", least, expect=0).rows
+        assert (row["sure"] and row["sure"]["label"]) in labels
+        if row["sure"]:
+            assert row["sure"]["label"] == row["predictions"][0]["label"]
+    table = nasnet(*command, "--format", "table", "--sure", 1, expect=0).stdout
+    assert "Sure of" in table and "not sure" in table
+
+
+def test_labels_without_ids_have_no_everyday_labels(nasnet, photos, tiny_module):
+    done = nasnet("classify", photos, "-m", tiny_module, "--sure", 0, expect=0)
+    assert [row["sure"] for row in done.rows] == [None] * 5
+    table = nasnet("classify", photos, "-m", tiny_module, "--format", "table", expect=0).stdout
+    assert "Sure of" not in table
+
+
+def test_resume_with_another_sure_is_refused(nasnet, photos, tiny_module, tmp_path):
+    command = ("classify", photos, "-m", tiny_module, "-o", tmp_path / "a.jsonl")
+    nasnet(*command, expect=0)
+    done = nasnet(*command, "--resume", "--sure", 0.7, expect=1)
+    assert "--sure 0.5" in done.stderr and "--sure 0.7" in done.stderr
+    meta = json.loads((tmp_path / "a.jsonl.meta.json").read_text())
+    assert meta["options"]["sure"] == 0.5
+
+
 def test_bytes_do_not_depend_on_the_number_of_workers(nasnet, photos, tiny_module, tmp_path):
     contents = set()
     for workers in (1, 2, 8):

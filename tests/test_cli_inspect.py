@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 
@@ -40,6 +41,22 @@ def test_text_output(nasnet, tiny_module):
         "unsafe operations none",
     ):
         assert said in done.stdout
+
+
+def test_everyday_labels_are_described(nasnet, tiny_module, label_file, tmp_path):
+    fields = json.loads(nasnet("inspect", tiny_module, "--json").stdout)
+    assert fields["everyday_labels"] == {"available": False, "unknown_ids": []}
+    assert "none (the labels have no WordNet ids)" in nasnet("inspect", tiny_module).stdout
+    module = shutil.copytree(tiny_module, tmp_path / "module")
+    labels = module / "assets.extra" / "labels.tsv"
+    labels.parent.mkdir(exist_ok=True)
+    rows = [line.split(" ", 1) for line in label_file.read_text().splitlines()]
+    for first, unknown in ((rows[0], []), (["n99999999", "gizmo"], ["n99999999"])):
+        lines = ["\t".join([str(n), *row]) for n, row in enumerate([first, *rows[1:]])]
+        labels.write_text("index\twnid\tname\n" + "\n".join(lines) + "\n")
+        fields = json.loads(nasnet("inspect", module, "--json").stdout)
+        assert fields["everyday_labels"] == {"available": True, "unknown_ids": unknown}
+    assert "yes, but nothing is known of the ids n99999999" in nasnet("inspect", module).stdout
 
 
 def test_outputs_are_in_numeric_order():

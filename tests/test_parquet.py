@@ -35,7 +35,7 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outputs(photos, tiny_module, tmp_path_factory):
+def outputs(photos, tiny_module, label_file, tmp_path_factory):
     """The outputs of the commands for them, in each format that is tested here."""
     folder = tmp_path_factory.mktemp("outputs")
     for labels, vectors, more in (
@@ -45,14 +45,18 @@ def outputs(photos, tiny_module, tmp_path_factory):
         ("none.parquet", "half.parquet", ("--threshold", 1, "--dtype", "float16")),
     ):
         outs = ("-o", folder / labels, "--embed", folder / vectors)
-        done = run(NASNET, "classify", photos, "-m", tiny_module, *outs, *more)
+        labelled = ("--labels", label_file, "--sure", 0.3)
+        done = run(NASNET, "classify", photos, "-m", tiny_module, *labelled, *outs, *more)
         assert done.returncode == 3, done.stderr
     return folder
 
 
 def test_labels_are_typed_and_nested(outputs):
     schema = pq.read_schema(outputs / "labels.parquet")
-    assert schema.names == ["path", "path_bytes", "status", "error", "predictions"]
+    assert schema.names == ["path", "path_bytes", "status", "error", "predictions", "sure"]
+    assert schema.field("sure").type == pa.struct(
+        [("wnid", pa.string()), ("label", pa.string()), ("probability", pa.float64())]
+    )
     assert schema.field("path_bytes").type == pa.binary()
     prediction = schema.field("predictions").type.value_type
     types = {field.name: field.type for field in prediction}
@@ -74,8 +78,11 @@ def test_labels_are_those_of_the_json_lines(outputs):
     assert [row["status"] for row in rows] == ["ok", "ok", "error", "ok", "ok"]
     for row, line in zip(rows, lines, strict=True):
         assert row["predictions"] == line.get("predictions")
+        assert row["sure"] == line.get("sure")
         assert row["error"] == line.get("error")
     assert rows[2]["error"]["kind"] == "not_an_image"
+    assert rows[2]["sure"] is None
+    assert any(row["sure"] for row in rows)
 
 
 @pytest.mark.parametrize("name", ["labels.parquet", "vectors.parquet"])

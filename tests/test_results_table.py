@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from nasnet_cli.results.records import Classified, Failure, Prediction
+from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
 from nasnet_cli.results.table import TableWriter
 from nasnet_cli.results.text import printable
 
@@ -26,9 +26,11 @@ CAT = Classified("photos/cat.jpg", found(("tiger cat", 0.61), ("tabby", 0.182)))
 BAD = Classified("photos/bad.jpg", None, Failure("truncated", "The file ends early."))
 
 
-def shown(*rows: Classified, width: int = 80, logits: bool = False) -> list[str]:
+def shown(
+    *rows: Classified, width: int = 80, logits: bool = False, everyday: bool = False
+) -> list[str]:
     stream = io.StringIO()
-    writer = TableWriter(stream, width=width, logits=logits)
+    writer = TableWriter(stream, width=width, logits=logits, everyday=everyday)
     for row in rows:
         writer.write(row)
     writer.finish({})
@@ -64,6 +66,41 @@ def test_an_image_has_a_line_per_label() -> None:
     assert re.fullmatch(r"photos/cat.jpg +tiger cat +█+[▏▎▍▌▋▊▉]? +61\.0 %", first)
     assert re.fullmatch(r" +tabby +█+[▏▎▍▌▋▊▉]? +18\.2 %", second)
     assert {len(line) for line in (header, rule, first, second)} == {80}
+
+
+def test_everyday_label_has_a_column_before_the_labels() -> None:
+    sure = Everyday("n02121620", "cat", 0.792)
+    cat = Classified(CAT.path, CAT.predictions, sure=sure)
+    header, rule, first, second, unsure, *_ = shown(cat, CAT, everyday=True)
+    assert header.split() == ["Image", "Sure", "of", "Label", "Probability"]
+    assert re.fullmatch(r"photos/cat.jpg +cat 79\.2 % +tiger cat +█+[▏▎▍▌▋▊▉]? +61\.0 %", first)
+    assert re.fullmatch(r" +tabby +█*[▏▎▍▌▋▊▉]? +18\.2 %", second)
+    assert re.fullmatch(r"photos/cat.jpg +not sure +tiger cat .*", unsure)
+    assert second.index("tabby") == first.index("tiger cat") == unsure.index("tiger cat")
+    assert {len(line) for line in (header, rule, first, second, unsure)} == {80}
+    (*_, line) = shown(Classified("a.jpg", (), sure=sure), everyday=True)
+    assert re.fullmatch(r"a.jpg +cat 79\.2 % +nothing above the threshold", line)
+
+
+@pytest.mark.parametrize("width", [40, 45, 59, 60, 80, 120, 160])
+@pytest.mark.parametrize("logits", [False, True])
+def test_everyday_label_fits_any_width(width: int, logits: bool) -> None:
+    long = Everyday("n04371774", "swing " * 30, 0.5)
+    rows = [Classified(CAT.path, CAT.predictions, sure=sure) for sure in (long, None)]
+    lines = shown(*rows, width=width, logits=logits, everyday=True)
+    assert {cell_len(line) for line in lines} == {width}
+    assert any("not sure" in line for line in lines) == (width >= 50 or not logits)
+    assert max(map(cell_len, shown(BAD, width=width, logits=logits, everyday=True))) <= width
+
+
+def test_classes_of_one_name_are_told_apart() -> None:
+    def row(wnid: str) -> Classified:
+        predictions = (Prediction(1, 1, wnid, "crane", 0.9),)
+        return Classified("a.jpg", predictions, sure=Everyday(wnid, "crane", 0.9))
+
+    *_, bird, machine = shown(row("n02012849"), row("n03126707"), width=120, everyday=True)
+    assert bird.count("crane (bird)") == 2
+    assert machine.count("crane (machine)") == 2
 
 
 def test_the_header_comes_once() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nasnet_cli.errors import ERROR_KINDS
 from nasnet_cli.results.formats import FORMATS, FormatName, format_by_ending, formats_of
 from nasnet_cli.results.meta import meta_document, meta_path
-from nasnet_cli.results.records import Classified, Failure, Prediction, Summary
+from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction, Summary
 from nasnet_cli.results.text import decimal, readable
 from nasnet_cli.results.writers import Writer, open_label_writer
 
@@ -29,6 +29,7 @@ CAT = Classified(
         Prediction(1, 282, "n02123159", "tiger cat", 0.61, 8.5),
         Prediction(2, 281, "n02123045", "tabby, tabby cat", 1.2e-5, -0.25),
     ),
+    sure=Everyday("n02121620", "cat", 0.75),
 )
 BAD = Classified("photos/bad.jpg", None, Failure("truncated", 'It ends at "byte" 7.'))
 NONE = Classified("photos/dark.jpg", ())
@@ -41,7 +42,7 @@ def without_logits(row: Classified) -> Classified:
     found = row.predictions
     if found is not None:
         found = tuple(Prediction(p.rank, p.index, p.wnid, p.label, p.probability) for p in found)
-    return Classified(row.path, found, row.error)
+    return Classified(row.path, found, row.error, row.sure)
 
 
 def written(
@@ -66,10 +67,11 @@ def test_json_lines_follow_the_contract() -> None:
         '{"rank": 1, "index": 282, "wnid": "n02123159", "label": "tiger cat", '
         '"probability": 0.610000}, '
         '{"rank": 2, "index": 281, "wnid": "n02123045", "label": "tabby, tabby cat", '
-        '"probability": 0.000012}]}\n'
+        '"probability": 0.000012}], '
+        '"sure": {"wnid": "n02121620", "label": "cat", "probability": 0.750000}}\n'
         '{"path": "photos/bad.jpg", "status": "error", '
         '"error": {"kind": "truncated", "message": "It ends at \\"byte\\" 7."}}\n'
-        '{"path": "photos/dark.jpg", "status": "ok", "predictions": []}\n'
+        '{"path": "photos/dark.jpg", "status": "ok", "predictions": [], "sure": null}\n'
     )
 
 
@@ -77,8 +79,9 @@ def test_logits_are_beside_the_probabilities() -> None:
     row = json.loads(written("jsonl", [CAT], logits=True))
     assert [found["logit"] for found in row["predictions"]] == [8.5, -0.25]
     lines = table_of(written("csv", [CAT, BAD, NONE], logits=True))
-    assert [line[-1] for line in lines] == ["logit", "8.500000", "-0.250000", "", ""]
-    assert {len(line) for line in lines} == {10}
+    assert [line[9] for line in lines] == ["logit", "8.500000", "-0.250000", "", ""]
+    assert lines[0][10:] == ["sure_wnid", "sure_label", "sure_probability"]
+    assert {len(line) for line in lines} == {13}
 
 
 def test_the_json_document_has_a_line_per_result() -> None:
@@ -98,11 +101,12 @@ def test_a_json_document_without_results_is_valid() -> None:
 
 def test_csv_has_a_line_per_rank_error_and_empty_result() -> None:
     assert written("csv", [CAT, BAD, NONE]) == (
-        "path,status,rank,index,wnid,label,probability,error_kind,error\n"
-        "photos/cat.jpg,ok,1,282,n02123159,tiger cat,0.610000,,\n"
-        'photos/cat.jpg,ok,2,281,n02123045,"tabby, tabby cat",0.000012,,\n'
-        'photos/bad.jpg,error,,,,,,truncated,"It ends at ""byte"" 7."\n'
-        "photos/dark.jpg,ok,,,,,,,\n"
+        "path,status,rank,index,wnid,label,probability,error_kind,error,"
+        "sure_wnid,sure_label,sure_probability\n"
+        "photos/cat.jpg,ok,1,282,n02123159,tiger cat,0.610000,,,n02121620,cat,0.750000\n"
+        'photos/cat.jpg,ok,2,281,n02123045,"tabby, tabby cat",0.000012,,,n02121620,cat,0.750000\n'
+        'photos/bad.jpg,error,,,,,,truncated,"It ends at ""byte"" 7.",,,\n'
+        "photos/dark.jpg,ok,,,,,,,,,,\n"
     )
 
 
@@ -194,7 +198,7 @@ def test_numbers_have_six_digits_and_no_exponent() -> None:
 def test_nan_and_infinity_keep_the_file_valid() -> None:
     row = Classified("a", (Prediction(1, 0, "", "x", float("nan"), float("inf")),))
     assert json.loads(written("jsonl", [row], logits=True))["predictions"][0]["logit"] is None
-    assert table_of(written("csv", [row], logits=True))[1][6:] == ["", "", "", ""]
+    assert table_of(written("csv", [row], logits=True))[1][6:] == [""] * 7
 
 
 @pytest.mark.parametrize(
@@ -243,10 +247,21 @@ predictions = st.builds(
     probability=st.floats(0, 1),
     logit=st.floats(-1e6, 1e6),
 )
+everyday = st.builds(
+    Everyday,
+    wnid=st.from_regex("n[0-9]{8}", fullmatch=True),
+    label=names,
+    probability=st.floats(0, 1),
+)
 failures = st.builds(Failure, kind=st.sampled_from(ERROR_KINDS), message=names)
 rows = st.lists(
     st.one_of(
-        st.builds(Classified, names, st.lists(predictions, max_size=3).map(tuple)),
+        st.builds(
+            Classified,
+            names,
+            st.lists(predictions, max_size=3).map(tuple),
+            sure=st.none() | everyday,
+        ),
         st.builds(Classified, names, st.none(), failures),
     ),
     max_size=4,
@@ -268,7 +283,12 @@ def expected(row: Classified) -> dict[str, Any]:
         }
         for p in row.predictions or ()
     ]
-    return {"path": readable(row.path), "status": "ok", "predictions": found}
+    sure = row.sure and {
+        "wnid": row.sure.wnid,
+        "label": readable(row.sure.label),
+        "probability": pytest.approx(row.sure.probability, abs=5.1e-7),
+    }
+    return {"path": readable(row.path), "status": "ok", "predictions": found, "sure": sure}
 
 
 def as_bytes(name: str) -> Iterator[bytes]:
@@ -302,17 +322,21 @@ def test_csv_reads_back_what_was_written(rows: list[Classified]) -> None:
     lines = iter(table_of(written("csv", rows, logits=True))[1:])
     for row in rows:
         path = guarded(row.path, "./")
+        sure = ["", "", ""]
+        if row.sure:
+            probability = decimal(row.sure.probability, missing="")
+            sure = [row.sure.wnid, guarded(row.sure.label, "'"), probability]
         if row.error:
             message = guarded(row.error.message, "'")
-            cells = [path, "error", "", "", "", "", "", row.error.kind, message, ""]
+            cells = [path, "error", "", "", "", "", "", row.error.kind, message, "", *sure]
             assert next(lines) == cells
         elif not row.predictions:
-            assert next(lines) == [path, "ok"] + [""] * 8
+            assert next(lines) == [path, "ok", *[""] * 8, *sure]
         for p in row.predictions or ():
             label, wnid = guarded(p.label, "'"), guarded(p.wnid, "'")
             numbers = [decimal(p.probability, missing=""), decimal(p.logit or 0.0, missing="")]
             cells = [str(p.rank), str(p.index), wnid, label, numbers[0], "", "", numbers[1]]
-            assert next(lines) == [path, "ok", *cells]
+            assert next(lines) == [path, "ok", *cells, *sure]
     assert next(lines, None) is None
 
 

@@ -117,7 +117,7 @@ KILLED = [
 
 @pytest.mark.parametrize(("command", "labels", "vectors"), KILLED)
 def test_killed_and_resumed_runs_write_the_same_bytes(
-    command, labels, vectors, many, tiny_module, tmp_path
+    command, labels, vectors, many, tiny_module, label_file, tmp_path
 ):
     if "parquet" in labels + vectors:
         pytest.importorskip("pyarrow")
@@ -127,7 +127,8 @@ def test_killed_and_resumed_runs_write_the_same_bytes(
 
     def arguments(folder, *more):
         outs = ("-o", folder / labels, "--embed", folder / vectors)
-        return (*command, many, "-m", tiny_module, *outs, *more)
+        labelled = ("--labels", label_file, "--sure", 0.3)
+        return (*command, many, "-m", tiny_module, *labelled, *outs, *more)
 
     assert run(NASNET, *arguments(clean, "--workers", 1)).returncode == 3
     state = killed / f".{labels}.resume"

@@ -77,15 +77,16 @@ def times(folder):
     ],
 )
 def test_merged_shards_have_the_bytes_of_an_unsharded_run(
-    nasnet, album, tiny_module, tmp_path, command, format_
+    nasnet, album, tiny_module, label_file, tmp_path, command, format_
 ):
+    labelled = ("--labels", label_file, "--sure", 0.3) if command == "classify" else ()
     one, merged = tmp_path / "one", tmp_path / "merged"
     for folder in (one, merged):
         folder.mkdir()
     name, job = f"all.{format_}", tmp_path / "job"
-    nasnet(command, album, "-m", tiny_module, "--out", one / name, expect=3)
+    nasnet(command, album, "-m", tiny_module, *labelled, "--out", one / name, expect=3)
     sharded = ("--shards", 3, "--format", format_, "--out", job)
-    nasnet(command, album, "-m", tiny_module, *sharded, expect=3)
+    nasnet(command, album, "-m", tiny_module, *labelled, *sharded, expect=3)
     nasnet("merge", job, "--out", merged / name, expect=3)
     assert content(merged) == content(one)
     assert len(content(one)) == {"npy": 3, "parquet": 1}.get(format_, 2)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
     from nasnet_cli.pipeline import Item, Result
+    from nasnet_cli.results.everyday import EverydayLabels
     from nasnet_cli.runtime.base import Output, Plan, Precision, Runtime, RuntimeName
     from nasnet_cli.timings import Timings
 
@@ -105,6 +106,13 @@ class Model:
         return labels_for(classes) or tuple(Label("", f"class {i}") for i in range(classes))
 
     @cached_property
+    def everyday(self) -> EverydayLabels:
+        """The everyday labels of the model's classes; none where no label has a WordNet id."""
+        from nasnet_cli.results.everyday import EverydayLabels
+
+        return EverydayLabels(self.labels)
+
+    @cached_property
     def preprocessing(self) -> Preprocessing:
         """The conversion of images to the model's input."""
         from nasnet_cli.images.preprocess import Preprocessing
@@ -132,13 +140,15 @@ class Model:
         top: int = 5,
         threshold: float = 0.0,
         logits: bool = False,
+        sure: float = 0.5,
         workers: int | None = None,
     ) -> Iterator[Classified]:
         """Yield a record for each image in paths (files, folders, archives), in order.
 
-        A record has up to top classes with at least the probability threshold, in [0, 1]. With
-        logits, each prediction has the model's raw output too. A bad input gives a record with an
-        error; NasnetError is raised when the model cannot be run.
+        A record has up to top classes with at least the probability threshold, in [0, 1], and an
+        everyday label where one has at least the probability sure. With logits, each prediction has
+        the model's raw output too. A bad input gives a record with an error; NasnetError is raised
+        when the model cannot be run.
         """
         from nasnet_cli.images.listing import list_sources
         from nasnet_cli.images.source import SkipCounter
@@ -147,7 +157,7 @@ class Model:
 
         sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
         items = (Item(source, None) for source in sources)
-        for result in self.results(("logits",), items, top=top, workers=workers):
+        for result in self.results(("logits",), items, top=top, sure=sure, workers=workers):
             path = result.source.path
             if result.outputs is None:
                 yield Classified(path, None, result.failure)
@@ -155,7 +165,7 @@ class Model:
             best = predictions(
                 result.outputs["best"], self.labels, threshold=threshold, with_logits=logits
             )
-            yield Classified(path, best)
+            yield Classified(path, best, sure=self.everyday.record(result.outputs["sure"]))
 
     def embed(
         self, paths: Iterable[StrPath], *, normalize: bool = False, workers: int | None = None
@@ -186,6 +196,7 @@ class Model:
         items: Iterable[Item[Context]],
         *,
         top: int | None = None,
+        sure: float = 0.5,
         limits: Limits | None = None,
         workers: int | None = None,
         batch_size: int | None = None,
@@ -194,7 +205,8 @@ class Model:
         """Yield the model's outputs for each item, in order; several outputs need one decode.
 
         An item is a source with a context, which its result gives back. With top, results have the
-        best classes (results/topk.py) as "best" instead of the logits. Inputs over limits are
+        best classes (results/topk.py) as "best" and the everyday label of at least the probability
+        sure (results/everyday.py) as "sure" instead of the logits. Inputs over limits are
         errors. workers threads decode, two more than CPUs if None; batch_size images are decoded
         ahead of the model. timings learns where the time goes.
         """
@@ -226,7 +238,13 @@ class Model:
             # leave no core idle.
             workers=workers or available_cores() + 2,
             batch_size=batch_size or pipeline.DEFAULT_BATCH_SIZE,
-            reduce=partial(with_best, top=top, is_logits=self.module.output == "logits"),
+            reduce=partial(
+                with_best,
+                top=top,
+                is_logits=self.module.output == "logits",
+                everyday=self.everyday if "logits" in outputs and top is not None else None,
+                sure=sure,
+            ),
             stop_decoding=decoders.close,
             timings=timings,
         )
@@ -330,10 +348,22 @@ class Model:
         return {
             **self.describe(),
             **describe(self.module),
+            "everyday_labels": self._describe_everyday(),
             "preprocessing": {
                 **self.module.preprocessing,
                 **self.changes,
             },
+        }
+
+    def _describe_everyday(self) -> dict[str, Any] | None:
+        """Describe whether there are everyday labels; None without classes."""
+        if self.module.classes is None:
+            return None
+        from nasnet_cli.wordnet import load_hierarchy
+
+        return {
+            "available": self.everyday.is_available,
+            "unknown_ids": load_hierarchy().unknown_ids(self.labels),
         }
 
 

@@ -113,7 +113,13 @@ def _stream(job: Job, out: str | None, format_: FormatName) -> None:
         if out is None
         else open_output(out, overwrite=False) as stream
     ):
-        writer = open_label_writer(format_, stream, head=job.model.head(), logits=job.spec.logits)
+        writer = open_label_writer(
+            format_,
+            stream,
+            head=job.model.head(),
+            logits=job.spec.logits,
+            everyday=job.model.everyday.is_available,
+        )
         for row in classified_rows(rows, job.spec, job.model):
             writer.write(row)
             stream.flush()  # the reader of a pipe sees each row as it comes

@@ -12,6 +12,7 @@ from nasnet_cli.cli.sections import command_with
 
 # The text form lists this many: the endpoints of inner layers tell most readers little.
 _MOST_OUTPUTS = 4
+_MOST_IDS = 5
 
 
 @command_with(
@@ -59,6 +60,8 @@ def _lines(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{fields['labels']} labels of its own" if fields["labels"] else "no labels of its own"
         )
         yield "classes", f"{fields['classes']:,} ({labels}), given as {fields['output']}"
+    if fields["everyday_labels"] is not None:
+        yield "everyday labels", _everyday(fields["everyday_labels"])
     if fields["feature_depth"] is not None:
         yield "feature vector", f"{fields['feature_depth']:,} values"
     yield "parameters", f"{fields['parameters']:,}"
@@ -100,6 +103,16 @@ def _preprocessing(settings: dict[str, Any]) -> str:
     shape = {"stretch": "stretched", "crop": "cropped to the model's shape", "pad": "padded"}
     part = f"central {100 * settings['crop_fraction']:g} %"
     return f"{part}, {shape[settings['resize']]}, {settings['resample']} resampling"
+
+
+def _everyday(everyday: dict[str, Any]) -> str:
+    if not everyday["available"]:
+        return "none (the labels have no WordNet ids)"
+    unknown = everyday["unknown_ids"]
+    if not unknown:
+        return "yes"
+    more = f" and {len(unknown) - _MOST_IDS:,} more" if len(unknown) > _MOST_IDS else ""
+    return f"yes, but nothing is known of the ids {', '.join(unknown[:_MOST_IDS])}{more}"
 
 
 def _accuracy(accuracy: dict[str, Any]) -> str:

@@ -164,6 +164,7 @@ class LabelOptions(NamedTuple):
     top: int = 5
     threshold: float = 0.0
     logits: bool = False
+    sure: float = 0.5
     labels: str | None = None
 
 
@@ -185,6 +186,15 @@ label_options = gathered(
         show_default=True,
         metavar="P",
         help="Leave out labels with a lower probability.",
+    ),
+    option(
+        "--sure",
+        type=click.FloatRange(0, 1),
+        default=LabelOptions.sure,
+        show_default=True,
+        metavar="P",
+        help="Minimum probability of the everyday label, the most specific one (golden retriever, "
+        "dog, animal) that reaches it.",
     ),
     option("--logits", is_flag=True, section=OUTPUT, help="Include the raw output of the model."),
     option(

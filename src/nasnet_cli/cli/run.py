@@ -260,6 +260,7 @@ def job_spec(
         top=labels.top,
         threshold=labels.threshold,
         logits=labels.logits,
+        sure=labels.sure,
         normalize=vectors.normalize,
         dtype=vectors.dtype,
         max_pixels=inputs.max_pixels,

@@ -51,7 +51,13 @@ class Records:
             shape = Shape(self.summary.ok, model.feature_depth, spec.dtype)
             return Results(kind, self._vectors, self.summary, meta, shape=shape)
         return Results(
-            kind, self._labels, self.summary, meta, head=model.head(), logits=spec.logits
+            kind,
+            self._labels,
+            self.summary,
+            meta,
+            head=model.head(),
+            logits=spec.logits,
+            everyday=model.everyday.is_available,
         )
 
     def _labels(self) -> Iterator[Classified]:

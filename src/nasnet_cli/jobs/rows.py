@@ -31,8 +31,8 @@ class Row:
 def encode(result: Result[Any], spec: JobSpec) -> Row:
     """Return a model's result as a row.
 
-    Its labels are packed as BEST (results/topk.py) for each rank, its vector as numbers of the
-    spec's type.
+    Its labels are packed as SURE (results/everyday.py) and, for each rank, BEST (results/topk.py),
+    its vector as numbers of the spec's type.
     """
     path = result.source.path
     if result.outputs is None:
@@ -43,7 +43,7 @@ def encode(result: Result[Any], spec: JobSpec) -> Row:
         kept = best[best["probability"] >= spec.threshold]
         if not spec.logits:
             kept["output"] = 0.0
-        labels = kept.tobytes()
+        labels = result.outputs["sure"].tobytes() + kept.tobytes()
     if "vectors" in spec.results:
         from nasnet_cli.results.npy import numbers_of
         from nasnet_cli.results.topk import unit_vector
@@ -59,15 +59,21 @@ def classified_rows(rows: Iterator[Row], spec: JobSpec, model: Model) -> Iterato
     """Yield the labels of rows, in words."""
     import numpy as np
 
+    from nasnet_cli.results.everyday import SURE
     from nasnet_cli.results.topk import BEST, predictions
 
-    labels = model.labels
+    labels, everyday = model.labels, model.everyday
     for row in rows:
         if row.error is not None:
             yield Classified(row.path, None, row.error)
         else:
-            best = np.frombuffer(row.labels, BEST)
-            yield Classified(row.path, predictions(best, labels, with_logits=spec.logits))
+            sure = np.frombuffer(row.labels, SURE, count=1)[0]
+            best = np.frombuffer(row.labels, BEST, offset=SURE.itemsize)
+            yield Classified(
+                row.path,
+                predictions(best, labels, with_logits=spec.logits),
+                sure=everyday.record(sure),
+            )
 
 
 def embedded_rows(rows: Iterator[Row], spec: JobSpec) -> Iterator[Embedded]:

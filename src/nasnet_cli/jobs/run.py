@@ -170,6 +170,7 @@ def _results(
         spec.outputs,
         items,
         top=spec.top,
+        sure=spec.sure,
         limits=spec.limits,
         workers=options.workers,
         batch_size=options.batch_size,

@@ -22,7 +22,7 @@ Kind = Literal["labels", "vectors"]
 
 _OUTPUTS: dict[Kind, Output] = {"labels": "logits", "vectors": "features"}
 _OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "labels": ("top", "threshold", "logits"),
+    "labels": ("top", "threshold", "logits", "sure"),
     "vectors": ("normalize", "dtype"),
 }
 
@@ -32,8 +32,8 @@ class JobSpec:
     """The specification of a job, which also goes to other processes and into files.
 
     results are the kinds of results. model, labels, runtime, precision and allow_unsafe_ops are
-    load_model's, preprocessing its changes. top, threshold and logits are classify's, normalize
-    and dtype embed's; max_pixels and max_bytes limit the inputs.
+    load_model's, preprocessing its changes. top, threshold, logits and sure are classify's,
+    normalize and dtype embed's; max_pixels and max_bytes limit the inputs.
     """
 
     results: tuple[Kind, ...]
@@ -46,6 +46,7 @@ class JobSpec:
     top: int = 5
     threshold: float = 0.0
     logits: bool = False
+    sure: float = 0.5
     normalize: bool = False
     dtype: VectorType = "float32"
     max_pixels: int = 200_000_000

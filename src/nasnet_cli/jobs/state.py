@@ -40,7 +40,7 @@ from nasnet_cli.results.records import Failure
 
 Check = Literal["stat", "content"]
 
-VERSION = 1
+VERSION = 2
 _COMMIT_SECONDS = 1.0
 _AT_ONCE = 64  # rows per call of SQLite
 _TABLES = """

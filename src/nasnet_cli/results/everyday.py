@@ -76,7 +76,7 @@ class EverydayLabels:
                 wnids[row], totals[row] = self._wnids[best], sums[best]
         return chosen
 
-    def record(self, chosen: np.void) -> Everyday | None:
+    def record(self, chosen: np.void | np.ndarray) -> Everyday | None:
         """Return a row of choose as a record; None where the model is not sure of any class."""
         wnid = bytes(chosen["wnid"]).decode()
         if not wnid:

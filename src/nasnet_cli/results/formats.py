@@ -23,8 +23,8 @@ class Results:
     """The labels or vectors of a finished job, and what else a file says of it.
 
     rows returns the records (Classified or Embedded) in order, at each call. head is what a JSON
-    document has before them, meta the content of OUT.meta.json. logits is for labels, shape for
-    vectors.
+    document has before them, meta the content of OUT.meta.json. logits and everyday (whether the
+    model has everyday labels) are for labels, shape for vectors.
     """
 
     kind: ResultKind
@@ -33,6 +33,7 @@ class Results:
     meta: bytes
     head: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     logits: bool = False
+    everyday: bool = False
     shape: Shape | None = None
 
 
@@ -75,7 +76,13 @@ def _write_labels(format_: FormatName) -> Callable[[Results, Sequence[BinaryIO]]
     def write(results: Results, streams: Sequence[BinaryIO]) -> None:
         from nasnet_cli.results.writers import open_label_writer
 
-        writer = open_label_writer(format_, streams[0], head=results.head, logits=results.logits)
+        writer = open_label_writer(
+            format_,
+            streams[0],
+            head=results.head,
+            logits=results.logits,
+            everyday=results.everyday,
+        )
         for row in results.rows():
             writer.write(row)
         writer.finish(results.summary.counts())

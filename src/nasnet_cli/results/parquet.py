@@ -40,13 +40,16 @@ def require() -> None:
 def write_labels(
     stream: BinaryIO, rows: Iterator[Classified], meta: bytes, *, logits: bool
 ) -> None:
-    """Write a row for each input: path, path_bytes, status, error and predictions, best first."""
+    """Write a row for each input: path, path_bytes, status, error, predictions (best first), sure."""
     import pyarrow as pa
 
-    schema = _labels_schema(meta, logits)
+    schema = _labels_schema(meta, logits=logits, sure=True)
     with _writer(stream, schema) as writer:
         while block := list(islice(rows, ROWS)):
-            values = [{**_row(row), "predictions": _predictions(row)} for row in block]
+            values = [
+                {**_row(row), "predictions": _predictions(row), "sure": _everyday(row)}
+                for row in block
+            ]
             writer.write_table(pa.Table.from_pylist(values, schema), row_group_size=ROWS)
 
 
@@ -101,18 +104,20 @@ def read_meta(path: str | os.PathLike[str]) -> bytes:
     return meta
 
 
-def _labels_schema(meta: bytes, logits: bool) -> pa.Schema:
+def _labels_schema(meta: bytes, *, logits: bool, sure: bool) -> pa.Schema:
     import pyarrow as pa
 
+    everyday = {"wnid": pa.string(), "label": pa.string(), "probability": pa.float64()}
     prediction = {
         "rank": pa.int32(),
         "index": pa.int32(),
-        "wnid": pa.string(),
-        "label": pa.string(),
-        "probability": pa.float64(),
+        **everyday,
         **({"logit": pa.float64()} if logits else {}),
     }
-    return _schema(meta, predictions=pa.list_(pa.struct(list(prediction.items()))))
+    fields = {"predictions": pa.list_(pa.struct(list(prediction.items())))}
+    if sure:
+        fields["sure"] = pa.struct(list(everyday.items()))
+    return _schema(meta, **fields)
 
 
 def _vectors_schema(meta: bytes, number: pa.DataType, depth: int) -> pa.Schema:
@@ -127,7 +132,9 @@ def _schema_like(written: pa.Schema, meta: bytes) -> pa.Schema:
         kind = written.field("vector").type
         return _vectors_schema(meta, kind.value_type, kind.list_size)
     prediction = written.field("predictions").type.value_type
-    return _labels_schema(meta, logits=prediction.get_field_index("logit") >= 0)
+    logits = prediction.get_field_index("logit") >= 0
+    # Files of earlier versions have no everyday labels.
+    return _labels_schema(meta, logits=logits, sure="sure" in written.names)
 
 
 def _schema(meta: bytes, **result: pa.DataType) -> pa.Schema:
@@ -173,6 +180,17 @@ def _predictions(row: Classified) -> list[dict[str, Any]] | None:
         }
         for prediction in row.predictions
     ]
+
+
+def _everyday(row: Classified) -> dict[str, Any] | None:
+    sure = row.sure
+    if sure is None:
+        return None
+    return {
+        "wnid": sure.wnid,
+        "label": readable(sure.label),
+        "probability": _number(sure.probability),
+    }
 
 
 def _number(value: float | None) -> float | None:

@@ -53,12 +53,14 @@ class Classified:
     """The labels of one input.
 
     path is the input's name, with bytes that are not UTF-8 as Python's surrogate escapes.
-    Exactly one of predictions (best first; a threshold may have emptied it) and error is set.
+    Exactly one of predictions (best first; a threshold may have emptied it) and error is set. sure
+    is the everyday label, None where the model is not sure or has none.
     """
 
     path: str
     predictions: tuple[Prediction, ...] | None
     error: Failure | None = None
+    sure: Everyday | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The table of classify, for people: on a terminal in colour, in a pipe as plain text.
 
-    photos/cat.jpg            tiger cat              ████████████▎          61.0 %
-                              tabby                  ███▋                   18.2 %
+    photos/cat.jpg      cat 81.4 %        tiger cat          ████████████▎  61.0 %
+                                          tabby              ███▋           18.2 %
 
 The columns' widths depend on the terminal alone, so each image is shown as soon as it is finished.
 Every name passes through printable(), so that none brings a control character to the terminal, and
@@ -19,12 +19,16 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from nasnet_cli.results.records import Classified, Prediction
+from nasnet_cli.results.records import Classified, Everyday, Prediction
 from nasnet_cli.results.text import printable
+from nasnet_cli.wordnet import load_hierarchy
 
 _MIN_WIDTH, _MAX_WIDTH = 40, 160
+_MIN_WIDTH_FOR_ALL = 50
 _MAX_MESSAGE_LINES = 4
 _GAP = 2
+_NOT_SURE = "not sure"
+_MIN_NAME = 8  # where a name would have less, no percentage stands behind it
 
 
 @dataclass(frozen=True)
@@ -46,41 +50,57 @@ class _Widths:
     """The columns' widths in terminal cells."""
 
     path: int
+    sure: int
     label: int
     bar: int
     percent: int
     logit: int
 
     @classmethod
-    def within(cls, width: int, *, logits: bool) -> _Widths:
-        """Return the widths within a width: bars get up to a quarter, path and label the rest."""
+    def within(cls, width: int, *, logits: bool, everyday: bool) -> _Widths:
+        """Return the widths within a width: bars get up to a quarter, path and labels the rest."""
         width = max(_MIN_WIDTH, min(_MAX_WIDTH, width))
+        # Between a path, bars and logits there is no space for it.
+        everyday = everyday and not (logits and width < _MIN_WIDTH_FOR_ALL)
         percent, logit = 7, 8 * logits
         # In a narrow terminal, names need the space more than bars do.
         bar = max(2 if logits else 5, min(24, (width - 20) // 4 - logit // 2))
+        if everyday:
+            bar = min(bar, max(2, (width - 40) // 5))
         left = width - percent - bar - 3 * _GAP - (logit + _GAP if logits else 0)
+        sure = max(len(_NOT_SURE), (left - _GAP) // 3) if everyday else 0
+        left -= sure and sure + _GAP
         path = left * 11 // 20
-        return cls(path, left - path, bar, percent, logit)
+        return cls(path, sure, left - path, bar, percent, logit)
 
     @property
     def beside_path(self) -> int:
-        """The width from the label's first cell to the table's last."""
-        return self.label + self.bar + self.percent + 2 * _GAP + (self.logit and self.logit + _GAP)
+        """The width from the first cell after the path's column to the table's last."""
+        columns = [self.sure, self.label, self.bar, self.percent, self.logit]
+        return sum(width + _GAP for width in columns if width) - _GAP
 
 
 class TableWriter:
     """Writes rows to a text stream, for people.
 
     On a terminal in colour (NO_COLOR is honoured), else plain, as wide as the terminal or 80
-    cells; width, in cells, overrides that. Widths are limited to 40 … 160. logits adds a column.
+    cells; width, in cells, overrides that. Widths are limited to 40 … 160. logits and everyday (the
+    everyday label) add a column.
     """
 
-    def __init__(self, stream: TextIO, *, width: int | None = None, logits: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        width: int | None = None,
+        logits: bool = False,
+        everyday: bool = False,
+    ) -> None:
         self._console = Console(file=stream, width=width, highlight=False, markup=False)
         # A latin-1 or ASCII terminal can show neither blocks nor most names.
         self._is_unicode = self._console.encoding.lower().startswith("utf")
         self._signs = _BLOCKS if self._is_unicode else _ASCII
-        self._widths = _Widths.within(self._console.width, logits=logits)
+        self._widths = _Widths.within(self._console.width, logits=logits, everyday=everyday)
         self._has_rows = False
 
     def write(self, row: Classified) -> None:
@@ -96,7 +116,10 @@ class TableWriter:
 
     def _header(self) -> list[Text]:
         widths = self._widths
-        titles = [_pad("Image", widths.path), _pad("Label", widths.label)]
+        titles = [_pad("Image", widths.path)]
+        if widths.sure:
+            titles.append(_pad("Sure of", widths.sure))
+        titles.append(_pad("Label", widths.label))
         titles.append("Probability".rjust(widths.bar + _GAP + widths.percent))
         if widths.logit:
             titles.append("Logit".rjust(widths.logit))
@@ -104,18 +127,33 @@ class TableWriter:
         return [Text((" " * _GAP).join(titles), "bold"), Text(rule, "dim")]
 
     def _prediction_lines(self, row: Classified) -> list[Text]:
-        path = Text(self._path(row.path))
+        gap = " " * _GAP
+        start = Text(self._path(row.path))
+        if self._widths.sure:
+            start = Text.assemble(start, gap, self._everyday(row.sure))
         if not row.predictions:
-            return [Text.assemble(path, " " * _GAP, ("nothing above the threshold", "dim"))]
+            return [Text.assemble(start, gap, ("nothing above the threshold", "dim"))]
         lines = []
         for prediction in row.predictions:
-            lines.append(Text.assemble(path, " " * _GAP, self._prediction(prediction)))
-            path = Text(" " * self._widths.path)
+            lines.append(Text.assemble(start, gap, self._prediction(prediction)))
+            start = Text(" " * start.cell_len)
         return lines
+
+    def _everyday(self, sure: Everyday | None) -> Text:
+        width = self._widths.sure
+        if sure is None:
+            return Text(_pad(_NOT_SURE, width), "dim")
+        percent = f" {_percent(sure.probability)}"
+        name = self._displayed(_display_name(sure.wnid, sure.label))
+        if width - len(percent) < _MIN_NAME:
+            percent = ""
+        name = _shorten(name, width - len(percent), self._signs.dots)
+        return Text.assemble((name, "bold"), _pad(percent, width - cell_len(name)))
 
     def _prediction(self, prediction: Prediction) -> Text:
         widths, best = self._widths, prediction.rank == 1
-        label = _shorten(self._displayed(prediction.label), widths.label, self._signs.dots)
+        name = self._displayed(_display_name(prediction.wnid, prediction.label))
+        label = _shorten(name, widths.label, self._signs.dots)
         bar = _pad(_bar(prediction.probability, widths.bar, self._signs), widths.bar)
         parts = [
             (_pad(label, widths.label), "bold" if best else ""),
@@ -151,6 +189,11 @@ class TableWriter:
             return name
         encoding = self._console.encoding
         return name.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _display_name(wnid: str, label: str) -> str:
+    # Two cranes are told apart here, where no id stands beside them.
+    return load_hierarchy().display_name(wnid, label) if wnid else label
 
 
 def _percent(probability: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nasnet_cli.labels import Label
+from nasnet_cli.results.everyday import EverydayLabels
 from nasnet_cli.results.records import Prediction
 
 BEST = np.dtype([("index", "<i4"), ("probability", "<f8"), ("output", "<f8")])
@@ -20,7 +21,10 @@ def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np
     probabilities. A row's classes do not depend on the other rows.
     """
     values = outputs.astype(np.float64)
-    probabilities = _softmax(values) if is_logits else values
+    return _best_classes(values, _softmax(values) if is_logits else values, top)
+
+
+def _best_classes(values: np.ndarray, probabilities: np.ndarray, top: int) -> np.ndarray:
     count = min(top, values.shape[1])
     index = np.empty((len(values), count), np.intp)
     for row, value in zip(index, values, strict=True):
@@ -34,13 +38,26 @@ def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np
 
 
 def with_best(
-    outputs: dict[str, np.ndarray], *, top: int | None, is_logits: bool
+    outputs: dict[str, np.ndarray],
+    *,
+    top: int | None,
+    is_logits: bool,
+    everyday: EverydayLabels | None = None,
+    sure: float = 0.5,
 ) -> dict[str, np.ndarray]:
-    """Replace the logits in the outputs of n images by their top-k classes, "best", if top is given."""
+    """Replace the logits in the outputs of n images by their top-k classes, "best", if top is given.
+
+    everyday adds everyday labels of at least the probability sure: "sure", [n] of SURE.
+    """
     if top is None or "logits" not in outputs:
         return outputs
-    rest = {name: values for name, values in outputs.items() if name != "logits"}
-    return {"best": best_classes(outputs["logits"], top, is_logits=is_logits), **rest}
+    reduced = {name: values for name, values in outputs.items() if name != "logits"}
+    values = outputs["logits"].astype(np.float64)
+    probabilities = _softmax(values) if is_logits else values
+    reduced["best"] = _best_classes(values, probabilities, top)
+    if everyday is not None:
+        reduced["sure"] = everyday.choose(probabilities, sure)
+    return reduced
 
 
 def predictions(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Generic, TextIO, TypeVar, cast
 
 from nasnet_cli.results.meta import section
-from nasnet_cli.results.records import Classified, Failure, Prediction
+from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
 from nasnet_cli.results.text import decimal, json_text, readable
 
 if TYPE_CHECKING:
@@ -111,16 +111,26 @@ def open_writer(
 
 
 def open_label_writer(
-    format_: FormatName, stream: BinaryIO, *, head: Mapping[str, Section], logits: bool
+    format_: FormatName,
+    stream: BinaryIO,
+    *,
+    head: Mapping[str, Section],
+    logits: bool,
+    everyday: bool = True,
 ) -> Writer[Classified] | TableWriter:
-    """Return a writer of labels in a format of text. logits says whether rows have them."""
+    """Return a writer of labels in a format of text. logits says whether rows have them.
+
+    everyday says whether the model has everyday labels: without them, a table has no such column.
+    """
     if format_ != "table":
         return open_writer(format_, labels_layout(logits=logits), stream, head=head)
     from nasnet_cli.results.table import TableWriter
 
     if stream is sys.stdout.buffer:  # rich looks whether it is a terminal, and how wide
-        return TableWriter(sys.stdout, logits=logits)
-    return TableWriter(cast(TextIO, codecs.getwriter("utf-8")(stream)), logits=logits)
+        text: TextIO = sys.stdout
+    else:
+        text = cast(TextIO, codecs.getwriter("utf-8")(stream))
+    return TableWriter(text, logits=logits, everyday=everyday)
 
 
 def json_row(row: Classified) -> str:
@@ -130,7 +140,8 @@ def json_row(row: Classified) -> str:
     the whole name in base64. Numbers are formatted here, because json writes 1.2e-05.
     """
     predictions = ", ".join(map(_json_prediction, row.predictions or ()))
-    return json_object(row.path, row.error, f'"predictions": [{predictions}]')
+    result = f'"predictions": [{predictions}], "sure": {_json_everyday(row.sure)}'
+    return json_object(row.path, row.error, result)
 
 
 def json_vector_row(path: str, error: Failure | None, number: int) -> str:
@@ -178,6 +189,15 @@ def _json_prediction(prediction: Prediction) -> str:
     )
 
 
+def _json_everyday(sure: Everyday | None) -> str:
+    if sure is None:
+        return "null"
+    return (
+        f'{{"wnid": {json_text(sure.wnid)}, "label": {json_text(sure.label)}, '
+        f'"probability": {decimal(sure.probability, missing="null")}}}'
+    )
+
+
 _NEEDS_QUOTES = re.compile('[,"\r\n]')
 # Starts of a cell that spreadsheets take for a formula. The last four are the wide forms of the
 # first four, which Excel in Japan takes as well.
@@ -187,22 +207,24 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 def labels_layout(*, logits: bool) -> Layout[Classified]:
     r"""Return the layout of labels; with logits, CSV has their column.
 
-    CSV has a line for each input and rank, quoted as in RFC 4180. Lines end in "\n": the RFC's
+    CSV has a line for each input and rank, with the everyday label in the last columns, quoted as in RFC 4180. Lines end in "\n": the RFC's
     readers and spreadsheets take it, and with "\r\n" the last column of every line would end in
     "\r" for grep, cut and awk. A path that is not UTF-8 has \xNN for its undecodable bytes and
     does not open the file; the JSON formats hold its bytes.
     """
     columns = ["path", "status", "rank", "index", "wnid", "label", "probability"]
     columns += ["error_kind", "error", *(["logit"] if logits else [])]
+    columns += ["sure_wnid", "sure_label", "sure_probability"]
 
     def cells(row: Classified) -> Iterator[list[str]]:
         path = no_formula(row.path, mark="./")
+        sure = _everyday_cells(row.sure)
         logit = [""] * logits
         if row.error is not None:
             message = no_formula(row.error.message, mark="'")
-            yield [path, "error", "", "", "", "", "", row.error.kind, message, *logit]
+            yield [path, "error", "", "", "", "", "", row.error.kind, message, *logit, *sure]
         elif not row.predictions:
-            yield [path, "ok", "", "", "", "", "", "", "", *logit]
+            yield [path, "ok", "", "", "", "", "", "", "", *logit, *sure]
         for prediction in row.predictions or ():
             if logits and prediction.logit is not None:
                 logit = [decimal(prediction.logit, missing="")]
@@ -217,9 +239,17 @@ def labels_layout(*, logits: bool) -> Layout[Classified]:
                 "",
                 "",
                 *logit,
+                *sure,
             ]
 
     return Layout("results", tuple(columns), json_row, cells)
+
+
+def _everyday_cells(sure: Everyday | None) -> list[str]:
+    if sure is None:
+        return ["", "", ""]
+    label = no_formula(sure.label, mark="'")
+    return [sure.wnid, label, decimal(sure.probability, missing="")]
 
 
 def no_formula(cell: str, *, mark: str) -> str:
