@@ -60,10 +60,10 @@ def test_everyday_labels_are_described(nasnet, tiny_module, label_file, tmp_path
 
 
 def test_outputs_are_in_numeric_order():
-    from nasnet_cli.cli.inspect import _place
+    from nasnet_cli.cli.inspect import _sort_key
 
     names = ["Cell_10", "Stem", "Cell_2", "default", "Cell_" + "9" * 5000]
-    assert sorted(names, key=_place) == [names[i] for i in (3, 2, 0, 4, 1)]
+    assert sorted(names, key=_sort_key) == [names[i] for i in (3, 2, 0, 4, 1)]
 
 
 def test_figures_of_the_mobile_network_are_the_published_ones(nasnet, golden_module):
