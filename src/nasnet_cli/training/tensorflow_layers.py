@@ -85,6 +85,8 @@ def shifted(x: Any) -> Any:
 
 # The classes are called as those that they stand for: TF-Slim's names of weights depend on it.
 class Conv2D(keras.layers.Conv2D):
+    """A convolution with its own call for kernels of 1x1."""
+
     def call(self, inputs: Any) -> Any:
         if self.kernel_size != (1, 1):
             return super().call(inputs)
@@ -95,6 +97,8 @@ class Conv2D(keras.layers.Conv2D):
 
 
 class SeparableConv2D(keras.layers.SeparableConv2D):
+    """A separable convolution whose depthwise part is this module's own."""
+
     def call(self, inputs: Any) -> Any:
         kernel = tf.convert_to_tensor(self.depthwise_kernel)
         x = depthwise(inputs, kernel, self.strides[0])
@@ -102,6 +106,8 @@ class SeparableConv2D(keras.layers.SeparableConv2D):
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation with its own call while training."""
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training:
             return super().call(inputs, training=training)
@@ -118,6 +124,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 class Shift(keras.layers.Layer):
+    """The layer of shifted()."""
+
     def call(self, x: Any) -> Any:
         return shifted(x)
 
