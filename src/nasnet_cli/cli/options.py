@@ -190,7 +190,7 @@ label_options = gathered(
     option(
         "--sure",
         type=click.FloatRange(0, 1),
-        default=LabelOptions.sure,
+        default=LabelOptions().sure,
         show_default=True,
         metavar="P",
         help="Minimum probability of the everyday label, the most specific one (golden retriever, "
