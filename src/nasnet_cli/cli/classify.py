@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli import job_options, options
+from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.run import Job, job_spec, target, vector_target
+from nasnet_cli.cli.run import Job, target, vector_target
 from nasnet_cli.cli.sections import OUTPUT, command_with, option
+from nasnet_cli.jobs.run import RunOptions
+from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.formats import formats_of
 
 if TYPE_CHECKING:
@@ -26,9 +29,6 @@ FORMATS = formats_of("labels")
     "nasnet classify photos/ --model imagenet-mobile --out labels.jsonl --resume",
 )
 @options.input_options
-@options.model_options
-@options.label_options
-@options.preprocessing_options
 @options.output_options(FORMATS)
 @option(
     "--embed",
@@ -38,22 +38,19 @@ FORMATS = formats_of("labels")
     section=OUTPUT,
     help="Also write feature vectors to FILE (.npy, .npz or .parquet), like nasnet embed.",
 )
-@options.vector_options
-@job_options.resume_options
-@job_options.shard_options
-@job_options.speed_options
+@options.spec_options(
+    "labels", *options.label_options, *options.preprocessing_options, *options.vector_options
+)
+@options.run_options
+@options.shard_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
-    model: options.ModelOptions,
-    labels: options.LabelOptions,
-    preprocessing: options.PreprocessingOptions,
     output: options.OutputOptions,
     vectors_out: str | None,
-    vectors: options.VectorOptions,
-    resuming: job_options.ResumeOptions,
-    shards: job_options.ShardOptions,
-    speed: job_options.SpeedOptions,
+    spec: JobSpec,
+    run: RunOptions,
+    shards: options.ShardOptions,
     console: Console,
 ) -> int:
     """Label images with the classes that a model knows.
@@ -62,41 +59,34 @@ def command(
     standard input. The default is the current folder. Exit code: 0 if every input has a result, 3
     if some have errors.
     """
-    if vectors_out is None and vectors != options.VectorOptions():
+    if vectors_out is not None:
+        spec = replace(spec, results=("labels", "vectors"))
+    elif spec.normalize or spec.dtype != JobSpec.dtype:
         raise click.UsageError("--normalize and --dtype need --embed.")
-    spec = job_spec(
-        ("labels",) if vectors_out is None else ("labels", "vectors"),
-        inputs,
-        model,
-        preprocessing,
-        labels,
-        vectors,
-    )
+    job = Job(spec, inputs, run, console)
     if shards.wanted:
         from nasnet_cli.cli.sharded import run_sharded
 
         if vectors_out is not None:
             raise click.UsageError("--embed cannot be used with shards; run nasnet embed.")
-        return run_sharded(Job(spec, inputs, speed, console), output, resuming, shards)
+        return run_sharded(job, output, shards)
     from nasnet_cli.results.atomic import is_direct
 
     format_ = output.chosen_format(FORMATS)
     if output.out is None or is_direct(output.out):
         for name, is_used in (
-            ("--resume", resuming.resume),
+            ("--resume", run.resume),
             ("--embed", vectors_out is not None),
             ("--format parquet", format_ == "parquet"),
         ):
             if is_used:
                 raise click.UsageError(f"{name} needs --out and the name of a file.")
-        job = Job(spec, inputs, speed, console)
         _stream(job, output.out, format_)
-        return job.finish("classified")
-    targets = [target("labels", format_, output.out)]
-    if vectors_out is not None:
-        targets.append(vector_target(vectors_out))
-    job = Job(spec, inputs, speed, console)
-    job.write(targets, resuming, overwrite=output.overwrite)
+    else:
+        targets = [target("labels", format_, output.out)]
+        if vectors_out is not None:
+            targets.append(vector_target(vectors_out))
+        job.write(targets, overwrite=output.overwrite)
     return job.finish("classified")
 
 

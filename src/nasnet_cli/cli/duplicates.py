@@ -27,9 +27,8 @@ Pair = TypeVar("Pair")
 @click.argument("vectors", type=click.Path())
 @option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.FRACTION,
     default=0.97,
-    show_default=True,
     metavar="C",
     help="Cosine similarity at which two images are near-duplicates; 1 means equal vectors.",
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from nasnet_cli.cli import job_options, options
+from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.run import Job, job_spec, vector_target
+from nasnet_cli.cli.run import Job, vector_target
 from nasnet_cli.cli.sections import command_with
+from nasnet_cli.jobs.run import RunOptions
+from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.formats import formats_of
 
 FORMATS = formats_of("vectors")
@@ -17,25 +19,22 @@ FORMATS = formats_of("vectors")
     "nasnet embed photos/ --out vectors/ --shards 100",
 )
 @options.input_options
-@options.model_options
-@options.vector_options
-@options.preprocessing_options
-@options.file_options(
-    FORMATS, "Write to FILE: .npy, .npz or .parquet. Files appear only when complete."
+@options.output_options(
+    FORMATS,
+    "Write to FILE: .npy, .npz or .parquet. Files appear only when complete.",
+    default_format="from FILE's extension; with shards, npy",
+    required=True,
 )
-@job_options.resume_options
-@job_options.shard_options
-@job_options.speed_options
+@options.spec_options("vectors", *options.vector_options, *options.preprocessing_options)
+@options.run_options
+@options.shard_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
-    model: options.ModelOptions,
-    vectors: options.VectorOptions,
-    preprocessing: options.PreprocessingOptions,
     output: options.OutputOptions,
-    resuming: job_options.ResumeOptions,
-    shards: job_options.ShardOptions,
-    speed: job_options.SpeedOptions,
+    spec: JobSpec,
+    run: RunOptions,
+    shards: options.ShardOptions,
     console: Console,
 ) -> int:
     """Turn images into feature vectors.
@@ -46,13 +45,12 @@ def command(
     FILE.parquet has a row for each input, with the vector as a list of fixed size. Exit code: 0 if
     every input has a vector, 3 if some have errors.
     """
-    spec = job_spec(("vectors",), inputs, model, preprocessing, vectors=vectors)
+    job = Job(spec, inputs, run, console)
     if shards.wanted:
         from nasnet_cli.cli.sharded import run_sharded
 
-        return run_sharded(Job(spec, inputs, speed, console), output, resuming, shards)
+        return run_sharded(job, output, shards)
     assert output.out is not None  # it is required
     vectors_target = vector_target(output.out, output.named_format(FORMATS))
-    job = Job(spec, inputs, speed, console)
-    job.write([vectors_target], resuming, overwrite=output.overwrite)
+    job.write([vectors_target], overwrite=output.overwrite)
     return job.finish("embedded")

@@ -1,35 +1,38 @@
 """Options that commands share: from Click's parameters to typed objects.
 
-Each group of options is a named tuple (a dataclass takes a millisecond to make), and a decorator
-that adds the options to a command and passes it the tuple: a command never sees a dictionary. Those
-of large jobs are in job_options.py.
+A decorator adds a group of options to a command and passes it one object that is made of them: a
+command never sees a dictionary. Groups that belong to the command line alone are named tuples (a
+dataclass takes a millisecond to make).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
+from functools import partial
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import click
 
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import ADVANCED, MODEL, OUTPUT, Decorator, gathered, option
+from nasnet_cli.cli.sections import ADVANCED, LARGE, MODEL, OUTPUT, Decorator, gathered, option
+from nasnet_cli.jobs.run import RunOptions
+from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.formats import FormatName, format_by_ending
 
-if TYPE_CHECKING:
-    from nasnet_cli.results.npy import VectorType
-    from nasnet_cli.runtime.base import Precision, RuntimeName
+advanced, large = partial(option, section=ADVANCED), partial(option, section=LARGE)
+of_model, of_output = partial(option, section=MODEL), partial(option, section=OUTPUT)
+COUNT = click.IntRange(min=1)
+FRACTION = click.FloatRange(0, 1, min_open=True)
+PROBABILITY = click.FloatRange(0, 1)
 
 
 class InputOptions(NamedTuple):
-    """Which images: paths, a file that lists more, and limits to what is read."""
+    """Which images: paths, and a file that lists more."""
 
     paths: tuple[str, ...]
     list_file: BinaryIO | None
     recursive: bool
-    max_pixels: int
-    max_bytes: int
 
 
 input_options = gathered(
@@ -43,193 +46,137 @@ input_options = gathered(
         metavar="FILE",
         help="Read paths from FILE, one per line or NUL-separated; - reads standard input.",
     ),
-    option(
-        "--recursive/--no-recursive",
-        default=True,
-        help="Search subfolders.  [default: recursive]",
-    ),
-    option(
-        "--max-pixels",
-        type=click.IntRange(min=1),
-        default=200_000_000,
-        show_default=True,
-        metavar="N",
-        section=ADVANCED,
-        help="Report an error for images with more pixels.",
-    ),
-    option(
-        "--max-bytes",
-        type=click.IntRange(min=1),
-        default=1 << 30,
-        show_default=True,
-        metavar="N",
-        section=ADVANCED,
-        help="Report an error for files with more bytes.",
-    ),
+    option("--recursive/--no-recursive", default=True, help="Search subfolders."),
 )
 
-
-class ModelOptions(NamedTuple):
-    """Which model, and what runs it."""
-
-    model: str | None
-    runtime: RuntimeName | None
-    precision: Precision
-    allow_unsafe_ops: bool
-
-
-model_option = option(
+model_option = of_model(
     "-m",
     "--model",
     metavar="MODEL",
-    section=MODEL,
     help="Model to use: a TF Hub module or SavedModel (folder or .tar.gz), a Keras, ONNX, TFLite "
     "or OpenVINO file, a TF-Slim checkpoint, a published name such as imagenet-mobile, or an "
     "https handle.  [default: the built-in model]",
 )
 
-unsafe_option = option(
+unsafe_option = advanced(
     "--allow-unsafe-ops",
     is_flag=True,
-    section=ADVANCED,
     help="Run models that can access files or the network, or run other code.",
 )
 
-model_options = gathered(
-    "model",
-    ModelOptions,
+_limit_and_model_options = (
+    advanced(
+        "--max-pixels",
+        type=COUNT,
+        default=JobSpec.max_pixels,
+        metavar="N",
+        help="Report an error for images with more pixels.",
+    ),
+    advanced(
+        "--max-bytes",
+        type=COUNT,
+        default=JobSpec.max_bytes,
+        metavar="N",
+        help="Report an error for files with more bytes.",
+    ),
     model_option,
-    option(
+    of_model(
         "--runtime",
         type=click.Choice(["openvino", "tensorflow"]),
-        section=MODEL,
         help="Inference runtime.  [default: openvino; tensorflow for models that OpenVINO cannot "
         "read]",
     ),
-    option(
+    of_model(
         "--precision",
         type=click.Choice(["f32", "bf16"]),
-        default="f32",
-        show_default=True,
-        section=MODEL,
+        default=JobSpec.precision,
         help="Inference precision; bf16 is faster on CPUs that support it and slightly less "
         "accurate.",
     ),
     unsafe_option,
 )
 
-
-class PreprocessingOptions(NamedTuple):
-    """Changes to the model's own preprocessing; None changes nothing."""
-
-    resize: Literal["stretch", "crop", "pad"] | None = None
-    crop_fraction: float | None = None
-    resample: str | None = None
-
-    @property
-    def changes(self) -> dict[str, str | float]:
-        """The settings that are given, by their names."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
-
-
-preprocessing_options = gathered(
-    "preprocessing",
-    PreprocessingOptions,
-    option(
+preprocessing_options = (
+    of_model(
         "--resize",
         type=click.Choice(["stretch", "crop", "pad"]),
-        section=MODEL,
         help="Fit images to the model's shape by stretching, cropping or padding.  "
         "[default: the model's own]",
     ),
-    option(
+    of_model(
         "--crop-fraction",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=FRACTION,
         metavar="F",
-        section=MODEL,
         help="Use only the central fraction of each side.  [default: the model's own]",
     ),
-    option(
+    of_model(
         "--resample",
         type=click.Choice(["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]),
-        section=MODEL,
         help="Resampling filter; tf1 is TensorFlow 1's bilinear.  [default: the model's own]",
     ),
 )
 
-
-class LabelOptions(NamedTuple):
-    """Settings for the labels of an image."""
-
-    top: int = 5
-    threshold: float = 0.0
-    logits: bool = False
-    sure: float = 0.5
-    labels: str | None = None
-
-
-label_options = gathered(
-    "labels",
-    LabelOptions,
+label_options = (
     option(
         "--top",
-        type=click.IntRange(min=1),
-        default=LabelOptions().top,
-        show_default=True,
+        type=COUNT,
+        default=JobSpec.top,
         metavar="K",
         help="Number of labels per image.",
     ),
     option(
         "--threshold",
-        type=click.FloatRange(0, 1),
-        default=LabelOptions().threshold,
-        show_default=True,
+        type=PROBABILITY,
+        default=JobSpec.threshold,
         metavar="P",
         help="Leave out labels with a lower probability.",
     ),
     option(
         "--sure",
-        type=click.FloatRange(0, 1),
-        default=LabelOptions().sure,
-        show_default=True,
+        type=PROBABILITY,
+        default=JobSpec.sure,
         metavar="P",
         help="Minimum probability of the everyday label, the most specific one (golden retriever, "
         "dog, animal) that reaches it.",
     ),
-    option("--logits", is_flag=True, section=OUTPUT, help="Include the raw output of the model."),
-    option(
+    of_output("--logits", is_flag=True, help="Include the raw output of the model."),
+    of_model(
         "--labels",
         type=click.Path(),
         metavar="FILE",
-        section=MODEL,
         help="Read class names from FILE: text with one per line, TSV, CSV or JSON.  "
         "[default: the model's own]",
     ),
 )
 
-
-class VectorOptions(NamedTuple):
-    """Settings for feature vectors."""
-
-    normalize: bool = False
-    dtype: VectorType = "float32"
-
-
-vector_options = gathered(
-    "vectors",
-    VectorOptions,
-    option(
-        "--normalize", is_flag=True, section=OUTPUT, help="Scale feature vectors to unit length."
-    ),
-    option(
+vector_options = (
+    of_output("--normalize", is_flag=True, help="Scale feature vectors to unit length."),
+    of_output(
         "--dtype",
         type=click.Choice(["float32", "float16"]),
-        default=VectorOptions().dtype,
-        show_default=True,
-        section=OUTPUT,
+        default=JobSpec.dtype,
         help="Data type of feature vectors.",
     ),
 )
+
+
+def spec_options(kind: Literal["labels", "vectors"], *decorators: Decorator) -> Decorator:
+    """Add the options of a job's specification: of its limits, its model, and some more.
+
+    The command gets them as a JobSpec that makes one kind of results.
+    """
+
+    def spec(
+        resize: str | None = None,
+        crop_fraction: float | None = None,
+        resample: str | None = None,
+        **fields: Any,
+    ) -> JobSpec:
+        changes = {"resize": resize, "crop_fraction": crop_fraction, "resample": resample}
+        changed = {name: value for name, value in changes.items() if value is not None}
+        return JobSpec((kind,), preprocessing=changed, **fields)
+
+    return gathered("spec", spec, *_limit_and_model_options, *decorators)
 
 
 class OutputOptions(NamedTuple):
@@ -260,62 +207,130 @@ class OutputOptions(NamedTuple):
         return format_
 
 
-overwrite_option = option(
-    "--overwrite", is_flag=True, section=OUTPUT, help="Replace existing output."
-)
+overwrite_option = of_output("--overwrite", is_flag=True, help="Replace existing output.")
 
 
 def out_option(help_: str, required: bool) -> Decorator:
     """Add --out to a command."""
-    return option(
-        "-o",
-        "--out",
-        type=click.Path(),
-        metavar="FILE",
-        required=required,
-        section=OUTPUT,
-        help=help_,
+    return of_output(
+        "-o", "--out", type=click.Path(), metavar="FILE", required=required, help=help_
     )
 
 
-def output_options(formats: Sequence[str]) -> Decorator:
-    """Add --out, --format and --overwrite, for results that can also go to standard output."""
+def output_options(
+    formats: Sequence[str],
+    out_help: str = "Write results to FILE, and how they were made to FILE.meta.json. Files appear "
+    "only when complete.  [default: standard output]",
+    default_format: str = "from FILE's extension; without FILE, table on a terminal, else jsonl",
+    required: bool = False,
+) -> Decorator:
+    """Add --out, --format and --overwrite; by default, results can also go to standard output."""
     return gathered(
         "output",
         OutputOptions,
-        out_option(
-            "Write results to FILE, and how they were made to FILE.meta.json. Files appear only "
-            "when complete.  [default: standard output]",
-            required=False,
-        ),
-        option(
+        out_option(out_help, required),
+        of_output(
             "--format",
             "format_",
             type=click.Choice(formats),
-            section=OUTPUT,
-            help="Output format.  [default: from FILE's extension; without FILE, table on a "
-            "terminal, else jsonl]",
+            help=f"Output format.  [default: {default_format}]",
         ),
         overwrite_option,
     )
 
 
-def file_options(formats: Sequence[str], help_: str) -> Decorator:
-    """Add --out, --format and --overwrite, for results that need a file."""
-    return gathered(
-        "output",
-        OutputOptions,
-        out_option(help_, required=True),
-        option(
-            "--format",
-            "format_",
-            type=click.Choice(formats),
-            section=OUTPUT,
-            help="Output format.  [default: from FILE's extension; with shards, npy]",
-        ),
-        overwrite_option,
-    )
+_speed_options = (
+    advanced(
+        "--workers",
+        type=click.IntRange(min=1, max=256),
+        metavar="N",
+        help="Number of decoding threads.  [default: number of CPUs + 2]",
+    ),
+    advanced(
+        "--batch-size",
+        type=click.IntRange(min=1, max=4096),
+        default=256,
+        metavar="N",
+        help="Number of images decoded ahead of the model. Does not affect results.",
+    ),
+)
+speed_options = gathered("run", RunOptions, *_speed_options)
+run_options = gathered(
+    "run",
+    RunOptions,
+    large(
+        "--resume",
+        is_flag=True,
+        help="Continue an interrupted run of FILE; process only what is missing or has changed.",
+    ),
+    large(
+        "--check",
+        type=click.Choice(["stat", "content"]),
+        default=RunOptions.check,
+        help="How --resume detects changed files: by size and modification time, or by content.",
+    ),
+    *_speed_options,
+)
 
+
+class ShardOptions(NamedTuple):
+    """Settings for shards: their number or size, and the engine that runs them."""
+
+    shards: int | None
+    shard_size: int | None
+    engine: Literal["local", "ray"]
+    ray_address: str | None
+    workers_per_node: int
+    retries: int
+
+    @property
+    def wanted(self) -> bool:
+        """True if the job is to be split. Raises click.UsageError for a contradiction."""
+        counts = [self.shards, self.shard_size]
+        if all(counts):
+            raise click.UsageError("Use either --shards or --shard-size.")
+        if not any(counts) and self.engine != "local":
+            raise click.UsageError("--engine needs --shards or --shard-size.")
+        return any(counts)
+
+
+shard_options = gathered(
+    "shards",
+    ShardOptions,
+    large(
+        "--shards",
+        type=COUNT,
+        metavar="N",
+        help="Split the job into N shards, written to the folder that --out names. Run the same "
+        "command again to process unfinished shards.",
+    ),
+    large("--shard-size", type=COUNT, metavar="N", help="Split the job into shards of N images."),
+    large(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="Run shards in this process or on a Ray cluster.",
+    ),
+    large(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Ray cluster to connect to.  [default: RAY_ADDRESS, or start one on this machine]",
+    ),
+    large(
+        "--workers-per-node",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="Worker processes on each Ray node; each loads the model.",
+    ),
+    large(
+        "--retries",
+        type=click.IntRange(min=0),
+        default=2,
+        metavar="N",
+        help="How often Ray retries a shard whose worker failed or died.",
+    ),
+)
 
 quiet_option = option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose_option = option("-v", "--verbose", is_flag=True, help="Print details.")

@@ -16,17 +16,11 @@ import click
 
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.cli.console import Console, ConsoleListener
-from nasnet_cli.cli.job_options import ResumeOptions, SpeedOptions
-from nasnet_cli.cli.options import (
-    InputOptions,
-    LabelOptions,
-    ModelOptions,
-    PreprocessingOptions,
-    VectorOptions,
-)
+from nasnet_cli.cli.options import InputOptions
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
+from nasnet_cli.jobs.run import NoInputError, RunOptions, run_to_files, stream_rows
 from nasnet_cli.jobs.spec import JobSpec, Kind
 from nasnet_cli.results.formats import FormatName, format_by_ending, formats_of
 from nasnet_cli.results.records import Summary
@@ -36,7 +30,6 @@ from nasnet_cli.timings import Timings
 if TYPE_CHECKING:
     from nasnet_cli.jobs.outputs import Target
     from nasnet_cli.jobs.rows import Row
-    from nasnet_cli.jobs.run import RunOptions
     from nasnet_cli.model import Model
 
 
@@ -47,11 +40,11 @@ class Inputs:
     current folder. skips counts what listing them skips.
     """
 
-    def __init__(self, options: InputOptions) -> None:
+    def __init__(self, options: InputOptions, max_bytes: int) -> None:
         self._list_file = options.list_file
         self._paths = options.paths or (() if options.list_file else (".",))
         self._recursive = options.recursive
-        self._max_bytes = options.max_bytes
+        self._max_bytes = max_bytes
         self.skips = SkipCounter()
         if self._paths.count("-") + (getattr(self._list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
@@ -114,16 +107,16 @@ class Job:
     """One run of a command: its spec, inputs, model, console and summary."""
 
     def __init__(
-        self, spec: JobSpec, inputs: InputOptions, speed: SpeedOptions, console: Console
+        self, spec: JobSpec, inputs: InputOptions, options: RunOptions, console: Console
     ) -> None:
         self._start = time.monotonic()
         startup.limit_blas_threads()
         self.spec = spec
-        self.inputs = Inputs(inputs)
+        self.inputs = Inputs(inputs, spec.max_bytes)
         self.console = console
         self.summary = Summary()
-        self._speed = speed
         self._timings = Timings()
+        self.run_options = replace(options, timings=self._timings)
 
     @cached_property
     def model(self) -> Model:
@@ -140,12 +133,6 @@ class Job:
             )
         return model
 
-    def run_options(self) -> RunOptions:
-        """Return the options of a run in this process."""
-        from nasnet_cli.jobs.run import RunOptions
-
-        return RunOptions(self._speed.workers, self._speed.batch_size, self._timings)
-
     def rows(self, *, to_terminal: bool = False) -> Iterator[Row]:
         """Yield a row for each input, in order, with a progress bar; the runtime opens at once.
 
@@ -156,37 +143,27 @@ class Job:
         return self._rows(to_terminal)
 
     def _rows(self, to_terminal: bool) -> Iterator[Row]:
-        from nasnet_cli.jobs.run import stream_rows
-
         with self._progress(rows_are_shown=to_terminal), self._no_input_in_words():
             yield from stream_rows(
                 self.spec,
                 self.model,
                 self.inputs.sources(),
-                self.run_options(),
+                self.run_options,
                 self.console,
                 self.summary,
             )
         self.summary.passed_over = self.inputs.skips.count
 
-    def write(self, targets: Sequence[Target], resuming: ResumeOptions, *, overwrite: bool) -> None:
+    def write(self, targets: Sequence[Target], *, overwrite: bool) -> None:
         """Write the results to files, with a progress bar. Raises NasnetError."""
         self._open_ahead()
-        from nasnet_cli.jobs.run import run_to_files
-
-        options = replace(
-            self.run_options(),
-            resume=resuming.resume,
-            check=resuming.check,
-            overwrite=overwrite,
-        )
         with self._progress(), self._no_input_in_words():
             self.summary = run_to_files(
                 self.spec,
                 self.model,
                 self.inputs.sources(),
                 targets,
-                options,
+                replace(self.run_options, overwrite=overwrite),
                 self.console,
                 self.inputs.skips,
             )
@@ -230,42 +207,10 @@ class Job:
 
     @contextmanager
     def _no_input_in_words(self) -> Iterator[None]:
-        from nasnet_cli.jobs.run import NoInputError
-
         try:
             yield
         except NoInputError as error:
             raise self.inputs.no_images() from error
-
-
-def job_spec(
-    results: tuple[Kind, ...],
-    inputs: InputOptions,
-    model: ModelOptions,
-    preprocessing: PreprocessingOptions,
-    labels: LabelOptions | None = None,
-    vectors: VectorOptions | None = None,
-) -> JobSpec:
-    """Return the spec of a job that makes these kinds of results, from a command's options."""
-    labels = labels or LabelOptions()
-    vectors = vectors or VectorOptions()
-    return JobSpec(
-        results,
-        model=model.model,
-        labels=labels.labels,
-        preprocessing=preprocessing.changes,
-        runtime=model.runtime,
-        precision=model.precision,
-        allow_unsafe_ops=model.allow_unsafe_ops,
-        top=labels.top,
-        threshold=labels.threshold,
-        logits=labels.logits,
-        sure=labels.sure,
-        normalize=vectors.normalize,
-        dtype=vectors.dtype,
-        max_pixels=inputs.max_pixels,
-        max_bytes=inputs.max_bytes,
-    )
 
 
 def target(kind: Kind, format_: FormatName, out: str) -> Target:

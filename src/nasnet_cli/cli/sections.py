@@ -17,10 +17,10 @@ SECTIONS = (BASIC, OUTPUT, MODEL, LARGE, ADVANCED)
 
 
 class Option(click.Option):
-    """An option that help shows in a section."""
+    """An option that help shows in a section, with its default."""
 
     def __init__(self, *args: Any, section: str, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+        super().__init__(*args, **{**settings, "show_default": True})
         self.section = section
 
 
@@ -73,7 +73,6 @@ def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
 
 def gathered(name: str, kind: Callable[..., Any], *decorators: Decorator) -> Decorator:
     """Add a group of options to a command, passed as one object that kind makes of them."""
-    names = inspect.signature(kind).parameters
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -82,8 +81,10 @@ def gathered(name: str, kind: Callable[..., Any], *decorators: Decorator) -> Dec
             return function(**parameters, **{name: kind(**own)})
 
         decorated: Callable[..., Any] = call
+        before = len(getattr(function, "__click_params__", ()))
         for decorator in reversed(decorators):
             decorated = decorator(decorated)
+        names = [parameter.name for parameter in vars(decorated)["__click_params__"][before:]]
         return decorated
 
     return decorate

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli.job_options import ResumeOptions, ShardOptions
-from nasnet_cli.cli.options import OutputOptions
+from nasnet_cli.cli.options import OutputOptions, ShardOptions
 from nasnet_cli.cli.run import Job
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.images.source import is_remote
@@ -34,9 +33,7 @@ _VERBS: dict[Kind, str] = {"labels": "classified", "vectors": "embedded"}
 _LISTED = 3
 
 
-def run_sharded(
-    job: Job, output: OutputOptions, resuming: ResumeOptions, shards: ShardOptions
-) -> int:
+def run_sharded(job: Job, output: OutputOptions, shards: ShardOptions) -> int:
     """Run a job shard by shard into the folder --out, and return the exit code."""
     (kind,) = job.spec.results
     formats = mergeable_formats(kind)
@@ -47,7 +44,7 @@ def run_sharded(
         )
     if output.out is None:
         raise click.UsageError("--shards and --shard-size need --out and the name of a folder.")
-    if resuming.check == "content":
+    if job.run_options.check == "content":
         raise click.UsageError("--check content cannot be used with shards.")
     if is_remote(output.out) or Path(output.out).is_file():
         raise OutputError(f"{output.out} is not a folder of this machine.", "Name a local folder.")
@@ -102,12 +99,12 @@ def _run(
     if shards.engine == "local":
         from nasnet_cli.jobs.engines.local import run_local
 
-        runner = ShardRunner(manifest, job.run_options(), model=job.model, reporter=job.console)
+        runner = ShardRunner(manifest, job.run_options, model=job.model, reporter=job.console)
         yield from run_local(manifest, missing, runner)
         return
     from nasnet_cli.jobs.engines.ray import RaySettings, run_on_ray
 
-    options = job.run_options()
+    options = job.run_options
     settings = RaySettings(
         shards.ray_address,
         shards.workers_per_node,

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nasnet_cli.cli import job_options, neighbours, options
+from nasnet_cli.cli import neighbours, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.run import Job, job_spec
+from nasnet_cli.cli.run import Job
 from nasnet_cli.cli.sections import command_with, option
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.jobs.run import RunOptions
+from nasnet_cli.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from nasnet_cli.similarity import Index
@@ -31,25 +33,24 @@ if TYPE_CHECKING:
     required=True,
     help="Index to search: FILE.npy of nasnet embed, with its .jsonl and .npy.meta.json.",
 )
-@options.model_options
 @option(
     "--top",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     default=10,
-    show_default=True,
     metavar="K",
     help="Number of matches per query.",
 )
 @options.output_options(neighbours.FORMATS)
-@job_options.speed_options
+@options.spec_options("vectors")
+@options.speed_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
     index_path: str,
-    model: options.ModelOptions,
     top: int,
     output: options.OutputOptions,
-    speed: job_options.SpeedOptions,
+    spec: JobSpec,
+    run: RunOptions,
     console: Console,
 ) -> int:
     """Find the images most similar to an image.
@@ -66,33 +67,22 @@ def command(
 
     index = open_index(index_path)
     index_meta = index.meta()
-    preprocessing = options.PreprocessingOptions(
-        **{
-            name: index_meta["preprocessing"].get(name)
-            for name in ("resize", "crop_fraction", "resample")
-        }
-    )
-    spec = replace(job_spec(("vectors",), inputs, model, preprocessing), top=top)
-    job = Job(spec, inputs, speed, console)
+    made_with = index_meta["preprocessing"]
+    settings = ("resize", "crop_fraction", "resample")
+    changes = {name: made_with[name] for name in settings if made_with.get(name) is not None}
+    job = Job(replace(spec, preprocessing=changes, top=top), inputs, run, console)
     _check_same_model(job, index, index_meta)
 
     def meta() -> bytes:
         identity = job.spec.identity(job.model)
-        identity["options"] = {
-            "index": index_path,
-            "top": top,
-            "max_pixels": job.spec.max_pixels,
-        }
+        identity["options"] = {"index": index_path, "top": top, "max_pixels": spec.max_pixels}
         return meta_document(**identity, summary=job.summary.counts())
 
     neighbours.write(
         MATCHED,
-        similar(index, embedded_rows(job.rows(), spec), top),
+        similar(index, embedded_rows(job.rows(), job.spec), top),
         output,
-        head={
-            **job.model.head(),
-            "index": index.describe(),
-        },
+        head={**job.model.head(), "index": index.describe()},
         summary=job.summary.counts,
         meta=meta,
     )
