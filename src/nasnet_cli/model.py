@@ -150,13 +150,9 @@ class Model:
         the model's raw output too. A bad input gives a record with an error; NasnetError is raised
         when the model cannot be run.
         """
-        from nasnet_cli.images.listing import list_sources
-        from nasnet_cli.images.source import SkipCounter
-        from nasnet_cli.pipeline import Item
         from nasnet_cli.results.topk import predictions
 
-        sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
-        items = (Item(source, None) for source in sources)
+        items = _items(paths)
         for result in self.results(("logits",), items, top=top, sure=sure, workers=workers):
             path = result.source.path
             if result.outputs is None:
@@ -174,14 +170,9 @@ class Model:
 
         normalize scales each vector to unit length. Errors are as in classify.
         """
-        from nasnet_cli.images.listing import list_sources
-        from nasnet_cli.images.source import SkipCounter
-        from nasnet_cli.pipeline import Item
         from nasnet_cli.results.topk import unit_vector
 
-        sources = list_sources((os.fspath(path) for path in paths), skips=SkipCounter())
-        items = (Item(source, None) for source in sources)
-        for result in self.results(("features",), items, workers=workers):
+        for result in self.results(("features",), _items(paths), workers=workers):
             path = result.source.path
             if result.outputs is None:
                 yield Embedded(path, None, result.failure)
@@ -349,10 +340,7 @@ class Model:
             **self.describe(),
             **describe(self.module),
             "everyday_labels": self._describe_everyday(),
-            "preprocessing": {
-                **self.module.preprocessing,
-                **self.changes,
-            },
+            "preprocessing": {**self.module.preprocessing, **self.changes},
         }
 
     def _describe_everyday(self) -> dict[str, Any] | None:
@@ -365,6 +353,15 @@ class Model:
             "available": self.everyday.is_available,
             "unknown_ids": load_hierarchy().unknown_ids(self.labels),
         }
+
+
+def _items(paths: Iterable[StrPath]) -> Iterator[Item[None]]:
+    from nasnet_cli.images.listing import list_sources
+    from nasnet_cli.images.source import SkipCounter
+    from nasnet_cli.pipeline import Item
+
+    for source in list_sources((os.fspath(path) for path in paths), skips=SkipCounter()):
+        yield Item(source, None)
 
 
 def _short_name(named: str) -> str:

@@ -64,10 +64,9 @@ class Timings:
         iterator = iter(items)
         while True:
             with self.spent("list"):
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
+                item = next(iterator, None)
+            if item is None:
+                return
             yield item
 
     def written(self, items: Iterable[Item]) -> Iterator[Item]:

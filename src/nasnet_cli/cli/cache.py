@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
+from nasnet_cli import cache
+from nasnet_cli.cli.sections import json_option, print_json, print_line
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.models.hub import store
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 COMPILED = "compiled"
 SCANNED = "scanned"
 UNFINISHED = "unfinished"
@@ -48,25 +49,21 @@ def command() -> None:
     """
 
 
-def _json_option(function: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
 @command.command()
-@_json_option
+@json_option("Print JSON.")
 def ls(as_json: bool) -> None:
     """List the items in the cache with their sizes."""
     items = list(_items())
     if as_json:
-        _print_json({"cache": _root(), "items": [asdict(item) for item in items]})
+        print_json({"cache": _root(), "items": [asdict(item) for item in items]})
         return
     width = max((len(item.name) for item in items), default=0)
     for item in items:
-        _print(
+        print_line(
             f"{item.name:<{width}}  {_size(item.bytes)}  {item.kind:<10}  {item.source}".rstrip()
         )
     total = sum(item.bytes for item in items)
-    _print(f"{'total':<{width}}  {_size(total)}  in {_root()}")
+    print_line(f"{'total':<{width}}  {_size(total)}  in {_root()}")
 
 
 @command.command()
@@ -81,7 +78,7 @@ def path(name: str | None) -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@_json_option
+@json_option("Print JSON.")
 def verify(names: tuple[str, ...], as_json: bool) -> int:
     """Check that items, or all of the cache, are as they were stored.
 
@@ -90,12 +87,12 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     items = _select(names)
     faults = {item.name: _fault(item) for item in items}
     if as_json:
-        _print_json(
+        print_json(
             {"items": [{"name": i.name, "path": i.path, "fault": faults[i.name]} for i in items]}
         )
     else:
         for item in items:
-            _print(f"{item.name}: {faults[item.name] or 'ok'}")
+            print_line(f"{item.name}: {faults[item.name] or 'ok'}")
     return EXIT_DAMAGED if any(faults.values()) else 0
 
 
@@ -103,7 +100,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Remove everything in the cache.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed.")
-@_json_option
+@json_option("Print JSON.")
 def rm(names: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool) -> None:
     """Remove items from the cache.
 
@@ -117,11 +114,11 @@ def rm(names: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool) -
         for item in items:
             _remove(item)
     if as_json:
-        _print_json({"dry_run": dry_run, "items": [asdict(item) for item in items]})
+        print_json({"dry_run": dry_run, "items": [asdict(item) for item in items]})
         return
     action = "would be removed" if dry_run else "removed"
     for item in items:
-        _print(f"{item.name}: {action}, {_size(item.bytes).strip()}")
+        print_line(f"{item.name}: {action}, {_size(item.bytes).strip()}")
 
 
 def _select(names: tuple[str, ...]) -> list[Item]:
@@ -141,9 +138,6 @@ def _find(name: str, items: list[Item]) -> list[Item]:
 
 
 def _items() -> Iterator[Item]:
-    from nasnet_cli import cache
-    from nasnet_cli.models.hub import store
-
     for name in store.names():
         folder, record = store.folder_of(name), store.read_record(name)
         count, size = _measure([folder, store.record_file(name)])
@@ -183,9 +177,6 @@ def _measure(paths: list[Path]) -> tuple[int, int]:
 
 
 def _fault(item: Item) -> str | None:
-    from nasnet_cli import cache
-    from nasnet_cli.models.hub import store
-
     if item.name == UNFINISHED:
         return None
     if item.name not in (COMPILED, SCANNED):
@@ -196,8 +187,6 @@ def _fault(item: Item) -> str | None:
 
 
 def _remove(item: Item) -> None:
-    from nasnet_cli.models.hub import store
-
     if item.name == UNFINISHED:
         store.remove_unfinished()
     elif item.name in (COMPILED, SCANNED):
@@ -208,8 +197,6 @@ def _remove(item: Item) -> None:
 
 
 def _root() -> str:
-    from nasnet_cli import cache
-
     return str(cache.cache_folder())
 
 
@@ -221,15 +208,3 @@ def _size(count: int) -> str:
             break
         value /= 1000
     return f"{value:7.0f} {unit:<2}" if unit == "B" else f"{value:7.1f} {unit}"
-
-
-def _print(line: str) -> None:
-    from nasnet_cli.results.text import printable
-
-    click.echo(printable(line))
-
-
-def _print_json(value: object) -> None:
-    from nasnet_cli.results.text import json_text
-
-    click.echo(json_text(value, indent=2))

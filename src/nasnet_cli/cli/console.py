@@ -68,11 +68,7 @@ class Console:
         if not self.has_bars:
             yield _ignore
             return
-        from tqdm import tqdm
-
-        with tqdm(
-            unit=f" {unit}", initial=initial, dynamic_ncols=True, leave=False, file=sys.stderr
-        ) as bar:
+        with _bar(unit=f" {unit}", initial=initial) as bar:
             if count is not None:
 
                 def find_total() -> None:
@@ -123,17 +119,7 @@ class ConsoleListener(ProgressListener):
             self._announced.add(name)
             return
         if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total,
-                desc=name,
-                unit="B",
-                unit_scale=True,
-                dynamic_ncols=True,
-                leave=False,
-                file=sys.stderr,
-            )
+            self._bar = _bar(total=total, desc=name, unit="B", unit_scale=True)
         self._bar.update(done - self._bar.n)
         if done == total:
             self._close()
@@ -142,6 +128,12 @@ class ConsoleListener(ProgressListener):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _bar(**settings: Any) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(**settings, dynamic_ncols=True, leave=False, file=sys.stderr)
 
 
 def _ignore(units: int) -> None:

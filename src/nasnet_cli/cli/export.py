@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli.cli import options
-from nasnet_cli.cli.sections import command_with
+from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
 from nasnet_cli.models.formats.table import WRITABLE, format_for
 
 if TYPE_CHECKING:
-    from nasnet_cli.cli.console import Console
-    from nasnet_cli.models.formats.base import DetectedModel, Kind, Precision
+    from nasnet_cli.models.formats.base import Kind, Precision
 
 
 @command_with(
@@ -46,9 +46,8 @@ if TYPE_CHECKING:
 )
 @options.unsafe_option
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result of the check as JSON.")
-@options.quiet_option
-@options.verbose_option
+@json_option("Print the result of the check as JSON.")
+@options.console_options
 def command(
     out: str,
     model: str | None,
@@ -58,8 +57,7 @@ def command(
     allow_unsafe_ops: bool,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    console: Console,
 ) -> None:
     """Write a model in another format, and check the result against the model.
 
@@ -79,12 +77,11 @@ def command(
     if precision not in chosen.precisions:
         raise click.UsageError(f"{chosen.name} is written in f32 only; f16 is for tflite.")
 
-    from nasnet_cli.cli.console import Console
     from nasnet_cli.models.export import export
-    from nasnet_cli.results.text import json_text, printable
+    from nasnet_cli.models.resolve import resolve
 
-    console = Console(quiet=quiet, verbose=verbose)
-    source = _resolve(model, console)
+    with ConsoleListener(console) as listener:
+        source = resolve(model, listener, runnable=False)
     network = source.format.read_network(source.path)
     check = export(
         network,
@@ -98,19 +95,11 @@ def command(
     )
     if as_json:
         settings = {"path": out, "format": chosen.name, "kind": kind, "precision": precision}
-        click.echo(json_text({**settings, **asdict(check)}, indent=2))
+        print_json({**settings, **asdict(check)})
         return
     line = f"{out}: largest difference {check.largest_difference:.2g} on {check.pictures} images"
     if check.tolerance is None:
         line += f", the same best class on {100 * check.agreement:.0f} %"
     else:
         line += f" (tolerance {check.tolerance:g})"
-    click.echo(printable(line))
-
-
-def _resolve(model: str | None, console: Console) -> DetectedModel:
-    from nasnet_cli.cli.console import ConsoleListener
-    from nasnet_cli.models.resolve import resolve
-
-    with ConsoleListener(console) as listener:
-        return resolve(model, listener, runnable=False)
+    print_line(line)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from nasnet_cli.cli.sections import command_with
+from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
 
 # The text form lists this many: the endpoints of inner layers tell most readers little.
 _MOST_OUTPUTS = 4
@@ -21,24 +22,22 @@ _MOST_IDS = 5
     "nasnet inspect imagenet-mobile --json",
 )
 @click.argument("model", required=False, type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option("Print everything as JSON.")
 def command(model: str | None, as_json: bool) -> None:
     """Describe a model: its format, signatures, sizes, labels and preprocessing.
 
     MODEL is a path, a published name or a handle, as for --model of other commands; by default it is
     the built-in model. The model is not run.
     """
-    from nasnet_cli.cli.console import Console, ConsoleListener
     from nasnet_cli.model import load_model
-    from nasnet_cli.results.text import json_text, printable
 
     with ConsoleListener(Console()) as listener:
         fields = load_model(model, listener=listener).inspect()
     if as_json:
-        click.echo(json_text(fields, indent=2))
+        print_json(fields)
         return
     for name, value in _lines(fields):
-        click.echo(printable(f"{name:<18}{value}"))
+        print_line(f"{name:<18}{value}")
 
 
 def _lines(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from nasnet_cli.results.text import json_text, printable
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 BASIC, OUTPUT, MODEL = "Basic options", "Output options", "Model options"
@@ -69,6 +71,21 @@ def command_with(*examples: str) -> Callable[[Callable[..., Any]], Command]:
 def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
     """Add an option to a command, in a section of its help; settings are Click's."""
     return click.option(*names, cls=Option, section=section, **settings)
+
+
+def json_option(help_: str) -> Decorator:
+    """Add --json to a command, as as_json."""
+    return option("--json", "as_json", is_flag=True, help=help_)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    click.echo(json_text(value, indent=2))
+
+
+def print_line(line: str) -> None:
+    """Print a line, safe on a terminal."""
+    click.echo(printable(line))
 
 
 def gathered(name: str, kind: Callable[..., Any], *decorators: Decorator) -> Decorator:

@@ -104,14 +104,8 @@ def _run(
         return
     from nasnet_cli.jobs.engines.ray import RaySettings, run_on_ray
 
-    options = job.run_options
-    settings = RaySettings(
-        shards.ray_address,
-        shards.workers_per_node,
-        shards.retries,
-        options.workers,
-        options.batch_size,
-    )
+    on_ray = shards.ray_address, shards.workers_per_node, shards.retries
+    settings = RaySettings(*on_ray, job.run_options.workers, job.run_options.batch_size)
     for outcome in run_on_ray(manifest, missing, settings):
         advance(outcome.counts.inputs if outcome.counts else 0)
         yield outcome

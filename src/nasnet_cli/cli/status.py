@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli.cli import exits
-from nasnet_cli.cli.sections import command_with, option
+from nasnet_cli.cli.sections import command_with, json_option, option
 from nasnet_cli.results.records import Summary
 from nasnet_cli.results.text import counted, printable
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.shards.manifest import Manifest
     from nasnet_cli.jobs.shards.shard import ShardState
 
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.argument("folder", metavar="DIR", type=click.Path())
 @option("--verify", is_flag=True, help="Read all outputs and compare their sha256.")
-@option("--json", "as_json", is_flag=True, help="Print JSON, with a line for each shard.")
+@json_option("Print JSON, with a line for each shard.")
 @option("-q", "--quiet", is_flag=True, help="Print nothing; see the exit code.")
 @option("-v", "--verbose", is_flag=True, help="Print a line for each shard.")
 def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
@@ -51,9 +50,16 @@ def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool
             before = ",\n"
         elif verbose or shard.why:
             click.echo(_line(shard))
-    if not quiet:
-        print_totals = _print_json_totals if as_json else _print_totals
-        print_totals(manifest, numbers, counts)
+    if as_json and not quiet:
+        totals = {"pictures": manifest.images, "shards": numbers, "counts": counts.rows()}
+        click.echo(f'\n], "totals": {json.dumps(totals)}}}')
+    elif not quiet:
+        click.echo(
+            f"{numbers['done']:,} of {counted(numbers['all'], 'shard')} done, "
+            f"{numbers['failed']:,} failed, {numbers['missing']:,} missing; "
+            f"{counts.inputs:,} of {counted(manifest.images, 'image')}, "
+            f"{counts.failed:,} with errors."
+        )
     return exits.OK if numbers["done"] == manifest.shards else exits.SOME_FAILED
 
 
@@ -62,28 +68,10 @@ def _json_line(shard: ShardState) -> str:
     if shard.why:
         line["why"] = shard.why
     if shard.counts is not None:
-        line["counts"] = _json_counts(shard.counts)
+        line["counts"] = shard.counts.rows()
     return json.dumps(line)
-
-
-def _json_counts(counts: Summary) -> dict[str, int]:
-    return {"inputs": counts.inputs, "ok": counts.ok, "failed": counts.failed}
 
 
 def _line(shard: ShardState) -> str:
     why = f": {shard.why}" if shard.why else ""
     return printable(f"shard {shard.shard} ({counted(shard.images, 'image')}) {shard.state}{why}")
-
-
-def _print_json_totals(manifest: Manifest, numbers: dict[str, int], counts: Summary) -> None:
-    totals = {"pictures": manifest.images, "shards": numbers, "counts": _json_counts(counts)}
-    click.echo(f'\n], "totals": {json.dumps(totals)}}}')
-
-
-def _print_totals(manifest: Manifest, numbers: dict[str, int], counts: Summary) -> None:
-    click.echo(
-        f"{numbers['done']:,} of {counted(numbers['all'], 'shard')} done, "
-        f"{numbers['failed']:,} failed, {numbers['missing']:,} missing; "
-        f"{counts.inputs:,} of {counted(manifest.images, 'image')}, "
-        f"{counts.failed:,} with errors."
-    )

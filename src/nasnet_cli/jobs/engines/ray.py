@@ -15,7 +15,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -27,7 +27,6 @@ from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.shards.manifest import Manifest, open_manifest
 from nasnet_cli.jobs.shards.shard import ShardRunner, record_failure
-from nasnet_cli.results.records import Summary
 
 # The smallest store that Ray takes. Only a few numbers go through it.
 _STORE_BYTES = 80 << 20
@@ -76,16 +75,16 @@ class ShardWorker:
         self._options = RunOptions(decoders, batch_size)
         self._runner: ShardRunner | None = None
 
-    def run(self, shard: int) -> tuple[Summary | None, str]:
-        """Run a shard and return its counts, or why it failed."""
+    def run(self, shard: int) -> Outcome:
+        """Run a shard."""
         try:
             manifest = open_manifest(self._out)
             if self._runner is None:
                 os.chdir(manifest.start)  # where relative paths of models and labels begin
                 self._runner = ShardRunner(manifest, self._options, in_place=False)
-            return self._runner.run(manifest, shard), ""
+            return Outcome(shard, self._runner.run(manifest, shard))
         except (NasnetError, OSError) as error:
-            return None, str(error)
+            return Outcome(shard, None, str(error))
 
 
 class _Pool:
@@ -101,7 +100,7 @@ class _Pool:
         self._cpus = max(1, cpus // settings.workers_per_node)
         self._size = settings.workers_per_node * len(nodes)
         self._retries: deque[int] = deque()
-        self._failures: dict[int, int] = {}
+        self._failures: Counter[int] = Counter()
         self._running: dict[Any, tuple[Any, int]] = {}
 
     def run(self, shards: Iterator[int]) -> Iterator[Outcome]:
@@ -116,20 +115,20 @@ class _Pool:
             for reference in done:
                 actor, shard = self._running.pop(reference)
                 try:
-                    counts, why = self._ray.get(reference)
+                    outcome = self._ray.get(reference)
                 except self._ray.exceptions.RayError as error:
-                    counts, why = None, f"its worker died ({type(error).__name__})"
+                    outcome = Outcome(shard, None, f"its worker died ({type(error).__name__})")
                     with suppress(Exception):
                         self._ray.kill(actor)
                     actor = self._actor()
                 idle.append(actor)
-                if counts is not None:
-                    yield Outcome(shard, counts)
-                elif self._may_retry(shard):
-                    self._retries.append(shard)
-                else:
-                    record_failure(self._manifest, shard, why)
-                    yield Outcome(shard, None, why)
+                if outcome.counts is None:
+                    self._failures[shard] += 1
+                    if self._failures[shard] <= self._settings.retries:
+                        self._retries.append(shard)
+                        continue
+                    record_failure(self._manifest, shard, outcome.why)
+                yield outcome
 
     def close(self) -> None:
         for actor, _ in self._running.values():
@@ -142,10 +141,6 @@ class _Pool:
         if shard is None and self._retries:
             return self._retries.popleft()
         return shard
-
-    def _may_retry(self, shard: int) -> bool:
-        self._failures[shard] = self._failures.get(shard, 0) + 1
-        return self._failures[shard] <= self._settings.retries
 
     def _actor(self) -> Any:
         remote = self._ray.remote(ShardWorker)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target, prepare
 from nasnet_cli.jobs.shards.manifest import Manifest
-from nasnet_cli.jobs.shards.shard import ShardState, chunks, states
+from nasnet_cli.jobs.shards.shard import DESCRIBED, ShardState, chunks, states
 from nasnet_cli.results.atomic import open_outputs
 from nasnet_cli.results.formats import format_by_ending
 from nasnet_cli.results.meta import meta_document
@@ -25,8 +25,6 @@ from nasnet_cli.results.records import Summary
 # A row of vectors.jsonl that has a vector ends so; rows with an error end in two braces.
 _ROW = re.compile(rb'"row": (\d+)\}\n$')
 _LISTED = 10
-# Parts of the work that OUT.meta.json has, beside the counts.
-_DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ def merge(parts: Parts, out: Path, *, overwrite: bool) -> None:
     _check_ending(target, parts)
     prepare([target], overwrite=overwrite, with_meta=True)
     meta = meta_document(
-        **{name: parts.manifest.work[name] for name in _DESCRIBED}, summary=parts.summary.counts()
+        **{name: parts.manifest.work[name] for name in DESCRIBED}, summary=parts.summary.counts()
     )
     with open_outputs(*target.files(), overwrite=overwrite) as (stream, *beside):
         if format_ == "parquet":

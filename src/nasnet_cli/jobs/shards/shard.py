@@ -35,7 +35,7 @@ MARKER_VERSION = 1
 State = Literal["done", "failed", "missing"]
 
 # Parts of the work that stand in each marker too, for readers of the shard alone.
-_DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
+DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +164,10 @@ def _write_marker(manifest: Manifest, piece: Slice, counts: Summary, outputs: li
         "first": piece.first,
         "pictures": piece.images,
         "slice": piece.sha256,
-        "counts": {"inputs": counts.inputs, "ok": counts.ok, "failed": counts.failed},
+        "counts": counts.rows(),
         "outputs": {path.name: _digest(path) for path in sorted(outputs)},
         "work": _work_digest(manifest.work),
-        **{name: manifest.work[name] for name in _DESCRIBED},
+        **{name: manifest.work[name] for name in DESCRIBED},
     }
     with open_output(_marker_path(manifest.out, piece.shard), overwrite=True) as stream:
         stream.write((json.dumps(marker, indent=1) + "\n").encode())
