@@ -11,7 +11,7 @@ in WORK/cooldown-STEP, calibrates and measures the network and writes result.jso
 does again; package_builtin.py makes a module out of that folder.
 
 Everything is chosen on a twentieth of each set, by class, which training never sees. Tiny ImageNet's
-validation pictures give a figure at the end and nothing else.
+validation images give a figure at the end and nothing else.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.batches import Batches, Part
 from nasnet_cli.training.checkpoint import load_checkpoint
 from nasnet_cli.training.evaluate import accuracy_by_group, class_groups
+from nasnet_cli.training.image_sets import ImageSet, held_out
 from nasnet_cli.training.loop import Settings, Training, train
 from nasnet_cli.training.patterns import make_patterns
-from nasnet_cli.training.pictures import PictureSet, held_out
 from nasnet_cli.training.sampling import sampling_weights
 from nasnet_cli.training.schedule import Course, Phase
 
 # Chosen before the long run. The mobile size (12 cells, F=44) takes 1.31 times as long as the model
 # before it for one photo, process start included, F=56 in six cells 1.16 times and F=48 1.10 times.
-# After the first 32,000 pictures F=56 (5.1 M parameters) and F=48 (3.9 M) had the same cross-entropy
+# After the first 32,000 images F=56 (5.1 M parameters) and F=48 (3.9 M) had the same cross-entropy
 # on what they were trained with (6.75 and 6.71; too early for held-out accuracy to tell them apart),
-# and F=48 trains 1.2 times as fast (136 and 113 pictures of 64 pixels a second on two cores).
+# and F=48 trains 1.2 times as fast (136 and 113 images of 64 pixels a second on two cores).
 NETWORK = NASNetA(
     image_size=112,
     cells_per_stage=2,
@@ -92,28 +92,28 @@ DOGS = range(152, 270)
 CAPS = {0.13: (DOGS,)}
 
 
-def all_sets(data: Path, work: Path) -> dict[str, PictureSet]:
+def all_sets(data: Path, work: Path) -> dict[str, ImageSet]:
     """Return the sets that are trained on: DATA's and patterns."""
     patterns = make_patterns(PATTERNS, 112, SEED)
     unknown = np.full(PATTERNS, -1)
-    return {**read_sets(data, work / "data"), "patterns": PictureSet(patterns, unknown)}
+    return {**read_sets(data, work / "data"), "patterns": ImageSet(patterns, unknown)}
 
 
-def held_rows(sets: dict[str, PictureSet]) -> dict[str, np.ndarray]:
-    """Return a mask of the pictures of each set that are kept out of training."""
-    return {name: held_out(pictures.presumed_classes()) for name, pictures in sets.items()}
+def held_rows(sets: dict[str, ImageSet]) -> dict[str, np.ndarray]:
+    """Return a mask of the images of each set that are kept out of training."""
+    return {name: held_out(image_set.presumed_classes()) for name, image_set in sets.items()}
 
 
 def held_sets(
-    sets: dict[str, PictureSet],
-) -> tuple[dict[str, tuple[PictureSet, np.ndarray]], np.ndarray]:
+    sets: dict[str, ImageSet],
+) -> tuple[dict[str, tuple[ImageSet, np.ndarray]], np.ndarray]:
     """Return each set with the rows that are kept out of training, and the classes' groups."""
     held = {name: (sets[name], np.flatnonzero(mask)) for name, mask in held_rows(sets).items()}
     return held, class_groups(list(sets.values()), NETWORK.classes)
 
 
-def make_batches(sets: dict[str, PictureSet], seed: int) -> Batches:
-    """Return batches of the pictures that aren't held out, balanced by class."""
+def make_batches(sets: dict[str, ImageSet], seed: int) -> Batches:
+    """Return batches of the images that aren't held out, balanced by class."""
     weights = {}
     for name, held in held_rows(sets).items():
         weights[name] = np.zeros(len(held))

@@ -1,4 +1,4 @@
-"""Calibrates and measures a trained network on pictures that training never saw."""
+"""Calibrates and measures a trained network on images that training never saw."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nasnet_cli.training.calibration import (
     probabilities,
 )
 from nasnet_cli.training.evaluate import central_logits, confident_share, ranks
+from nasnet_cli.training.image_sets import ImageSet
 from nasnet_cli.training.patterns import KINDS, make_patterns
-from nasnet_cli.training.pictures import PictureSet
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Calibration:
     pictures: int
 
 
-def calibrate(model: keras.Model, pictures: PictureSet, rows: np.ndarray) -> Calibration:
-    """Fit a temperature to the labelled pictures among rows, each class weighing the same."""
-    rows = rows[pictures.labels[rows] >= 0]
-    truth = pictures.labels[rows]
-    logits = central_logits(model, pictures, rows)
+def calibrate(model: keras.Model, image_set: ImageSet, rows: np.ndarray) -> Calibration:
+    """Fit a temperature to the labelled images among rows, each class weighing the same."""
+    rows = rows[image_set.labels[rows] >= 0]
+    truth = image_set.labels[rows]
+    logits = central_logits(model, image_set, rows)
     weights = class_weights(truth)
     temperature = fit_temperature(logits, truth, weights)
     hits = ranks(logits, truth) == 0
@@ -50,17 +50,17 @@ def calibrated(weights: dict[str, np.ndarray], temperature: float) -> dict[str, 
     return {**weights, **{name: weights[name] / np.float32(temperature) for name in last}}
 
 
-def tiny_validation(model: keras.Model, pictures: PictureSet) -> dict[str, list[float]]:
-    """Return top-1 and top-5 of Tiny ImageNet's validation pictures, as percentages.
+def tiny_validation(model: keras.Model, image_set: ImageSet) -> dict[str, list[float]]:
+    """Return top-1 and top-5 of Tiny ImageNet's validation images, as percentages.
 
     "all" is among the 1001 classes, "own" among the 200 that the set has.
     """
-    logits = central_logits(model, pictures, np.arange(len(pictures)))
+    logits = central_logits(model, image_set, np.arange(len(image_set)))
     own = np.full(logits.shape[1], -np.inf, np.float32)
-    own[np.unique(pictures.labels)] = 0
+    own[np.unique(image_set.labels)] = 0
     result = {}
     for name, scores in (("all", logits), ("own", logits + own)):
-        place = ranks(scores, pictures.labels)
+        place = ranks(scores, image_set.labels)
         result[name] = [round(float(100 * (place < k).mean()), 2) for k in (1, 5)]
     return result
 
@@ -69,14 +69,14 @@ def sure_of_nothing(model: keras.Model, temperature: float, seed: int) -> dict[s
     """Return the percentage of new patterns of each kind that get more than a half."""
     result = {}
     for kind in KINDS:
-        patterns = PictureSet(make_patterns(200, 112, seed, (kind,)), np.full(200, -1))
+        patterns = ImageSet(make_patterns(200, 112, seed, (kind,)), np.full(200, -1))
         logits = central_logits(model, patterns, np.arange(200))
         result[kind] = confident_share(logits / temperature)
     return result
 
 
 def figures(
-    model: keras.Model, calibration: Calibration, validation: PictureSet, groups: dict[str, Any]
+    model: keras.Model, calibration: Calibration, validation: ImageSet, groups: dict[str, Any]
 ) -> dict[str, Any]:
     """Return all figures of a model; groups are those of accuracy_by_group."""
     return {

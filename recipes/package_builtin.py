@@ -29,13 +29,13 @@ ROOT = Path(__file__).parents[1]
 MODULE = ROOT / "src" / "nasnet_cli" / "builtin_model"
 LABELS = ROOT / "labels" / "imagenet_1001.tsv"
 
-# What the held-out pictures were measured with: photos are made small by averaging, and the square
+# What the held-out images were measured with: photos are made small by averaging, and the square
 # centre is what the teacher saw.
 PREPROCESSING = {"resize": "crop", "crop_fraction": 0.875, "resample": "box"}
 SOURCE = (
     "Trained from scratch by recipes/builtin.py of nasnet-cli on Tiny ImageNet, mini-ImageNet, "
     "Stanford Dogs, ImageNette, COCO, Caltech-101, Flickr8k and other public research sets, each "
-    "under its own terms (ImageNet's for the labelled pictures), with the answers of "
+    "under its own terms (ImageNet's for the labelled images), with the answers of "
     "tf2_mobilenet_v2_1.0_224_ptq (google-coral/test_data, Apache-2.0) to crops of them."
 )
 

@@ -1,6 +1,6 @@
 """Reads the built-in model's training data: Tiny ImageNet and imagenet-mix.
 
-Decoded pictures are kept in a folder as .npy files, which are mapped into memory.
+Decoded images are kept in a folder as .npy files, which are mapped into memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nasnet_cli.training.pictures import PictureSet, Teacher
+from nasnet_cli.training.image_sets import ImageSet, Teacher
 
 LABELS = Path(__file__).parents[1] / "labels" / "imagenet_1001.tsv"
 SIDES = {"full": 112, "mini": 84}
@@ -27,23 +27,23 @@ def wnid_classes() -> dict[str, int]:
     return {row["wnid"]: int(row["index"]) for row in rows if row["wnid"]}
 
 
-def read_sets(data: Path, cache: Path) -> dict[str, PictureSet]:
+def read_sets(data: Path, cache: Path) -> dict[str, ImageSet]:
     """Return the training sets "full", "mini" and "tiny"."""
     cache.mkdir(parents=True, exist_ok=True)
     mix = data / "imagenet-mix"
     return {**{name: _read_mosaics(mix, name, cache) for name in SIDES}, "tiny": _tiny(data, cache)}
 
 
-def read_tiny_validation(data: Path) -> PictureSet:
-    """Return Tiny ImageNet's validation pictures with their labels."""
-    pictures, labels = [], []
+def read_tiny_validation(data: Path) -> ImageSet:
+    """Return Tiny ImageNet's validation images with their labels."""
+    images, labels = [], []
     for name, pixels in _zipped([data / "tiny-imagenet" / "val.zip"]):
-        pictures.append(pixels)
+        images.append(pixels)
         labels.append(wnid_classes()[name.partition("/")[0]])
-    return PictureSet(np.stack(pictures), np.array(labels))
+    return ImageSet(np.stack(images), np.array(labels))
 
 
-def _read_mosaics(mix: Path, name: str, cache: Path) -> PictureSet:
+def _read_mosaics(mix: Path, name: str, cache: Path) -> ImageSet:
     side = SIDES[name]
     facts = []
     for path in sorted(mix.glob(f"{name}-*.npz")):
@@ -59,7 +59,7 @@ def _read_mosaics(mix: Path, name: str, cache: Path) -> PictureSet:
         )
         _keep(decoded, tiles, len(whole["label"]), side)
     teacher = Teacher(whole["boxes"], whole["teacher_class"], whole["teacher_prob"])
-    return PictureSet(np.load(decoded, mmap_mode="r"), whole["label"].astype(np.int64), teacher)
+    return ImageSet(np.load(decoded, mmap_mode="r"), whole["label"].astype(np.int64), teacher)
 
 
 def _tiles(path: Path, side: int, count: int) -> Iterator[np.ndarray]:
@@ -73,7 +73,7 @@ def _tiles(path: Path, side: int, count: int) -> Iterator[np.ndarray]:
         yield from tiles
 
 
-def _tiny(data: Path, cache: Path) -> PictureSet:
+def _tiny(data: Path, cache: Path) -> ImageSet:
     folder = data / "tiny-imagenet"
     answers = []
     for path in sorted(folder.glob("teacher-*.npz")):
@@ -85,13 +85,13 @@ def _tiny(data: Path, cache: Path) -> PictureSet:
     )
     decoded = cache / "tiny.npy"
     if not decoded.exists():
-        pictures = dict(_zipped(sorted(folder.glob("train-*.zip"))))
-        _keep(decoded, (pictures[name] for name in names.tolist()), len(names), 64)
+        images = dict(_zipped(sorted(folder.glob("train-*.zip"))))
+        _keep(decoded, (images[name] for name in names.tolist()), len(names), 64)
     numbers = wnid_classes()
     labels = np.array([numbers[name.partition("/")[0]] for name in names.tolist()])
     boxes = np.broadcast_to(np.array([0, 0, 255, 255], np.uint8), (len(names), 1, 4))
     teacher = Teacher(boxes, classes[:, None], roots[:, None])
-    return PictureSet(np.load(decoded, mmap_mode="r"), labels, teacher)
+    return ImageSet(np.load(decoded, mmap_mode="r"), labels, teacher)
 
 
 def _zipped(archives: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
@@ -103,15 +103,15 @@ def _zipped(archives: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
                     yield name, np.asarray(image.convert("RGB"))
 
 
-def _keep(path: Path, pictures: Iterator[np.ndarray], count: int, side: int) -> None:
-    """Write pictures to an .npy file, which appears complete."""
+def _keep(path: Path, images: Iterator[np.ndarray], count: int, side: int) -> None:
+    """Write images to an .npy file, which appears complete."""
     partial = path.with_name(f"{path.stem}.part.npy")
     out = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, side, side, 3))
     written = 0
-    for picture in pictures:
-        out[written] = picture
+    for image in images:
+        out[written] = image
         written += 1
     if written != count:
-        raise ValueError(f"{path.stem} has {written} pictures, not {count}.")
+        raise ValueError(f"{path.stem} has {written} images, not {count}.")
     out.flush()
     partial.replace(path)

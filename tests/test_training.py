@@ -19,8 +19,8 @@ from nasnet_cli.training.calibration import (
     probabilities,
 )
 from nasnet_cli.training.checkpoint import load_checkpoint
+from nasnet_cli.training.image_sets import ImageSet, Teacher, held_out
 from nasnet_cli.training.patterns import KINDS, make_patterns
-from nasnet_cli.training.pictures import PictureSet, Teacher, held_out
 from nasnet_cli.training.sampling import Sampler, sampling_weights
 from nasnet_cli.training.schedule import Course, Phase
 from nasnet_cli.training.targets import blend, label_probabilities, teacher_probabilities
@@ -42,8 +42,8 @@ PARTS = (
 COURSE = Course((Phase(1, 8, PARTS), Phase(3, 16, PARTS)), peak_rate=0.05, warmup_steps=2)
 
 
-def pictures(count: int, side: int, *, labelled: bool, crops: int) -> PictureSet:
-    """Return pictures whose colour tells their class; without labels every third has one still."""
+def images(count: int, side: int, *, labelled: bool, crops: int) -> ImageSet:
+    """Return images whose colour tells their class; without labels every third has one still."""
     random = np.random.default_rng([count, side])
     classes = np.arange(count) % CLASSES
     pixels = random.integers(0, 60, (count, side, side, 3)) + 30 * classes[:, None, None, None]
@@ -51,14 +51,14 @@ def pictures(count: int, side: int, *, labelled: bool, crops: int) -> PictureSet
     roots = np.array([[210, 120]])[:, None].repeat(count, axis=0).repeat(crops, axis=1)
     boxes = np.array([[20, 20, 235, 235], [0, 0, 128, 160]])[None, :crops].repeat(count, axis=0)
     labels = classes if labelled else np.where(np.arange(count) % 3, -1, classes)
-    return PictureSet(pixels.astype(np.uint8), labels, Teacher(boxes, best, roots))
+    return ImageSet(pixels.astype(np.uint8), labels, Teacher(boxes, best, roots))
 
 
 @pytest.fixture(scope="module")
 def batches() -> Batches:
     sets = {
-        "taught": pictures(40, 20, labelled=False, crops=2),
-        "labelled": pictures(30, 12, labelled=True, crops=1),
+        "taught": images(40, 20, labelled=False, crops=2),
+        "labelled": images(30, 12, labelled=True, crops=1),
     }
     weights = {name: sampling_weights(s.presumed_classes()) for name, s in sets.items()}
     return Batches(sets, weights, CLASSES, seed=3)
@@ -89,7 +89,7 @@ class TestTargets:
 
 
 class TestSampling:
-    def test_classes_are_drawn_by_the_square_root_of_their_pictures(self):
+    def test_classes_are_drawn_by_the_square_root_of_their_images(self):
         classes = np.repeat([0, 1], [90, 10])
         weights = sampling_weights(classes)
         assert weights.sum() == pytest.approx(1)
@@ -101,7 +101,7 @@ class TestSampling:
         assert weights[classes < 3].sum() == pytest.approx(0.15)
         assert weights.sum() == pytest.approx(1)
 
-    def test_a_picture_of_weight_zero_is_never_drawn(self):
+    def test_image_of_weight_zero_is_never_drawn(self):
         sampler = Sampler(np.array([0.0, 2.0, 0.0, 1.0, 0.0]))
         drawn = sampler.draw(3000, np.random.default_rng(0))
         assert set(drawn.tolist()) == {1, 3}
@@ -119,7 +119,7 @@ class TestSampling:
 
 
 class TestBatches:
-    def test_a_batch_is_a_function_of_seed_and_step(self, batches):
+    def test_batch_is_a_function_of_seed_and_step(self, batches):
         again = Batches(batches.sets, {n: np.ones(len(s)) for n, s in batches.sets.items()}, 6, 3)
         again._samplers = batches._samplers
         one, other = (b.make(7, PARTS, 10, Augmentation()) for b in (batches, again))
@@ -127,7 +127,7 @@ class TestBatches:
             np.testing.assert_array_equal(first, second)
         assert not np.array_equal(one[0], batches.make(8, PARTS, 10, Augmentation())[0])
 
-    def test_a_batch_holds_pictures_and_probabilities(self, batches):
+    def test_batch_holds_images_and_probabilities(self, batches):
         images, targets = batches.make(0, PARTS, 10, Augmentation())
         assert images.shape == (10, 10, 10, 3)
         assert targets.shape == (10, CLASSES)
@@ -135,8 +135,8 @@ class TestBatches:
         assert images.min() >= 0 and images.max() <= 1
         np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
 
-    def test_a_picture_that_nobody_knows_could_be_anything(self, batches):
-        unknown = PictureSet(np.zeros((3, 8, 8, 3), np.uint8), np.full(3, -1))
+    def test_image_that_nobody_knows_could_be_anything(self, batches):
+        unknown = ImageSet(np.zeros((3, 8, 8, 3), np.uint8), np.full(3, -1))
         one = Batches({"patterns": unknown}, {"patterns": np.ones(3)}, CLASSES, 1)
         targets = one.make(0, (Part("patterns", 2),), 8, Augmentation())[1]
         np.testing.assert_allclose(targets, 1 / CLASSES, rtol=1e-6)
@@ -147,14 +147,14 @@ class TestBatches:
         teacher = Teacher(
             np.array([[[64, 64, 191, 191]]]), np.array([[[0, 1]]]), np.array([[[200, 9]]])
         )
-        sets = {"taught": PictureSet(pixels, np.array([-1]), teacher)}
+        sets = {"taught": ImageSet(pixels, np.array([-1]), teacher)}
         still = Augmentation(light=0.0, tint=0.0, focus=0.0)
         images, _ = Batches(sets, {"taught": np.ones(1)}, CLASSES, 0).make(
             0, (Part("taught", 20, crop="teacher"),), 4, still
         )
         assert images.min() > 0.7
 
-    def test_mixup_keeps_the_first_picture_foremost(self):
+    def test_mixup_keeps_the_first_image_foremost(self):
         images = np.stack([np.full((2, 2, 3), i, np.float32) for i in range(4)])
         targets = np.eye(4, dtype=np.float32)
         mixed, shares = mix_up(images, targets, 0.4, np.random.default_rng(1))
@@ -171,8 +171,8 @@ class TestBatches:
             list(prefetch(fail, 0, 9))
 
 
-class TestPictures:
-    def test_random_boxes_lie_within_the_picture(self):
+class TestImages:
+    def test_random_boxes_lie_within_the_image(self):
         random = np.random.default_rng(0)
         for _ in range(200):
             left, top, right, bottom = random_box(30, 20, Augmentation(area=(0.1, 1.0)), random)
@@ -180,15 +180,15 @@ class TestPictures:
             assert 0 <= top < bottom <= 20 + 1e-9
 
     def test_without_change_augmentation_only_flips_and_resizes(self):
-        picture = np.repeat(np.arange(0, 240, 10, dtype=np.uint8), 24 * 3).reshape(24, 24, 3)
+        image = np.repeat(np.arange(0, 240, 10, dtype=np.uint8), 24 * 3).reshape(24, 24, 3)
         still = Augmentation(light=0.0, tint=0.0, focus=0.0)
-        images = augment([picture], [(0, 0, 24, 24)], 24, still, np.random.default_rng(0))
-        np.testing.assert_allclose(images[0] * 255, picture, atol=0.01)
+        images = augment([image], [(0, 0, 24, 24)], 24, still, np.random.default_rng(0))
+        np.testing.assert_allclose(images[0] * 255, image, atol=0.01)
 
     def test_crops_are_averaged_when_made_smaller(self):
-        picture = np.zeros((8, 8, 3), np.uint8)
-        picture[::2] = 200
-        result = crop([picture], [(0, 0, 8, 8)], 4)
+        image = np.zeros((8, 8, 3), np.uint8)
+        image[::2] = 200
+        result = crop([image], [(0, 0, 8, 8)], 4)
         np.testing.assert_allclose(result, 100 / 255, rtol=1e-6)
 
     @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -68,7 +68,7 @@ def data(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_pictures_stay_with_their_facts(data, tmp_path):
+def test_images_stay_with_their_facts(data, tmp_path):
     from training_data import read_sets
 
     for _ in ("decoded", "from the cache"):

@@ -1,1 +1,1 @@
-"""Training of NASNet-A: picture sets, targets, sampling, batches, and a loop that resumes."""
+"""Training of NASNet-A: image sets, targets, sampling, batches, and a loop that resumes."""

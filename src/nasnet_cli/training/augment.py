@@ -24,9 +24,9 @@ Box = tuple[float, float, float, float]
 class Augmentation:
     """The amount of change.
 
-    area is the range of a random crop's share of the picture and ratio the largest stretch of one
+    area is the range of a random crop's share of the image and ratio the largest stretch of one
     side against the other. light is the largest relative change of brightness, contrast and
-    saturation, tint that of each colour channel, focus the share of pictures that are blurred, and
+    saturation, tint that of each colour channel, focus the share of images that are blurred, and
     also of those that are sharpened.
     """
 
@@ -40,7 +40,7 @@ class Augmentation:
 def random_box(
     width: float, height: float, change: Augmentation, random: np.random.Generator
 ) -> Box:
-    """Return a random crop (left, top, right, bottom) of a picture, in pixels."""
+    """Return a random crop (left, top, right, bottom) of an image, in pixels."""
     side = math.sqrt(random.uniform(*change.area))
     stretch = math.sqrt(math.exp(random.uniform(-1, 1) * math.log(change.ratio)))
     w, h = width * min(1.0, side * stretch), height * min(1.0, side / stretch)
@@ -49,41 +49,41 @@ def random_box(
 
 
 def augment(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     boxes: Sequence[Box],
     size: int,
     change: Augmentation,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Return changed crops of pictures (uint8 [height, width, 3] each).
+    """Return changed crops of images (uint8 [height, width, 3] each).
 
     boxes are the crops in pixels. The result is float32 [n, size, size, 3] in [0, 1].
     """
-    out = np.empty((len(pictures), size, size, 3), np.uint8)
-    filters = random.integers(len(FILTERS), size=len(pictures))
-    flips, focuses = random.random((2, len(pictures)))
-    for i, picture in enumerate(pictures):
-        image = Image.fromarray(picture).resize((size, size), FILTERS[filters[i]], boxes[i])
+    out = np.empty((len(images), size, size, 3), np.uint8)
+    filters = random.integers(len(FILTERS), size=len(images))
+    flips, focuses = random.random((2, len(images)))
+    for i, image in enumerate(images):
+        piece = Image.fromarray(image).resize((size, size), FILTERS[filters[i]], boxes[i])
         if flips[i] < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if focuses[i] < change.focus:
-            image = image.filter(_SOFTER)
+            piece = piece.filter(_SOFTER)
         elif focuses[i] > 1 - change.focus:
-            image = image.filter(_SHARPER)
-        out[i] = np.asarray(image)
+            piece = piece.filter(_SHARPER)
+        out[i] = np.asarray(piece)
     return _relight(out.astype(np.float32) / np.float32(255), change, random)
 
 
-def crop(pictures: Sequence[np.ndarray], boxes: Sequence[Box], size: int) -> np.ndarray:
+def crop(images: Sequence[np.ndarray], boxes: Sequence[Box], size: int) -> np.ndarray:
     """Return crops without any change, float32 [n, size, size, 3] in [0, 1].
 
     What is larger than size is averaged (box), what is smaller made larger by the bicubic filter.
     """
-    out = np.empty((len(pictures), size, size, 3), np.uint8)
-    for i, (picture, box) in enumerate(zip(pictures, boxes, strict=True)):
+    out = np.empty((len(images), size, size, 3), np.uint8)
+    for i, (image, box) in enumerate(zip(images, boxes, strict=True)):
         smaller = size < min(box[2] - box[0], box[3] - box[1])
         resample = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
-        out[i] = np.asarray(Image.fromarray(picture).resize((size, size), resample, box))
+        out[i] = np.asarray(Image.fromarray(image).resize((size, size), resample, box))
     return out.astype(np.float32) / np.float32(255)
 
 

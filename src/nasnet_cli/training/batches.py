@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from nasnet_cli.training.augment import Augmentation, Box, augment, random_box
-from nasnet_cli.training.pictures import PictureSet
+from nasnet_cli.training.image_sets import ImageSet
 from nasnet_cli.training.sampling import Sampler
 from nasnet_cli.training.targets import blend, label_probabilities, teacher_probabilities
 
@@ -25,11 +25,11 @@ Batch = tuple[np.ndarray, np.ndarray]
 class Part:
     """The part of each batch that comes from one set.
 
-    count is its pictures in a batch. crop says who chooses the crops: "teacher" takes one of the
+    count is its images in a batch. crop says who chooses the crops: "teacher" takes one of the
     boxes that the teacher saw, "random" any. label_weight is the share of a true label in the
     target, the teacher having the rest; smoothing is that of true labels. Where neither knows a
-    picture, its target is all classes alike. mixup is the parameter of the beta distribution by
-    which pictures of this part are mixed, 0 for none.
+    image, its target is all classes alike. mixup is the parameter of the beta distribution by
+    which images of this part are mixed, 0 for none.
     """
 
     set_name: str
@@ -41,15 +41,15 @@ class Part:
 
 
 class Batches:
-    """Batches of training pictures and targets.
+    """Batches of training images and targets.
 
-    sets holds the pictures by the names that parts use, weights each picture's probability of
+    sets holds the images by the names that parts use, weights each image's probability of
     being drawn. classes is the number of outputs.
     """
 
     def __init__(
         self,
-        sets: Mapping[str, PictureSet],
+        sets: Mapping[str, ImageSet],
         weights: Mapping[str, np.ndarray],
         classes: int,
         seed: int,
@@ -70,16 +70,16 @@ class Batches:
     def _make_part(
         self, part: Part, size: int, change: Augmentation, random: np.random.Generator
     ) -> Batch:
-        pictures = self.sets[part.set_name]
+        image_set = self.sets[part.set_name]
         rows = np.sort(self._samplers[part.set_name].draw(part.count, random))
-        side = pictures.pixels.shape[1]
-        true = label_probabilities(pictures.labels[rows], part.smoothing, self.classes)
+        side = image_set.pixels.shape[1]
+        true = label_probabilities(image_set.labels[rows], part.smoothing, self.classes)
         boxes: list[Box]
-        if pictures.teacher is None:
+        if image_set.teacher is None:
             targets = blend(true, np.full_like(true, 1 / self.classes), 1.0)
             boxes = [random_box(side, side, change, random) for _ in rows]
         else:
-            teacher = pictures.teacher
+            teacher = image_set.teacher
             choice = random.integers(teacher.boxes.shape[1], size=len(rows))
             if part.crop == "teacher":
                 boxes = (teacher.boxes[rows, choice] * (side / 255)).tolist()
@@ -89,14 +89,14 @@ class Batches:
                 teacher.classes[rows, choice], teacher.roots[rows, choice], self.classes
             )
             targets = blend(true, taught, part.label_weight)
-        images = augment([pictures.pixels[row] for row in rows], boxes, size, change, random)
+        images = augment([image_set.pixels[row] for row in rows], boxes, size, change, random)
         return mix_up(images, targets, part.mixup, random) if part.mixup else (images, targets)
 
 
 def mix_up(
     images: np.ndarray, targets: np.ndarray, alpha: float, random: np.random.Generator
 ) -> Batch:
-    """Mix each picture and its target with another of the batch, by shares of a beta(alpha, alpha)."""
+    """Mix each image and its target with another of the batch, by shares of a beta(alpha, alpha)."""
     share = random.beta(alpha, alpha, len(images)).astype(np.float32)
     share = np.maximum(share, 1 - share)
     other = random.permutation(len(images))

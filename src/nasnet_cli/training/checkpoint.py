@@ -19,7 +19,7 @@ class Checkpoint:
     """The state of a run after a number of steps.
 
     weights and average are the weights and their moving averages by variable name, optimizer the
-    optimizer's variables in order. seen counts the pictures of all steps so far.
+    optimizer's variables in order. seen counts the images of all steps so far.
     """
 
     step: int

@@ -1,6 +1,6 @@
 """The training loop: steps, moving averages, checkpoints and a log; it resumes where it stopped.
 
-Runs on any of Keras' backends. The network is built once for each picture size, with one set of
+Runs on any of Keras' backends. The network is built once for each image size, with one set of
 weights.
 """
 
@@ -28,7 +28,7 @@ Evaluate = Callable[[keras.Model], dict[str, float]]
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a run depends on beside the pictures and the course.
+    """Everything that a run depends on beside the images and the course.
 
     average_steps is the memory of the moving average in steps. A checkpoint is kept, and a line
     logged, every checkpoint_steps; evaluation comes every evaluate_steps and at the end.
@@ -93,7 +93,7 @@ class Training:
         self._compiled: tuple[int, keras.Model] | None = None
 
     def model(self, size: int) -> keras.Model:
-        """Return the network with all endpoints for a picture size, in pixels."""
+        """Return the network with all endpoints for an image size, in pixels."""
         if size not in self._models:
             network = replace(self.settings.network, image_size=size)
             self._models[size] = build_keras_model(network, layers=self._layers)
@@ -136,7 +136,7 @@ class Training:
             variable.assign(weights[name])
 
     def evaluate(self, size: int, evaluate: Evaluate) -> dict[str, float]:
-        """Return evaluate's figures of the averaged weights at a picture size."""
+        """Return evaluate's figures of the averaged weights at an image size."""
         current = arrays(self.variables)
         current = {name: np.array(value) for name, value in current.items()}
         self.assign(self.average.values)

@@ -1,6 +1,6 @@
-"""Pictures that show nothing: noise, textures, screens and drawings, made by chance.
+"""Images that show nothing: noise, textures, screens and drawings, made by chance.
 
-A network that never sees such pictures names them with conviction. In training their target is all
+A network that never sees such images names them with conviction. In training their target is all
 classes alike.
 """
 
@@ -17,14 +17,14 @@ Random = np.random.Generator
 def make_patterns(
     count: int, side: int, seed: int, kinds: tuple[str, ...] | None = None
 ) -> np.ndarray:
-    """Return pictures of the kinds in turn, uint8 [count, side, side, 3]; each depends on the seed
+    """Return images of the kinds in turn, uint8 [count, side, side, 3]; each depends on the seed
     and its number alone."""
     chosen = kinds or tuple(KINDS)
-    pictures = np.empty((count, side, side, 3), np.uint8)
+    images = np.empty((count, side, side, 3), np.uint8)
     for number in range(count):
         random = np.random.default_rng([seed, number])
-        pictures[number] = KINDS[chosen[number % len(chosen)]](side, random)
-    return pictures
+        images[number] = KINDS[chosen[number % len(chosen)]](side, random)
+    return images
 
 
 def _noise(side: int, random: Random) -> np.ndarray:

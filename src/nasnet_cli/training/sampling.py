@@ -1,4 +1,4 @@
-"""Class-balanced sampling: how often each picture is drawn."""
+"""Class-balanced sampling: how often each image is drawn."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def sampling_weights(
     power: float = 0.5,
     caps: Mapping[float, Sequence[Sequence[int]]] | None = None,
 ) -> np.ndarray:
-    """Return the probability of each picture, float64 [n], from the pictures' classes [n].
+    """Return the probability of each image, float64 [n], from the images' classes [n].
 
-    A class of c pictures is drawn in proportion to c ** power: 0 draws all classes alike, 1 all
-    pictures. caps limits the share that themes (lists of classes) have of all draws; what a theme
+    A class of c images is drawn in proportion to c ** power: 0 draws all classes alike, 1 all
+    images. caps limits the share that themes (lists of classes) have of all draws; what a theme
     loses goes to the others.
     """
     _, place, counts = np.unique(classes, return_inverse=True, return_counts=True)
@@ -33,12 +33,12 @@ def sampling_weights(
 
 
 class Sampler:
-    """Draws pictures by weights [n], with replacement; those of weight 0 never."""
+    """Draws images by weights [n], with replacement; those of weight 0 never."""
 
     def __init__(self, weights: np.ndarray) -> None:
         ends = np.cumsum(weights)
         self._ends = ends / ends[-1]
 
     def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Return the numbers of count pictures."""
+        """Return the numbers of count images."""
         return np.searchsorted(self._ends, random.random(count), side="right")

@@ -1,4 +1,4 @@
-"""The course of a training run: rates, picture sizes and batches by step."""
+"""The course of a training run: rates, image sizes and batches by step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nasnet_cli.training.batches import Part
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps at one picture size, in pixels, up to the step last (exclusive)."""
+    """Steps at one image size, in pixels, up to the step last (exclusive)."""
 
     last: int
     size: int
@@ -52,7 +52,7 @@ class Course:
     def cooldown(self, step: int, share: float, sizes: Sequence[int]) -> Course:
         """Return the course whose rate falls to 0 from a step on, in a share of the steps so far.
 
-        sizes are the picture sizes of its phases, which are equally long.
+        sizes are the image sizes of its phases, which are equally long.
         """
         count, now = math.ceil(step * share), self.phase(step)
         ends = [step + round(count * (i + 1) / len(sizes)) for i in range(len(sizes))]

@@ -14,7 +14,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nasnet_cli.network.builder import Padding
 from nasnet_cli.network.layers.keras import KerasLayers
 
 
@@ -133,45 +132,9 @@ class Shift(keras.layers.Layer):
 class TensorFlowLayers(KerasLayers):
     """The set of layers in Keras on TensorFlow, for training on a CPU."""
 
+    conv2d = Conv2D
+    separable_conv2d = SeparableConv2D
+    batch_normalization = BatchNormalization
+
     def shift(self, x: Any) -> Any:
         return Shift()(x)
-
-    def convolution(
-        self,
-        x: Any,
-        scope: str,
-        filters: int,
-        kernel: int,
-        stride: int = 1,
-        padding: Padding = "same",
-    ) -> Any:
-        options = {f"kernel_{k}": v for k, v in self._kernel().items()}
-        return self._layer(
-            scope,
-            lambda name: Conv2D(
-                filters, kernel, stride, padding, use_bias=False, name=name, **options
-            ),
-        )(x)
-
-    def separable_convolution(
-        self, x: Any, scope: str, filters: int, kernel: int, stride: int
-    ) -> Any:
-        options = {
-            f"{part}_{k}": v
-            for part in ("depthwise", "pointwise")
-            for k, v in self._kernel().items()
-        }
-        return self._layer(
-            scope,
-            lambda name: SeparableConv2D(
-                filters, kernel, stride, "same", use_bias=False, name=name, **options
-            ),
-        )(x)
-
-    def batch_norm(self, x: Any, scope: str) -> Any:
-        return self._layer(
-            scope,
-            lambda name: BatchNormalization(
-                momentum=self.spec.bn_decay, epsilon=self.spec.bn_epsilon, name=name
-            ),
-        )(x)

@@ -13,28 +13,28 @@ from nasnet_cli.models.info import OpenedModel
 _MAX_NAMED = 5
 
 
-def check_safe(module: OpenedModel) -> None:
+def check_safe(model: OpenedModel) -> None:
     """Raise ModelError, with their names, when a model has unsafe operations.
 
     The cache records a clean result by the digests of the model and this scanner, because a scan
     takes a tenth of a second.
     """
-    clean_record = _clean_record(module)
+    clean_record = _clean_record(model)
     if cache.load(clean_record) is not None:
         return
-    unsafe = module.unsafe_operations
+    unsafe = model.unsafe_operations
     if unsafe:
         more = f" and {len(unsafe) - _MAX_NAMED} more" if len(unsafe) > _MAX_NAMED else ""
         raise ModelError(
-            f"The model {module.path} has operations that could touch files, the network or "
+            f"The model {model.path} has operations that could touch files, the network or "
             f"run code: {', '.join(unsafe[:_MAX_NAMED])}{more}.",
             "Use a model from a source that you trust, or add --allow-unsafe-ops to run it anyway.",
         )
     cache.store(clean_record, b"")
 
 
-def _clean_record(module: OpenedModel) -> Path:
-    key = hashlib.sha256(module.digest.encode())
-    for scanner in ("scan.py", "allowed.py"):
-        key.update(Path(__file__).with_name(scanner).read_bytes())
+def _clean_record(model: OpenedModel) -> Path:
+    key = hashlib.sha256(model.digest.encode())
+    for scanner in ("safety/scan.py", "safety/allowed.py", "savedmodel/graph.py"):
+        key.update((Path(__file__).parents[1] / scanner).read_bytes())
     return cache.scanned_folder() / key.hexdigest()

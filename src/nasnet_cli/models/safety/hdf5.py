@@ -10,23 +10,21 @@ from typing import IO, Any
 
 from nasnet_cli.errors import ModelError, describe_error
 
-_MOST_OBJECTS = 200_000
-_DEEPEST = 64
+_MAX_OBJECTS = 200_000
+_MAX_DEPTH = 64
 # gzip, shuffle, fletcher32, szip, nbit, scaleoffset and h5py's lzf: others come from plugins, code
 # that HDF5 would load.
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
-
-
 _CUT = re.compile(r"truncated file: eof = (\d+).*stored_eof = (\d+)")
 
 
 @contextmanager
 def open_hdf5(file: Path | IO[bytes], source: Path) -> Iterator[Any]:
-    """An h5py.File to read, all of whose parts lie in the file itself.
+    """Open an HDF5 file to read, all of whose parts lie in the file itself, as an h5py.File.
 
-    source is the name for messages. Raises ModelError when it is no HDF5 file or a broken one, also
-    when that comes out while it is read, and when it has links other than hard ones, datasets kept
-    in other files, or filters from plugins.
+    source is the name for messages. Raises ModelError when the file is not HDF5 or is damaged, even
+    if that shows only while it is read, and when it has links other than hard ones, datasets in
+    other files, or filters from plugins.
     """
     import h5py
 
@@ -38,15 +36,14 @@ def open_hdf5(file: Path | IO[bytes], source: Path) -> Iterator[Any]:
         # h5py's own errors are of all these types, whatever is broken.
         if sizes := _CUT.search(str(error)):
             problem = f"{source} is cut off: it has {sizes[1]} bytes of {sizes[2]}."
-            raise ModelError(problem, "Get the file again, whole.") from error
-        raise ModelError(
-            f"{source} is broken or cut off: {describe_error(error)}.", "Get the file again, whole."
-        ) from error
+        else:
+            problem = f"{source} is damaged or cut off: {describe_error(error)}."
+        raise ModelError(problem, "Get the file again.") from error
 
 
 def _check(opened: Any, source: Path) -> None:
-    """Looks at every link and dataset once, by their places, so that loops end."""
-    from h5py import h5g, h5o
+    """Check every link and dataset once, known by its address, so that loops end."""
+    from h5py import h5d, h5g, h5o
 
     seen: set[int] = set()
     waiting = [(opened.id, 0)]
@@ -56,15 +53,15 @@ def _check(opened: Any, source: Path) -> None:
         if address in seen:
             continue
         seen.add(address)
-        if len(seen) > _MOST_OBJECTS or depth > _DEEPEST:
+        if len(seen) > _MAX_OBJECTS or depth > _MAX_DEPTH:
             raise _refused(source, "holds more groups than any model")
         for name in group:
             _check_link(group, name, source)
-            found = h5o.open(group, name)
-            if isinstance(found, h5g.GroupID):
-                waiting.append((found, depth + 1))
-            else:
-                _check_dataset(found, name, source)
+            member = h5o.open(group, name)
+            if isinstance(member, h5g.GroupID):
+                waiting.append((member, depth + 1))
+            elif isinstance(member, h5d.DatasetID):  # else it is a named type
+                _check_dataset(member, name, source)
 
 
 def _check_link(group: Any, name: bytes, source: Path) -> None:
@@ -73,28 +70,25 @@ def _check_link(group: Any, name: bytes, source: Path) -> None:
     kind = group.links.get_info(name).type
     if kind == h5l.TYPE_HARD:
         return
-    what = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
-    raise _refused(source, f"has {what.get(kind, 'a link of its own kind')} ({_text(name)})")
+    kinds = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
+    raise _refused(source, f"has {kinds.get(kind, 'a link of its own kind')} ({_text(name)})")
 
 
-def _check_dataset(found: Any, name: bytes, source: Path) -> None:
+def _check_dataset(dataset: Any, name: bytes, source: Path) -> None:
     from h5py import h5d
 
-    if not isinstance(found, h5d.DatasetID):
-        return  # a named type
-    plan = found.get_create_plist()
-    if plan.get_layout() == h5d.VIRTUAL or (
-        plan.get_layout() == h5d.CONTIGUOUS and plan.get_external_count()
-    ):
+    plan = dataset.get_create_plist()
+    layout = plan.get_layout()
+    if layout == h5d.VIRTUAL or (layout == h5d.CONTIGUOUS and plan.get_external_count()):
         raise _refused(source, f"keeps {_text(name)} in another file")
     filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
     if filters - _FILTERS:
         raise _refused(source, f"packs {_text(name)} in a way that needs a plugin")
 
 
-def _refused(source: Path, what: str) -> ModelError:
+def _refused(source: Path, reason: str) -> ModelError:
     return ModelError(
-        f"{source} {what}, which is refused: no Keras file has that.",
+        f"{source} {reason}, which no Keras file does.",
         "Save the weights again with Keras.",
     )
 

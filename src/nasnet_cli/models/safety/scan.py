@@ -24,18 +24,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from nasnet_cli.models.safety.allowed import ALLOWED, RESTORE, SAVE, TABLE_FILES, UNREACHED
+from nasnet_cli.models.savedmodel.graph import attribute_values, called_functions
 from nasnet_cli.models.savedmodel.reader import INIT_SIGNATURES, MetaGraph, SavedModelFile
 from nasnet_cli.models.savedmodel.schema import attribute, data_inputs, message, node_name
 
 Phase = Literal["compute", "init", "restore", "save"]
 
 _INIT_COLLECTIONS = {
-    "main_op",
-    "saved_model_main_op",
-    "legacy_init_op",
-    "table_initializer",
-    "local_init_op",
-    "init_op",
+    *("main_op", "saved_model_main_op", "legacy_init_op"),
+    *("table_initializer", "local_init_op", "init_op"),
 }
 _OWN_ASSIGNMENT = ("AssignVariableOp", "VarIsInitializedOp")
 # Operations that run the functions named by their attributes.
@@ -133,10 +130,7 @@ class _GraphScan:
                 yield phase, node
             if name.endswith("variables"):
                 for variable in self.graph.variable_defs(name):
-                    yield "compute", variable.variable_name
-                    yield "compute", variable.initializer_name
-                    yield "compute", variable.snapshot_name
-                    yield "compute", variable.initial_value_name
+                    yield from (("compute", tensor) for _, tensor in variable.ListFields())
         yield "restore", proto.saver_def.restore_op_name
         yield "save", proto.saver_def.filename_tensor_name
         yield "save", proto.saver_def.save_tensor_name
@@ -184,7 +178,9 @@ class _GraphScan:
         for text in _function_names(node.attr) if self.functions else ():
             for name in self.by_name.get(text, ()):
                 self._reach_function(phase, name, caller)
-        for name in _called(node.attr) if node.op in _CALLS or node.op in self.functions else ():
+        for name in (
+            called_functions(node.attr) if node.op in _CALLS or node.op in self.functions else ()
+        ):
             # The name of an operation, if not of a function.
             if name and name not in self.functions and not _is_allowed(phase, name):
                 self.unsafe_ops.add((name, function))
@@ -332,29 +328,12 @@ def _tensor_names(info: Any) -> Iterator[str]:
         yield from _tensor_names(component)
 
 
-def _called(attributes: Any) -> Iterator[str]:
-    """Yield the functions that attributes name, and those that these name in turn."""
-    for value in _values(attributes):
-        if value.WhichOneof("value") == "func":
-            yield value.func.name
-        yield from (function.name for function in value.list.func)
-
-
 def _function_names(attributes: Any) -> Iterator[str]:
     """Yield what _called yields, and every string, because strings name gradients."""
-    yield from _called(attributes)
-    for value in _values(attributes):
+    yield from called_functions(attributes)
+    for value in attribute_values(attributes):
         for text in (value.s, *value.list.s):
             yield text.decode("utf-8", "replace")
-
-
-def _values(attributes: Any) -> Iterator[Any]:
-    """Yield the values of attributes and, at any depth, of the functions that they name."""
-    waiting = [attributes]
-    while waiting:
-        for value in waiting.pop().values():
-            yield value
-            waiting += [function.attr for function in (value.func, *value.list.func)]
 
 
 def _functions_by_name(functions: Iterable[Any]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,20 +37,10 @@ _MAX_NAMES = 64 * 2**20
 _MAX_SHARDS = 99_999
 _FETCH_AGAIN = "Get all files of the checkpoint again."
 
-_ITEM_SIZES = {
-    "bool": 1,
-    "int8": 1,
-    "uint8": 1,
-    "int16": 2,
-    "uint16": 2,
-    "float16": 2,
-    "bfloat16": 2,
-    "int32": 4,
-    "uint32": 4,
-    "float32": 4,
-    "int64": 8,
-    "uint64": 8,
-    "float64": 8,
+_ITEM_SIZES = {"bool": 1} | {
+    name: int(match[1]) // 8
+    for name in schema.DTYPES.values()
+    if (match := re.fullmatch(r"(?:u?int|b?float)(\d+)", name))
 }
 
 
@@ -136,10 +127,7 @@ class Bundle:
                 text = data[at + _STRING_CHECKSUM :]
                 if len(text) == length:
                     return bytes(text)
-        raise ModelError(
-            f"The checkpoint {self.prefix} has no string {name!r}.",
-            _FETCH_AGAIN,
-        )
+        raise ModelError(f"The checkpoint {self.prefix} has no string {name!r}.", _FETCH_AGAIN)
 
     def _bytes(self, entry: Entry) -> bytes:
         path = self.data_file(entry.shard)
@@ -276,7 +264,7 @@ def _block(data: bytes, handle: tuple[int, int], verify: bool) -> memoryview:
     kind, stored = struct.unpack_from("<BI", data, end)
     if kind:
         raise ValueError("it is compressed, which TensorFlow never does")
-    if verify and _masked(_crc32c(data[offset : end + 1])) != stored:
+    if verify and _masked_crc32c(data[offset : end + 1]) != stored:
         raise ValueError("a checksum is wrong")
     return memoryview(data)[offset:end]
 
@@ -310,14 +298,11 @@ def _crc_table() -> tuple[int, ...]:
     return tuple(table)
 
 
-def _crc32c(data: bytes) -> int:
+def _masked_crc32c(data: bytes) -> int:
+    """Return a checksum in the form in which LevelDB stores it."""
     table = _crc_table()
     crc = 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-def _masked(crc: int) -> int:
-    """Return a checksum in the form in which LevelDB stores it."""
+    crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

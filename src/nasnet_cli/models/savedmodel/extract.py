@@ -8,12 +8,13 @@ TensorFlow 2 goes by the saved objects, and so does this module.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel.bundle import read_bundle
+from nasnet_cli.models.savedmodel.graph import called_functions
 from nasnet_cli.models.savedmodel.reader import PB, SavedModelFile, Signature
 from nasnet_cli.models.savedmodel.schema import attribute, data_inputs, node_name, parse
 from nasnet_cli.models.savedmodel.signatures import image_input
@@ -98,10 +99,10 @@ def _needed(graph: Any, roots: Sequence[str]) -> Any:
             waiting.extend(nodes[name].input)
             callers.append(nodes[name])
     while callers:
-        for name in set(_called(callers.pop())) - called:
-            if name in functions:
-                called.add(name)
-                callers.extend(functions[name].node_def)
+        node = callers.pop()
+        for name in {node.op, *called_functions(node.attr)} & functions.keys() - called:
+            called.add(name)
+            callers.extend(functions[name].node_def)
     result = type(graph)()
     # A copy keeps other fields, such as the version, that the schema does not name.
     result.CopyFrom(graph)
@@ -110,17 +111,6 @@ def _needed(graph: Any, roots: Sequence[str]) -> Any:
     result.node.extend(node for name, node in nodes.items() if name in reached)
     result.library.function.extend(f for name, f in functions.items() if name in called)
     return result
-
-
-def _called(node: Any) -> Iterator[str]:
-    """Yield the names of the functions that a node may call."""
-    yield node.op
-    for key in node.attr:
-        value = node.attr[key]
-        if value.HasField("func"):
-            yield value.func.name
-        for function in value.list.func:
-            yield function.name
 
 
 def _merge_inputs(graph: Any, inputs: set[str], kept: str) -> None:

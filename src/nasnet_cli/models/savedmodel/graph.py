@@ -1,4 +1,4 @@
-"""Follows a tensor back through a graph and the functions that it calls."""
+"""Follows a graph: a tensor back to its operations, attributes to the functions that they name."""
 
 from __future__ import annotations
 
@@ -67,3 +67,20 @@ def operations_before(meta_graph: Any, tensor: str) -> Iterator[str]:
 def _is_later_output(node: Any, output: list[str]) -> bool:
     # The only known operation with several named outputs; y is the first.
     return len(output) == 2 and node.op.startswith("FusedBatchNorm") and output[0] != "y"
+
+
+def called_functions(attributes: Any) -> Iterator[str]:
+    """Yield the functions that attributes name, and those that these name in turn."""
+    for value in attribute_values(attributes):
+        if value.WhichOneof("value") == "func":
+            yield value.func.name
+        yield from (function.name for function in value.list.func)
+
+
+def attribute_values(attributes: Any) -> Iterator[Any]:
+    """Yield the values of attributes and, at any depth, of the functions that they name."""
+    waiting = [attributes]
+    while waiting:
+        for value in waiting.pop().values():
+            yield value
+            waiting += [function.attr for function in (value.func, *value.list.func)]

@@ -56,29 +56,34 @@ class KerasLayers:
     """The set of layers in Keras.
 
     A repeated scope reuses its layer, so one set can build the network for several input sizes
-    with the same weights.
+    with the same weights. A subclass may name other classes of the same weights.
     """
+
+    conv2d = keras.layers.Conv2D
+    separable_conv2d = keras.layers.SeparableConv2D
+    batch_normalization = keras.layers.BatchNormalization
 
     def __init__(self, spec: NASNetA) -> None:
         self.spec = spec
         self.by_scope: dict[str, keras.layers.Layer] = {}
 
-    def _layer(self, scope: str, make: Callable[..., keras.layers.Layer]) -> keras.layers.Layer:
+    def _layer(self, scope: str, layer: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         if scope not in self.by_scope:
             # Keras allows no slash in a layer's name.
-            self.by_scope[scope] = make(name=scope.replace("/", "."))
+            self.by_scope[scope] = layer(*arguments, name=scope.replace("/", "."), **options)
         return self.by_scope[scope]
 
-    def _kernel(self) -> dict[str, Any]:
-        return {
-            "initializer": keras.initializers.VarianceScaling(
+    def _kernels(self, *parts: str) -> dict[str, Any]:
+        """Return the options of a layer for the initial values and the decay of its kernels."""
+        decay = self.spec.weight_decay
+        options: dict[str, Any] = {}
+        for part in parts:
+            options[f"{part}_initializer"] = keras.initializers.VarianceScaling(
                 2.0, mode="fan_out", distribution="truncated_normal"
-            ),
+            )
             # Keras' L2 has no factor of a half.
-            "regularizer": keras.regularizers.L2(self.spec.weight_decay / 2)
-            if self.spec.weight_decay
-            else None,
-        }
+            options[f"{part}_regularizer"] = keras.regularizers.L2(decay / 2) if decay else None
+        return options
 
     def size(self, x: Any) -> int:
         return int(x.shape[1])
@@ -101,36 +106,21 @@ class KerasLayers:
         stride: int = 1,
         padding: Padding = "same",
     ) -> Any:
-        options = {f"kernel_{k}": v for k, v in self._kernel().items()}
-        return self._layer(
-            scope,
-            lambda name: keras.layers.Conv2D(
-                filters, kernel, stride, padding, use_bias=False, name=name, **options
-            ),
-        )(x)
+        options = {"use_bias": False, **self._kernels("kernel")}
+        return self._layer(scope, self.conv2d, filters, kernel, stride, padding, **options)(x)
 
     def separable_convolution(
         self, x: Any, scope: str, filters: int, kernel: int, stride: int
     ) -> Any:
-        options = {
-            f"{part}_{k}": v
-            for part in ("depthwise", "pointwise")
-            for k, v in self._kernel().items()
-        }
-        return self._layer(
-            scope,
-            lambda name: keras.layers.SeparableConv2D(
-                filters, kernel, stride, "same", use_bias=False, name=name, **options
-            ),
-        )(x)
+        options = {"use_bias": False, **self._kernels("depthwise", "pointwise")}
+        layer = self._layer(
+            scope, self.separable_conv2d, filters, kernel, stride, "same", **options
+        )
+        return layer(x)
 
     def batch_norm(self, x: Any, scope: str) -> Any:
-        return self._layer(
-            scope,
-            lambda name: keras.layers.BatchNormalization(
-                momentum=self.spec.bn_decay, epsilon=self.spec.bn_epsilon, name=name
-            ),
-        )(x)
+        options = {"momentum": self.spec.bn_decay, "epsilon": self.spec.bn_epsilon}
+        return self._layer(scope, self.batch_normalization, **options)(x)
 
     def average_pool(self, x: Any, size: int, stride: int, padding: Padding = "same") -> Any:
         return keras.layers.AveragePooling2D(size, stride, padding)(x)
@@ -149,7 +139,7 @@ class KerasLayers:
         return self._layer(scope, keras.layers.Concatenate)(list(parts))
 
     def path_dropout(self, x: Any, keep: float, scope: str) -> Any:
-        return self._layer(f"{scope}/path_dropout", lambda name: PathDropout(keep, name=name))(x)
+        return self._layer(f"{scope}/path_dropout", PathDropout, keep)(x)
 
     def dropout(self, x: Any, keep: float) -> Any:
         return keras.layers.Dropout(1.0 - keep)(x) if keep < 1.0 else x
@@ -158,8 +148,7 @@ class KerasLayers:
         return self._layer(scope, keras.layers.GlobalAveragePooling2D)(x)
 
     def dense(self, x: Any, scope: str, units: int) -> Any:
-        options = {f"kernel_{k}": v for k, v in self._kernel().items()}
-        return self._layer(scope, lambda name: keras.layers.Dense(units, name=name, **options))(x)
+        return self._layer(scope, keras.layers.Dense, units, **self._kernels("kernel"))(x)
 
     def softmax(self, x: Any, scope: str) -> Any:
         return keras.layers.Softmax()(x)
@@ -170,11 +159,9 @@ class PortableLayers(KerasLayers):
 
     def path_dropout(self, x: Any, keep: float, scope: str) -> Any:
         # One draw for each example: the same as dropping its whole path.
-        shape = (None, 1, 1, 1)
-        make = keras.layers.Dropout
-        return self._layer(
-            f"{scope}/path_dropout", lambda name: make(1.0 - keep, noise_shape=shape, name=name)
-        )(x)
+        options = {"noise_shape": (None, 1, 1, 1)}
+        layer = self._layer(f"{scope}/path_dropout", keras.layers.Dropout, 1.0 - keep, **options)
+        return layer(x)
 
 
 def build_keras_model(

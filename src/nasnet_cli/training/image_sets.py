@@ -1,4 +1,4 @@
-"""Sets of training pictures in memory or on disk: pixels, true labels and a teacher's answers."""
+"""Sets of training images in memory or on disk: pixels, true labels and a teacher's answers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher's answers to crops of each picture.
+    """A teacher's answers to crops of each image.
 
-    boxes [n, k, 4] are the crops (left, top, right, bottom in 255ths of the picture's sides),
+    boxes [n, k, 4] are the crops (left, top, right, bottom in 255ths of the image's sides),
     classes [n, k, m] the m best classes of each crop and roots [n, k, m] their probabilities, as
-    255 times the square root. All are integers; the first box of a picture is its central square.
+    255 times the square root. All are integers; the first box of an image is its central square.
     """
 
     boxes: np.ndarray
@@ -22,8 +22,8 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """Square pictures of one size with what is known about them.
+class ImageSet:
+    """Square images of one size with what is known about them.
 
     pixels is uint8 [n, side, side, 3], labels [n] holds the true classes, -1 where unknown.
     """
@@ -36,7 +36,7 @@ class PictureSet:
         return len(self.labels)
 
     def presumed_classes(self) -> np.ndarray:
-        """Return each picture's class [n]: the true one, or the teacher's first; -1 for neither."""
+        """Return each image's class [n]: the true one, or the teacher's first; -1 for neither."""
         if self.teacher is None:
             return self.labels.astype(np.int64)
         return np.where(self.labels >= 0, self.labels, self.teacher.classes[:, 0, 0]).astype(
@@ -45,9 +45,9 @@ class PictureSet:
 
 
 def held_out(classes: np.ndarray, part: int = 20, seed: int = 0) -> np.ndarray:
-    """Select one picture in part of each class, as a mask [n].
+    """Select one image in part of each class, as a mask [n].
 
-    Pictures are put in order of class, at random within one, and every part-th is taken; so a rare
+    Images are put in order of class, at random within one, and every part-th is taken; so a rare
     class gives none or one, and all classes together exactly their share.
     """
     shuffled = np.random.default_rng([seed, len(classes)]).permutation(len(classes))
