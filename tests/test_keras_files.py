@@ -297,7 +297,7 @@ def test_foreign_layers_are_named(keras_3, tmp_path, tiny_spec):
 def test_other_files_are_errors(tmp_path):
     for content in (b"", b"not a model", b"PK\x03\x04 but no archive"):
         (tmp_path / "model.h5").write_bytes(content)
-        with pytest.raises(ModelError, match=r"not a whole \.keras file|is broken or cut off"):
+        with pytest.raises(ModelError, match=r"not a whole \.keras file|is damaged or cut off"):
             Keras().read_network(tmp_path / "model.h5")
     with zipfile.ZipFile(tmp_path / "photos.keras", "w") as archive:
         archive.writestr("cat.jpg", b"")

@@ -20,7 +20,7 @@ from nasnet_cli.models.files import add_file
 from nasnet_cli.models.formats.base import DetectedModel, Network
 from nasnet_cli.models.formats.saved_model import SavedModel
 from nasnet_cli.models.formats.tf1_hub import TF1Hub
-from nasnet_cli.models.hub.store import Built, Kind, entry_name, keep, known_name
+from nasnet_cli.models.hub.store import Kind, entry_name, keep, known_name
 from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.network.spec import SIZES, NASNetA
@@ -58,16 +58,15 @@ def cached_module(detected: DetectedModel, shown: str, listener: ProgressListene
     except OSError as error:
         raise ModelError(f"{shown} cannot be read: {error.strerror}.", "Check it.") from None
 
-    def build(work: Path) -> Built:
-        folder, kind = build_module(detected, work, About(), shown, listener)
-        return Built(folder, label, str(detected.path.absolute()), kind, sha256)
+    def build(work: Path) -> tuple[Path, Kind, str]:
+        return *build_module(detected, work, About(), shown, listener), sha256
 
     # A checkpoint is mostly called model.ckpt, with no file of that name; its folder says more.
     path = detected.path
     label = path.name if path.exists() else "-".join(path.parts[-2:])
     identity = f"{detected.format.name} {sha256} {VERSION}"
     name = known_name(identity) or entry_name(label, identity)
-    return keep(name, shown, build, listener)
+    return keep(name, label, str(path.absolute()), build, listener)
 
 
 def build_module(

@@ -122,20 +122,23 @@ def download(
         raise cannot_write(error) from error
 
 
-def state_file(path: Path) -> Path:
-    """Return the file that records what the partial file at path belongs to."""
+def discard(path: Path) -> None:
+    """Remove a complete or partial download."""
+    path.unlink(missing_ok=True)
+    _state_file(path).unlink(missing_ok=True)
+
+
+def _state_file(path: Path) -> Path:
     return path.with_name(path.name + ".state")
 
 
+@dataclass(frozen=True)
 class _Download:
-    def __init__(
-        self, url: str, path: Path, name: str, listener: ProgressListener, policy: RetryPolicy
-    ) -> None:
-        self.url = url
-        self.path = path
-        self.name = name
-        self.listener = listener
-        self.policy = policy
+    url: str
+    path: Path
+    name: str
+    listener: ProgressListener
+    policy: RetryPolicy
 
     def run(self) -> None:
         failures = 0
@@ -178,7 +181,7 @@ class _Download:
         content_range = response.headers.get("Content-Range", "")
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
         if not offset or match is None or int(match[1]) != offset:
-            self._discard()
+            discard(self.path)
             raise _TemporaryError("it sent another part of the file than requested")
         return _parse_number(match[2])
 
@@ -263,18 +266,19 @@ class _Download:
     def _status_error(self, response: Any) -> Exception:
         code = response.status
         if code == 416:
-            self._discard()
+            discard(self.path)
             return _TemporaryError("its file is shorter than the part fetched before")
         if code in _TEMPORARY:
             pause = _parse_number(response.headers.get("Retry-After")) or 0
             reason = "it asks to wait" if code == 429 else "the server has a problem"
             return _TemporaryError(f"{reason} (HTTP {code})", float(pause))
+        reason, remedy = f"the server answered HTTP {code}", "Check the URL."
         if code in (401, 403):
+            reason = f"the server denies access (HTTP {code})"
             remedy = "It may need a login: download it with a browser and pass the file to --model."
-            return self._failed(f"the server denies access (HTTP {code})", remedy)
-        if code in (404, 410):
-            return self._failed(f"there is nothing at this address (HTTP {code})", "Check the URL.")
-        return self._failed(f"the server answered HTTP {code}", "Check the URL.")
+        elif code in (404, 410):
+            reason = f"there is nothing at this address (HTTP {code})"
+        return self._failed(reason, remedy)
 
     def _failed(self, reason: str, remedy: str) -> DownloadError:
         return DownloadError(self.url, reason, remedy)
@@ -287,17 +291,17 @@ class _Download:
 
     def _start_over(self, response: Any, total: int | None) -> None:
         """Empty the partial file, after recording what it will contain."""
-        self._discard()
+        discard(self.path)
         etag = response.headers.get("ETag", "")
         # A weak ETag does not promise the same bytes.
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
         state = {"url": self.url, "validator": validator, "total": total}
-        state_file(self.path).write_text(json.dumps(state))
+        _state_file(self.path).write_text(json.dumps(state))
         self.path.touch()
 
     def _state(self) -> dict[str, Any]:
         try:
-            state = json.loads(state_file(self.path).read_bytes())
+            state = json.loads(_state_file(self.path).read_bytes())
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) and state.get("url") == self.url else {}
@@ -312,10 +316,6 @@ class _Download:
         size = self._size() if validator else 0
         # An empty range cannot be requested: of a complete file the last byte is fetched again.
         return (size - 1 if size == self._state().get("total") else size), validator
-
-    def _discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        state_file(self.path).unlink(missing_ok=True)
 
 
 def _opener(host: str) -> urllib.request.OpenerDirector:

@@ -27,7 +27,7 @@ from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.files import digest
 from nasnet_cli.models.hub import store
-from nasnet_cli.models.hub.download import DownloadError, check_url, download, state_file
+from nasnet_cli.models.hub.download import DownloadError, check_url, discard, download
 from nasnet_cli.models.hub.published import Origin, Published, hub_cache_name
 from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
@@ -173,7 +173,7 @@ def _fetch(
     from nasnet_cli.models.convert import build_module
     from nasnet_cli.models.detect import identify
 
-    def build(work: Path) -> store.Built:
+    def build(work: Path) -> tuple[Path, store.Kind, str]:
         part = cache.partial_folder() / f"{name}.part"
         url = _archive_url(origin.address) if origin.kind == "hub" else origin.address
         download(url, part, name=label, listener=listener)
@@ -184,18 +184,12 @@ def _fetch(
         except cache.CacheError:
             raise
         except ModelError:
-            _discard(part)  # else every later run would find it complete, and as bad
+            discard(part)  # else every later run would find it complete, and as bad
             raise
-        _discard(part)
-        kind = "downloaded" if kind == "unpacked" else kind
-        return store.Built(folder, label, origin.address, kind, sha256)
+        discard(part)
+        return folder, "downloaded" if kind == "unpacked" else kind, sha256
 
-    return store.keep(name, label, build, listener)
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    state_file(part).unlink(missing_ok=True)
+    return store.keep(name, label, origin.address, build, listener)
 
 
 def _checked_sha256(part: Path, name: str, origin: Origin) -> str:
@@ -258,11 +252,11 @@ def _fetch_from_kaggle(
     """
     from nasnet_cli.models.hub import kaggle
 
-    def build(work: Path) -> store.Built:
+    def build(work: Path) -> tuple[Path, store.Kind, str]:
         folder = work / "module"
         shutil.copytree(kaggle.download(origin.address, listener), folder)
         checksum = digest(folder)
         _check_same_as_first(name, f"Kaggle's {origin.address}", checksum)
-        return store.Built(folder, model.name, f"kaggle:{origin.address}", "downloaded", checksum)
+        return folder, "downloaded", checksum
 
-    return store.keep(name, model.name, build, listener)
+    return store.keep(name, model.name, f"kaggle:{origin.address}", build, listener)

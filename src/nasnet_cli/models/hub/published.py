@@ -104,13 +104,9 @@ def _published(size: Size, classification: bool) -> Published:
     )
 
 
+_SIZES: tuple[Size, ...] = ("mobile", "large")
 PUBLISHED: dict[str, Published] = {
     model.name: model
-    for model in (
-        _published("mobile", True),
-        _published("mobile", False),
-        _published("large", True),
-        _published("large", False),
-    )
+    for model in (_published(size, top) for size in _SIZES for top in (True, False))
 }
 """All published models by their names."""

@@ -47,17 +47,6 @@ class Record:
     made: str
 
 
-@dataclass(frozen=True)
-class Built:
-    """A model that is ready to be moved into the cache; the fields are those of its record."""
-
-    folder: Path
-    label: str
-    source: str
-    kind: Kind
-    sha256: str
-
-
 def entry_name(label: str, identity: str) -> str:
     """Return the name of a model's folder: readable by its label, unique by its identity."""
     words = re.sub(r"[^A-Za-z0-9.]+", "-", label.partition("://")[2] or label).strip("-.")
@@ -103,11 +92,6 @@ def read_record(name: str) -> Record | None:
     return Record(**values, files=files)
 
 
-def find(name: str) -> Path | None:
-    """Return the folder of a model if all of its files are there in full size, else None."""
-    return None if fault(name) else folder_of(name)
-
-
 def fault(name: str, *, thorough: bool = False) -> str | None:
     """Return what is wrong with a model in the cache, as a clause, or None.
 
@@ -134,45 +118,45 @@ def fault(name: str, *, thorough: bool = False) -> str | None:
     return None
 
 
-def keep(name: str, label: str, build: Callable[[Path], Built], listener: ProgressListener) -> Path:
+def keep(
+    name: str,
+    label: str,
+    source: str,
+    build: Callable[[Path], tuple[Path, Kind, str]],
+    listener: ProgressListener,
+) -> Path:
     """Return the folder of a model, built first unless the cache has it complete.
 
-    build gets an empty folder to work in, whose content is removed afterwards. Of several
-    processes that ask at once, one builds and the others wait. Raises what build raises, and
-    CacheError when the cache cannot be written.
+    build gets an empty folder to work in, whose content is removed afterwards. It returns the
+    model's folder in it, and kind and sha256 of its record. Of several processes that ask at once,
+    one builds and the others wait. Raises what build raises, and CacheError when the cache cannot
+    be written.
     """
 
     def waiting() -> None:
         listener.note(f"{label}: waiting for another process that is fetching it.")
 
-    if folder := find(name):
-        return folder
+    place = folder_of(name)
+    if fault(name) is None:
+        return place
     with cache.lock(name, waiting):
-        if folder := find(name):
-            return folder
+        if fault(name) is None:
+            return place
         try:
             _remove_leftovers(name)
-            with hidden_folder(folder_of(name)) as work:
-                return _publish(name, build(work), work / "record.json")
+            with hidden_folder(place) as work:
+                folder, kind, sha256 = build(work)
+                made = datetime.now(UTC).isoformat(timespec="seconds")
+                files = module_files(folder)
+                record = Record(label, source, kind, sha256, digest(folder), files, made)
+                draft = work / "record.json"
+                draft.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="ascii")
+                _remove_folder(name)
+                draft.replace(record_file(name))
+                folder.rename(place)
         except OSError as error:
             raise cache.cannot_write(error) from error
-
-
-def _publish(name: str, built: Built, draft: Path) -> Path:
-    record = Record(
-        label=built.label,
-        source=built.source,
-        kind=built.kind,
-        sha256=built.sha256,
-        digest=digest(built.folder),
-        files=module_files(built.folder),
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    draft.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="ascii")
-    _remove_folder(name)
-    draft.replace(record_file(name))
-    built.folder.rename(folder_of(name))
-    return folder_of(name)
+    return place
 
 
 def remove(name: str) -> None:
