@@ -123,7 +123,7 @@ def block(rows: list[tuple[bytes, bytes]], kind: int = 0) -> bytes:
         content += varint(0) + varint(len(key)) + varint(len(value)) + key + value
     content += struct.pack("<II", 0, 1)
     summed = content + bytes([kind])
-    return summed + struct.pack("<I", bundle._masked_crc32c(summed))
+    return summed + struct.pack("<I", bundle._masked(bundle._crc32c(summed)))
 
 
 def varint(value: int) -> bytes:

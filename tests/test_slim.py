@@ -128,13 +128,13 @@ def test_changed_data_is_an_error(tmp_path, tiny_spec):
 
 def test_huge_network_is_refused(tiny_spec):
     shapes = {**weight_shapes(tiny_spec), "cell_999999999/1x1/weights": (1, 1, 8, 8)}
-    with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):
+    with pytest.raises(ModelError, match="does not have the variables of a NASNet-A"):
         network_of(shapes, "it")
 
 
 def test_checkpoint_of_another_network_is_an_error(tmp_path):
     save_checkpoint(tmp_path / "model.ckpt", {"MobilenetV1/weights": np.zeros(3, np.float32)})
-    with pytest.raises(ModelError, match="doesn't hold the variables of a NASNet-A"):
+    with pytest.raises(ModelError, match="does not have the variables of a NASNet-A"):
         Slim().read_network(tmp_path / "model.ckpt")
 
 

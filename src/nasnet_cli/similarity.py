@@ -89,18 +89,18 @@ class Index:
         Raises NasnetError if it is missing or damaged.
         """
         path = meta_path(self.path)
+        problem = f"{path} does not say which model made the vectors."
         try:
             meta: dict[str, Any] = json.loads(path.read_bytes())
             if all(isinstance(meta[name]["digest"], str) for name in ("model", "preprocessing")):
                 return meta
-            problem = f"{path} does not say which model made the vectors."
         except OSError as error:
             problem = (
                 f"{path}, which says which model made the vectors, cannot be read: "
                 f"{error.strerror}."
             )
         except (ValueError, KeyError, TypeError):
-            problem = f"{path} does not say which model made the vectors."
+            pass
         raise NasnetError(problem, "Make the vectors again with nasnet embed.")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -102,13 +102,7 @@ class Hierarchy:
 
     def below(self, wnid: str) -> frozenset[str]:
         """Return the ids of a class and of all classes below it."""
-        found = {wnid}
-        waiting = [wnid]
-        while waiting:
-            children = [id_ for id_ in self._children.get(waiting.pop(), ()) if id_ not in found]
-            found.update(children)
-            waiting += children
-        return frozenset(found)
+        return frozenset([wnid, *(id_ for id_ in self if wnid in self.ancestors(id_))])
 
     def useful_ancestors(self, wnid: str) -> tuple[str, ...]:
         """Return the ids of the classes above one that help people, the nearest first.
@@ -117,14 +111,6 @@ class Hierarchy:
         """
         useful = [id_ for id_ in self.ancestors(wnid) if self._synsets[id_].is_useful]
         return tuple(sorted(useful, key=lambda id_: (-self.depth(id_), id_)))
-
-    @cached_property
-    def _children(self) -> dict[str, list[str]]:
-        children = defaultdict(list)
-        for synset in self._synsets.values():
-            for parent in synset.parent_ids:
-                children[parent].append(synset.wnid)
-        return children
 
     @cached_property
     def _shared_names(self) -> set[str]:

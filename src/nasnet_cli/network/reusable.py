@@ -94,18 +94,11 @@ def _signatures(module: Any, spec: NASNetA, classification: bool) -> dict[str, A
 
         return run
 
-    if not classification:
-        features = signature({"default": "features"})
-        served = signature({"features": "features"})
-        return {
-            "default": features,
-            "image_feature_vector": features,
-            "serving_default": served,
-        }
-    logits = signature({"default": "logits"})
+    names = ["logits", "features"] if classification else ["features"]
+    default = signature({"default": names[0]})
     return {
-        "default": logits,
-        "image_classification": logits,
-        "image_feature_vector": signature({"default": "features"}),
-        "serving_default": signature({"logits": "logits", "features": "features"}),
+        "default": default,
+        **({"image_classification": default} if classification else {}),
+        "image_feature_vector": signature({"default": "features"}) if classification else default,
+        "serving_default": signature({name: name for name in names}),
     }

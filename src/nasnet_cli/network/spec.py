@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 OperationKind = Literal["separable", "average_pool", "max_pool", "identity"]
@@ -36,21 +37,10 @@ class Cell:
     output: tuple[int, ...]
 
 
-def _separable(kernel: int, state: int) -> Operation:
-    return Operation("separable", kernel, state)
-
-
-def _average(state: int) -> Operation:
-    return Operation("average_pool", 3, state)
-
-
-def _maximum(state: int) -> Operation:
-    return Operation("max_pool", 3, state)
-
-
-def _identity(state: int) -> Operation:
-    return Operation("identity", 0, state)
-
+_separable = partial(Operation, "separable")
+_average = partial(Operation, "average_pool", 3)
+_maximum = partial(Operation, "max_pool", 3)
+_identity = partial(Operation, "identity", 0)
 
 NORMAL_CELL = Cell(
     blocks=(

@@ -37,26 +37,20 @@ class _ShapeLayers:
     def channels(self, x: _Shape) -> int:
         return x.channels
 
-    def rescale(self, images: _Shape) -> _Shape:
-        return images
-
     def relu(self, x: _Shape) -> _Shape:
         return x
 
-    def shift(self, x: _Shape) -> _Shape:
-        return x
-
-    def path_dropout(self, x: _Shape, keep: float, scope: str) -> _Shape:
-        return x
-
-    def dropout(self, x: _Shape, keep: float) -> _Shape:
-        return x
+    rescale = shift = relu
 
     def global_average_pool(self, x: _Shape, scope: str) -> _Shape:
         return x
 
-    def softmax(self, x: _Shape, scope: str) -> _Shape:
+    softmax = global_average_pool
+
+    def dropout(self, x: _Shape, keep: float, scope: str = "") -> _Shape:
         return x
+
+    path_dropout = dropout
 
     def convolution(
         self,
@@ -124,29 +118,24 @@ def network_of(shapes: Mapping[str, tuple[int, ...]], source: str) -> NASNetA:
     ModelError, which names source, for other variables.
     """
     try:
-        return _network_of(shapes)
+        filters = shapes["cell_0/beginning_bn/gamma"][0]
+        cells = 1 + max(int(m[1]) for k in shapes if (m := re.match(r"cell_(\d+)/", k)))
+        like = SIZES["cifar" if "l1_stem_3x3/weights" in shapes else "mobile"]
+        stem_filters = shapes[f"{like.stem.convolution}/weights"][3]
+        stem_cells = len({m[0] for k in shapes if (m := re.match(r"cell_stem_\d+/", k))})
+        classes = shapes.get("final_layer/FC/biases", (1001,))[0]
+        for size in SIZES.values():
+            published = (size.normal_cells, size.filters, size.stem.filters, size.stem.cells)
+            if published == (cells, filters, stem_filters, stem_cells):
+                return replace(size, classes=classes)
+        stem: Stem = replace(like.stem, filters=stem_filters, cells=stem_cells)
+        stages = max(1, cells // 3)
+        return replace(like, cells_per_stage=stages, filters=filters, classes=classes, stem=stem)
     except (KeyError, IndexError, ValueError) as error:
         raise ModelError(
-            f"{source} doesn't hold the variables of a NASNet-A (cell_0, final_layer and so on).",
+            f"{source} does not have the variables of a NASNet-A (cell_0, final_layer and so on).",
             "Name a TF-Slim checkpoint of NASNet-A with its classification layer.",
         ) from error
-
-
-def _network_of(shapes: Mapping[str, tuple[int, ...]]) -> NASNetA:
-    filters = shapes["cell_0/beginning_bn/gamma"][0]
-    classes = shapes.get("final_layer/FC/biases", (1001,))[0]
-    cells = 1 + max(int(m[1]) for k in shapes if (m := re.match(r"cell_(\d+)/", k)))
-    like = SIZES["cifar" if "l1_stem_3x3/weights" in shapes else "mobile"]
-    stem_filters = shapes[f"{like.stem.convolution}/weights"][3]
-    stem_cells = len({m[0] for k in shapes if (m := re.match(r"cell_stem_\d+/", k))})
-    found = (cells, filters, stem_filters, stem_cells)
-    for size in SIZES.values():
-        if found == (size.normal_cells, size.filters, size.stem.filters, size.stem.cells):
-            return replace(size, classes=classes)
-    stem: Stem = replace(like.stem, filters=stem_filters, cells=stem_cells)
-    return replace(
-        like, cells_per_stage=max(1, cells // 3), filters=filters, classes=classes, stem=stem
-    )
 
 
 def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:

@@ -125,10 +125,11 @@ def download(
 def discard(path: Path) -> None:
     """Remove a complete or partial download."""
     path.unlink(missing_ok=True)
-    _state_file(path).unlink(missing_ok=True)
+    state_file(path).unlink(missing_ok=True)
 
 
-def _state_file(path: Path) -> Path:
+def state_file(path: Path) -> Path:
+    """Return the file that records what the partial file at path belongs to."""
     return path.with_name(path.name + ".state")
 
 
@@ -296,12 +297,12 @@ class _Download:
         # A weak ETag does not promise the same bytes.
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
         state = {"url": self.url, "validator": validator, "total": total}
-        _state_file(self.path).write_text(json.dumps(state))
+        state_file(self.path).write_text(json.dumps(state))
         self.path.touch()
 
     def _state(self) -> dict[str, Any]:
         try:
-            state = json.loads(_state_file(self.path).read_bytes())
+            state = json.loads(state_file(self.path).read_bytes())
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) and state.get("url") == self.url else {}

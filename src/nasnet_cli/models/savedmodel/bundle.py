@@ -264,7 +264,7 @@ def _block(data: bytes, handle: tuple[int, int], verify: bool) -> memoryview:
     kind, stored = struct.unpack_from("<BI", data, end)
     if kind:
         raise ValueError("it is compressed, which TensorFlow never does")
-    if verify and _masked_crc32c(data[offset : end + 1]) != stored:
+    if verify and _masked(_crc32c(data[offset : end + 1])) != stored:
         raise ValueError("a checksum is wrong")
     return memoryview(data)[offset:end]
 
@@ -298,11 +298,14 @@ def _crc_table() -> tuple[int, ...]:
     return tuple(table)
 
 
-def _masked_crc32c(data: bytes) -> int:
-    """Return a checksum in the form in which LevelDB stores it."""
+def _crc32c(data: bytes) -> int:
     table = _crc_table()
     crc = 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
+    return crc ^ 0xFFFFFFFF
+
+
+def _masked(crc: int) -> int:
+    """Return a checksum in the form in which LevelDB stores it."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

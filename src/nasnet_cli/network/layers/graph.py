@@ -36,8 +36,8 @@ class GraphLayers:
     def channels(self, x: Any) -> int:
         return int(x.shape[3])
 
-    def rescale(self, images: Any) -> Any:
-        return 2.0 * images - 1.0
+    def rescale(self, x: Any) -> Any:
+        return 2.0 * x - 1.0
 
     def relu(self, x: Any) -> Any:
         return tf.nn.relu(x)
@@ -74,10 +74,7 @@ class GraphLayers:
             for name in ("moving_mean", "moving_variance")
         )
         with _scope(scope):
-            if not self.training:
-                statistics = {"mean": _read(mean), "variance": _read(variance)}
-            else:
-                statistics = {}
+            known = {} if self.training else {"mean": _read(mean), "variance": _read(variance)}
             y, batch_mean, batch_variance = v1.nn.fused_batch_norm(
                 x,
                 _read(gamma),
@@ -85,7 +82,7 @@ class GraphLayers:
                 epsilon=self.spec.bn_epsilon,
                 is_training=self.training,
                 name="FusedBatchNormV3",
-                **statistics,
+                **known,
             )
             if self.training:
                 for variable, batch in ((mean, batch_mean), (variance, batch_variance)):

@@ -91,8 +91,8 @@ class KerasLayers:
     def channels(self, x: Any) -> int:
         return int(x.shape[3])
 
-    def rescale(self, images: Any) -> Any:
-        return keras.layers.Rescaling(2.0, -1.0)(images)
+    def rescale(self, x: Any) -> Any:
+        return keras.layers.Rescaling(2.0, -1.0)(x)
 
     def relu(self, x: Any) -> Any:
         return keras.layers.ReLU()(x)

@@ -41,13 +41,13 @@ class OnnxLayers:
     def channels(self, x: Value) -> int:
         return x.channels
 
-    def rescale(self, images: Value) -> Value:
-        first = self._node("Transpose", [images.name], perm=[0, 3, 1, 2])
+    def rescale(self, x: Value) -> Value:
+        first = self._node("Transpose", [x.name], perm=[0, 3, 1, 2])
         two, one = (
             self._constant(n, np.array(n[-1], np.float32)) for n in ("rescale/2", "rescale/1")
         )
         doubled = self._node("Mul", [first, two])
-        return Value(self._node("Sub", [doubled, one]), images.size, images.channels)
+        return self._like(x, "Sub", [doubled, one])
 
     def relu(self, x: Value) -> Value:
         return self._like(x, "Relu", [x.name])
