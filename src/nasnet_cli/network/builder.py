@@ -7,19 +7,34 @@ weights in every framework.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from nasnet_cli.network.spec import NORMAL_CELL, REDUCTION_CELL, Cell, NASNetA, Operation
 
 T = TypeVar("T")
-Padding = Literal["same", "valid"]
+
+
+class Window(NamedTuple):
+    """The window of a convolution or pool: its side, its step and its padding.
+
+    "same" padding is TensorFlow's: half of it at the top left and half, rounded up, at the bottom
+    right.
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: Literal["same", "valid"] = "same"
+
+    def output_size(self, size: int) -> int:
+        """Return the side of the output for an input of this side."""
+        return -(-(size if self.padding == "same" else size - self.kernel + 1) // self.stride)
 
 
 class Layers(Protocol[T]):
     """The layers of NASNet-A. Tensors are [batch, height, width, channels].
 
-    Convolutions have no bias. "same" padding is TensorFlow's: half of it at the top left and half,
-    rounded up, at the bottom right. Average pooling does not count padding in its divisor.
+    Convolutions have no bias. Average pooling does not count padding in its divisor. Windows of
+    separable convolutions and of max pools have the padding "same".
     """
 
     def size(self, x: T) -> int: ...
@@ -28,21 +43,11 @@ class Layers(Protocol[T]):
         """Map [0, 1] to [-1, 1]."""
 
     def relu(self, x: T) -> T: ...
-    def convolution(
-        self,
-        x: T,
-        scope: str,
-        filters: int,
-        kernel: int,
-        stride: int = 1,
-        padding: Padding = "same",
-    ) -> T: ...
-    def separable_convolution(
-        self, x: T, scope: str, filters: int, kernel: int, stride: int
-    ) -> T: ...
+    def convolution(self, x: T, scope: str, filters: int, window: Window) -> T: ...
+    def separable_convolution(self, x: T, scope: str, filters: int, window: Window) -> T: ...
     def batch_norm(self, x: T, scope: str) -> T: ...
-    def average_pool(self, x: T, size: int, stride: int, padding: Padding = "same") -> T: ...
-    def max_pool(self, x: T, size: int, stride: int) -> T: ...
+    def average_pool(self, x: T, window: Window) -> T: ...
+    def max_pool(self, x: T, window: Window) -> T: ...
     def shift(self, x: T) -> T:
         """Move the image one pixel up and left, with zeros at the bottom and right."""
 
@@ -74,11 +79,6 @@ def build_network(
     return _Builder(spec, layers).build(images, classification, auxiliary)
 
 
-def pooled_size(size: int, kernel: int, stride: int, padding: Padding) -> int:
-    """Return the side of the output of a convolution or pool."""
-    return -(-(size if padding == "same" else size - kernel + 1) // stride)
-
-
 class _Builder(Generic[T]):
     def __init__(self, spec: NASNetA, layers: Layers[T]) -> None:
         self.spec = spec
@@ -88,9 +88,8 @@ class _Builder(Generic[T]):
     def build(self, images: T, classification: bool, auxiliary: bool) -> dict[str, T]:
         spec, layers = self.spec, self.layers
         net = layers.rescale(images)
-        net = layers.convolution(
-            net, spec.stem.convolution, spec.stem.filters, 3, spec.stem.stride, spec.stem.padding
-        )
+        window = Window(3, spec.stem.stride, spec.stem.padding)
+        net = layers.convolution(net, spec.stem.convolution, spec.stem.filters, window)
         net = layers.batch_norm(net, spec.stem.batch_norm)
         outputs: list[T | None] = [None, net]
         for i in range(spec.stem.cells):
@@ -133,7 +132,7 @@ class _Builder(Generic[T]):
         self.cells_built += 1
         # The first cell has no layer before its input and takes that input, raw, twice.
         previous = net if before is None else self.fit_previous(before, net, scope, filters)
-        current = layers.convolution(layers.relu(net), f"{scope}/1x1", filters, 1)
+        current = layers.convolution(layers.relu(net), f"{scope}/1x1", filters, Window(1))
         current = layers.batch_norm(current, f"{scope}/beginning_bn")
         states = [current, previous]
         for i, block in enumerate(cell.blocks):
@@ -163,25 +162,21 @@ class _Builder(Generic[T]):
         if operation.kind == "identity":
             if stride == 1 and fits:
                 return x
-            x = layers.convolution(layers.relu(x), f"{scope}/1x1", filters, 1, stride)
+            x = layers.convolution(layers.relu(x), f"{scope}/1x1", filters, Window(1, stride))
             return layers.batch_norm(x, f"{scope}/bn_1")
         if operation.kind == "separable":
             size = f"{operation.kernel}x{operation.kernel}"
             for number in (1, 2):
                 x = layers.relu(x)
-                x = layers.separable_convolution(
-                    x,
-                    f"{scope}/separable_{size}_{number}",
-                    filters,
-                    operation.kernel,
-                    stride if number == 1 else 1,
-                )
+                window = Window(operation.kernel, stride if number == 1 else 1)
+                name = f"{scope}/separable_{size}_{number}"
+                x = layers.separable_convolution(x, name, filters, window)
                 x = layers.batch_norm(x, f"{scope}/bn_sep_{size}_{number}")
         else:
             pool = layers.average_pool if operation.kind == "average_pool" else layers.max_pool
-            x = pool(x, operation.kernel, stride)
+            x = pool(x, Window(operation.kernel, stride))
             if not fits:
-                x = layers.convolution(x, f"{scope}/1x1", filters, 1)
+                x = layers.convolution(x, f"{scope}/1x1", filters, Window(1))
                 x = layers.batch_norm(x, f"{scope}/bn_1")
         return layers.path_dropout(x, keep, scope) if keep < 1.0 else x
 
@@ -191,7 +186,7 @@ class _Builder(Generic[T]):
         if layers.size(previous) != layers.size(net):
             previous = layers.relu(previous)
             paths = [
-                layers.convolution(part, f"{scope}/{name}", filters // 2, 1, stride=2)
+                layers.convolution(part, f"{scope}/{name}", filters // 2, Window(1, stride=2))
                 for part, name in (
                     (previous, "path1_conv"),
                     (layers.shift(previous), "path2_conv"),
@@ -200,7 +195,9 @@ class _Builder(Generic[T]):
             joined = layers.concat(paths, f"{scope}/paths")
             return layers.batch_norm(joined, f"{scope}/final_path_bn")
         if layers.channels(previous) != filters:
-            previous = layers.convolution(layers.relu(previous), f"{scope}/prev_1x1", filters, 1)
+            previous = layers.convolution(
+                layers.relu(previous), f"{scope}/prev_1x1", filters, Window(1)
+            )
             return layers.batch_norm(previous, f"{scope}/prev_bn")
         return previous
 
@@ -208,15 +205,16 @@ class _Builder(Generic[T]):
         layers = self.layers
         if layers.channels(state) == filters:
             return state
-        state = layers.convolution(state, f"{scope}/path_conv", filters, 1)
+        state = layers.convolution(state, f"{scope}/path_conv", filters, Window(1))
         return layers.batch_norm(state, f"{scope}/path_bn")
 
     def auxiliary_head(self, net: T, scope: str) -> T:
         layers = self.layers
-        net = layers.average_pool(layers.relu(net), 5, stride=3, padding="valid")
-        net = layers.convolution(net, f"{scope}/proj", 128, 1)
+        net = layers.average_pool(layers.relu(net), Window(5, 3, "valid"))
+        net = layers.convolution(net, f"{scope}/proj", 128, Window(1))
         net = layers.relu(layers.batch_norm(net, f"{scope}/aux_bn0"))
-        net = layers.convolution(net, f"{scope}/Conv", 768, layers.size(net), padding="valid")
+        window = Window(layers.size(net), padding="valid")
+        net = layers.convolution(net, f"{scope}/Conv", 768, window)
         net = layers.relu(layers.batch_norm(net, f"{scope}/aux_bn1"))
         # The feature map is 1x1 here, so averaging only drops the two axes.
         net = layers.global_average_pool(net, f"{scope}/squeeze")

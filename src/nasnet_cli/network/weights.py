@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.network.builder import Padding, build_network, pooled_size
+from nasnet_cli.network.builder import Window, build_network
 from nasnet_cli.network.spec import SIZES, NASNetA, Stem
 
 if TYPE_CHECKING:
@@ -52,35 +52,24 @@ class _ShapeLayers:
 
     path_dropout = dropout
 
-    def convolution(
-        self,
-        x: _Shape,
-        scope: str,
-        filters: int,
-        kernel: int,
-        stride: int = 1,
-        padding: Padding = "same",
-    ) -> _Shape:
-        self.weights[f"{scope}/weights"] = (kernel, kernel, x.channels, filters)
-        return _Shape(pooled_size(x.size, kernel, stride, padding), filters)
+    def convolution(self, x: _Shape, scope: str, filters: int, window: Window) -> _Shape:
+        self.weights[f"{scope}/weights"] = (window.kernel, window.kernel, x.channels, filters)
+        return _Shape(window.output_size(x.size), filters)
 
-    def separable_convolution(
-        self, x: _Shape, scope: str, filters: int, kernel: int, stride: int
-    ) -> _Shape:
-        self.weights[f"{scope}/depthwise_weights"] = (kernel, kernel, x.channels, 1)
+    def separable_convolution(self, x: _Shape, scope: str, filters: int, window: Window) -> _Shape:
+        self.weights[f"{scope}/depthwise_weights"] = (window.kernel, window.kernel, x.channels, 1)
         self.weights[f"{scope}/pointwise_weights"] = (1, 1, x.channels, filters)
-        return _Shape(pooled_size(x.size, kernel, stride, "same"), filters)
+        return _Shape(window.output_size(x.size), filters)
 
     def batch_norm(self, x: _Shape, scope: str) -> _Shape:
         for name in ("gamma", "beta", "moving_mean", "moving_variance"):
             self.weights[f"{scope}/{name}"] = (x.channels,)
         return x
 
-    def average_pool(self, x: _Shape, size: int, stride: int, padding: Padding = "same") -> _Shape:
-        return _Shape(pooled_size(x.size, size, stride, padding), x.channels)
+    def average_pool(self, x: _Shape, window: Window) -> _Shape:
+        return _Shape(window.output_size(x.size), x.channels)
 
-    def max_pool(self, x: _Shape, size: int, stride: int) -> _Shape:
-        return _Shape(pooled_size(x.size, size, stride, "same"), x.channels)
+    max_pool = average_pool
 
     def add(self, a: _Shape, b: _Shape, scope: str) -> _Shape:
         return a

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.network.builder import Padding
+from nasnet_cli.network.builder import Window
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.quiet import tf
 
@@ -42,26 +42,18 @@ class GraphLayers:
     def relu(self, x: Any) -> Any:
         return tf.nn.relu(x)
 
-    def convolution(
-        self,
-        x: Any,
-        scope: str,
-        filters: int,
-        kernel: int,
-        stride: int = 1,
-        padding: Padding = "same",
-    ) -> Any:
-        weights = self._kernel(f"{scope}/weights", (kernel, kernel, self.channels(x), filters))
+    def convolution(self, x: Any, scope: str, filters: int, window: Window) -> Any:
+        weights = self._kernel(
+            f"{scope}/weights", (*[window.kernel] * 2, self.channels(x), filters)
+        )
         with _scope(scope):
-            return tf.nn.conv2d(x, weights, stride, padding.upper(), name="Conv2D")
+            return tf.nn.conv2d(x, weights, window.stride, window.padding.upper(), name="Conv2D")
 
-    def separable_convolution(
-        self, x: Any, scope: str, filters: int, kernel: int, stride: int
-    ) -> Any:
+    def separable_convolution(self, x: Any, scope: str, filters: int, window: Window) -> Any:
         channels = self.channels(x)
-        depthwise = self._kernel(f"{scope}/depthwise_weights", (kernel, kernel, channels, 1))
+        depthwise = self._kernel(f"{scope}/depthwise_weights", (*[window.kernel] * 2, channels, 1))
         pointwise = self._kernel(f"{scope}/pointwise_weights", (1, 1, channels, filters))
-        strides = [1, stride, stride, 1]
+        strides = [1, window.stride, window.stride, 1]
         with _scope(scope):
             x = tf.nn.depthwise_conv2d(x, depthwise, strides, "SAME", name="depthwise")
             return tf.nn.conv2d(x, pointwise, 1, "SAME", name="pointwise")
@@ -91,11 +83,11 @@ class GraphLayers:
                     v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, update)
             return y
 
-    def average_pool(self, x: Any, size: int, stride: int, padding: Padding = "same") -> Any:
-        return tf.nn.avg_pool2d(x, size, stride, padding.upper())
+    def average_pool(self, x: Any, window: Window) -> Any:
+        return tf.nn.avg_pool2d(x, window.kernel, window.stride, window.padding.upper())
 
-    def max_pool(self, x: Any, size: int, stride: int) -> Any:
-        return tf.nn.max_pool2d(x, size, stride, "SAME")
+    def max_pool(self, x: Any, window: Window) -> Any:
+        return tf.nn.max_pool2d(x, window.kernel, window.stride, "SAME")
 
     def shift(self, x: Any) -> Any:
         return tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]])[:, 1:, 1:, :]

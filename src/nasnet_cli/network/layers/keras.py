@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from nasnet_cli.network.builder import Padding, build_network
+from nasnet_cli.network.builder import Window, build_network
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights, check_weights
 
@@ -97,36 +97,23 @@ class KerasLayers:
     def relu(self, x: Any) -> Any:
         return keras.layers.ReLU()(x)
 
-    def convolution(
-        self,
-        x: Any,
-        scope: str,
-        filters: int,
-        kernel: int,
-        stride: int = 1,
-        padding: Padding = "same",
-    ) -> Any:
+    def convolution(self, x: Any, scope: str, filters: int, window: Window) -> Any:
         options = {"use_bias": False, **self._kernels("kernel")}
-        return self._layer(scope, self.conv2d, filters, kernel, stride, padding, **options)(x)
+        return self._layer(scope, self.conv2d, filters, *window, **options)(x)
 
-    def separable_convolution(
-        self, x: Any, scope: str, filters: int, kernel: int, stride: int
-    ) -> Any:
+    def separable_convolution(self, x: Any, scope: str, filters: int, window: Window) -> Any:
         options = {"use_bias": False, **self._kernels("depthwise", "pointwise")}
-        layer = self._layer(
-            scope, self.separable_conv2d, filters, kernel, stride, "same", **options
-        )
-        return layer(x)
+        return self._layer(scope, self.separable_conv2d, filters, *window, **options)(x)
 
     def batch_norm(self, x: Any, scope: str) -> Any:
         options = {"momentum": self.spec.bn_decay, "epsilon": self.spec.bn_epsilon}
         return self._layer(scope, self.batch_normalization, **options)(x)
 
-    def average_pool(self, x: Any, size: int, stride: int, padding: Padding = "same") -> Any:
-        return keras.layers.AveragePooling2D(size, stride, padding)(x)
+    def average_pool(self, x: Any, window: Window) -> Any:
+        return keras.layers.AveragePooling2D(*window)(x)
 
-    def max_pool(self, x: Any, size: int, stride: int) -> Any:
-        return keras.layers.MaxPooling2D(size, stride, "same")(x)
+    def max_pool(self, x: Any, window: Window) -> Any:
+        return keras.layers.MaxPooling2D(*window)(x)
 
     def shift(self, x: Any) -> Any:
         x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(x)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from nasnet_cli.network.builder import Padding, pooled_size
+from nasnet_cli.network.builder import Window
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights
 
@@ -52,37 +52,25 @@ class OnnxLayers:
     def relu(self, x: Value) -> Value:
         return self._like(x, "Relu", [x.name])
 
-    def convolution(
-        self,
-        x: Value,
-        scope: str,
-        filters: int,
-        kernel: int,
-        stride: int = 1,
-        padding: Padding = "same",
-    ) -> Value:
-        weights = self._weight(f"{scope}/weights", (3, 2, 0, 1))
-        return self._conv(x, weights, filters, kernel, stride, padding)
+    def convolution(self, x: Value, scope: str, filters: int, window: Window) -> Value:
+        return self._conv(x, self._weight(f"{scope}/weights", (3, 2, 0, 1)), filters, window)
 
-    def separable_convolution(
-        self, x: Value, scope: str, filters: int, kernel: int, stride: int
-    ) -> Value:
+    def separable_convolution(self, x: Value, scope: str, filters: int, window: Window) -> Value:
         depthwise = self._weight(f"{scope}/depthwise_weights", (2, 3, 0, 1))
-        x = self._conv(x, depthwise, x.channels, kernel, stride, "same", group=x.channels)
-        return self._conv(
-            x, self._weight(f"{scope}/pointwise_weights", (3, 2, 0, 1)), filters, 1, 1, "same"
-        )
+        pointwise = self._weight(f"{scope}/pointwise_weights", (3, 2, 0, 1))
+        x = self._conv(x, depthwise, x.channels, window, group=x.channels)
+        return self._conv(x, pointwise, filters, Window(1))
 
     def batch_norm(self, x: Value, scope: str) -> Value:
         leaves = ("gamma", "beta", "moving_mean", "moving_variance")
         inputs = [x.name, *(self._weight(f"{scope}/{leaf}") for leaf in leaves)]
         return self._like(x, "BatchNormalization", inputs, epsilon=self.spec.bn_epsilon)
 
-    def average_pool(self, x: Value, size: int, stride: int, padding: Padding = "same") -> Value:
-        return self._pool("AveragePool", x, size, stride, padding, count_include_pad=0)
+    def average_pool(self, x: Value, window: Window) -> Value:
+        return self._pool("AveragePool", x, window, count_include_pad=0)
 
-    def max_pool(self, x: Value, size: int, stride: int) -> Value:
-        return self._pool("MaxPool", x, size, stride, "same")
+    def max_pool(self, x: Value, window: Window) -> Value:
+        return self._pool("MaxPool", x, window)
 
     def shift(self, x: Value) -> Value:
         numbers = {
@@ -125,26 +113,14 @@ class OnnxLayers:
         """Name a value as an output."""
         self.nodes.append(helper.make_node("Identity", [x.name], [name]))
 
-    def _conv(
-        self,
-        x: Value,
-        weights: str,
-        filters: int,
-        kernel: int,
-        stride: int,
-        padding: Padding,
-        group: int = 1,
-    ) -> Value:
-        window = _window(x.size, kernel, stride, padding)
-        name = self._node("Conv", [x.name, weights], group=group, **window)
-        return Value(name, pooled_size(x.size, kernel, stride, padding), filters)
+    def _conv(self, x: Value, weights: str, filters: int, window: Window, group: int = 1) -> Value:
+        attributes = _attributes(window, x.size)
+        name = self._node("Conv", [x.name, weights], group=group, **attributes)
+        return Value(name, window.output_size(x.size), filters)
 
-    def _pool(
-        self, kind: str, x: Value, size: int, stride: int, padding: Padding, **options: Any
-    ) -> Value:
-        window = _window(x.size, size, stride, padding)
-        name = self._node(kind, [x.name], **window, **options)
-        return Value(name, pooled_size(x.size, size, stride, padding), x.channels)
+    def _pool(self, kind: str, x: Value, window: Window, **options: Any) -> Value:
+        name = self._node(kind, [x.name], **_attributes(window, x.size), **options)
+        return Value(name, window.output_size(x.size), x.channels)
 
     def _like(self, x: Value, kind: str, inputs: Sequence[str], **attributes: Any) -> Value:
         return Value(self._node(kind, inputs, **attributes), x.size, x.channels)
@@ -165,14 +141,14 @@ class OnnxLayers:
         return name
 
 
-def _window(size: int, kernel: int, stride: int, padding: Padding) -> dict[str, list[int]]:
+def _attributes(window: Window, size: int) -> dict[str, list[int]]:
     missing = 0
-    if padding == "same":
-        missing = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    if window.padding == "same":
+        missing = max((window.output_size(size) - 1) * window.stride + window.kernel - size, 0)
     before = missing // 2
     return {
-        "kernel_shape": [kernel, kernel],
-        "strides": [stride, stride],
+        "kernel_shape": [window.kernel] * 2,
+        "strides": [window.stride] * 2,
         "pads": [before, before, missing - before, missing - before],
     }
 
