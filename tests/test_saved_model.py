@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.models.detect import identify
 from nasnet_cli.models.savedmodel import schema
 from nasnet_cli.models.savedmodel.reader import MetaGraph, Variable, read_saved_model
 from nasnet_cli.models.savedmodel.signatures import pick_signature
@@ -85,7 +86,7 @@ def test_fields_outside_the_schema_survive_writing() -> None:
 def test_tf1_hub_module_is_described() -> None:
     model = read_saved_model(TINY)
     graph = model.inference
-    assert model.format == "tf1-hub"
+    assert identify(TINY, "tiny").format.name == "tf1-hub"
     assert not model.has_objects
     assert [g.tags for g in model.meta_graphs] == [(), ("train",)]
     assert graph.tags == ()
@@ -132,7 +133,8 @@ def test_tensorflow_2_model_is_described(tmp_path: Path) -> None:
     tf.saved_model.save(model, tmp_path / "m", signatures={"serving_default": model.__call__})
     read = read_saved_model(tmp_path / "m")
     graph = read.inference
-    assert (read.format, read.has_objects, graph.tags) == ("saved-model", True, ("serve",))
+    assert identify(read.folder, "it").format.name == "saved-model"
+    assert (read.has_objects, graph.tags) == (True, ("serve",))
     assert graph.parameters == 3 * 3 * 3 * 4 + 4
     assert Variable("kernel", "float32", (3, 3, 3, 4), True) in graph.variables
     assert Variable("statistics", "float32", (4,), False) in graph.variables

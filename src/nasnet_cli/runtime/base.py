@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from nasnet_cli.runtime.cpu import instruction_set
+
 if TYPE_CHECKING:
     from nasnet_cli.models.info import OpenedModel
 
@@ -69,12 +71,14 @@ class Pending(Protocol):
 class Runtime(ABC):
     """A runtime that is ready to run a plan."""
 
-    plan: Plan
     name: str
-    version: str
-    precision: Precision
-    instruction_set: str
-    threads: int
+
+    def __init__(self, plan: Plan, version: str, threads: int | None) -> None:
+        self.plan = plan
+        self.version = version
+        self.precision: Precision = plan.precision
+        self.instruction_set = instruction_set()
+        self.threads = threads or available_cores()
 
     @abstractmethod
     def submit(self, images: Sequence[np.ndarray]) -> Pending:

@@ -17,14 +17,8 @@ from nasnet_cli import cache
 from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.quiet import openvino
 from nasnet_cli.runtime import openvino_passes
-from nasnet_cli.runtime.base import (
-    Pending,
-    Plan,
-    Precision,
-    Runtime,
-    available_cores,
-)
-from nasnet_cli.runtime.cpu import fingerprint, instruction_set
+from nasnet_cli.runtime.base import Pending, Plan, Runtime
+from nasnet_cli.runtime.cpu import fingerprint
 
 
 class UnreadableError(ModelError):
@@ -43,11 +37,7 @@ class OpenVINORuntime(Runtime):
     name = "openvino"
 
     def __init__(self, plan: Plan, threads: int | None = None) -> None:
-        self.plan = plan
-        self.precision: Precision = plan.precision
-        self.version = str(openvino.get_version())
-        self.instruction_set = instruction_set()
-        self.threads = threads or available_cores()
+        super().__init__(plan, str(openvino.get_version()), threads)
         # The bytes that the compiled model was read from, and uses as long as it lives.
         self._blob: Any = None
         core = openvino.Core()

@@ -27,7 +27,7 @@ def open_runtime(
                 f"TensorFlow doesn't run {plan.model.path}, which is not a SavedModel.",
                 "Leave out --runtime, or name the model that it was made from.",
             )
-        return _tensorflow(plan)
+        return _open_tensorflow(plan)
     from nasnet_cli.runtime.openvino import OpenVINORuntime, UnreadableError
 
     try:
@@ -36,10 +36,10 @@ def open_runtime(
         if named is not None or not plan.model.runs_on_tensorflow:
             raise
         note(f"{error.problem} TensorFlow runs it instead, which is slower to start.")
-        return _tensorflow(plan)
+        return _open_tensorflow(plan)
 
 
-def _tensorflow(plan: Plan) -> Runtime:
+def _open_tensorflow(plan: Plan) -> Runtime:
     from nasnet_cli.runtime.tensorflow import TensorFlowRuntime
 
     return TensorFlowRuntime(plan)

@@ -17,14 +17,7 @@ from nasnet_cli.models.formats.saved_model import OpenedSavedModel
 from nasnet_cli.models.savedmodel.extract import find_signature
 from nasnet_cli.models.savedmodel.signatures import image_input
 from nasnet_cli.quiet import hub, tf
-from nasnet_cli.runtime.base import (
-    Pending,
-    Plan,
-    Precision,
-    Runtime,
-    available_cores,
-)
-from nasnet_cli.runtime.cpu import instruction_set
+from nasnet_cli.runtime.base import Pending, Plan, Runtime
 
 
 class TensorFlowRuntime(Runtime):
@@ -44,11 +37,7 @@ class TensorFlowRuntime(Runtime):
                 f"TensorFlow runs models in f32, not in {plan.precision}.",
                 "Leave out --precision, or use a model that OpenVINO reads.",
             )
-        self.plan = plan
-        self.precision: Precision = plan.precision
-        self.version = str(tf.__version__)
-        self.instruction_set = instruction_set()
-        self.threads = threads or available_cores()
+        super().__init__(plan, str(tf.__version__), threads)
         _configure(self.threads)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="tensorflow")
         try:

@@ -327,18 +327,23 @@ def _configured(config: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]
     """Return the layers' names and configurations by the names of their groups."""
     from nasnet_cli.network.keras_names import snake_case
 
-    inner = config.get("config")
-    layers = inner.get("layers") if isinstance(inner, dict) else None
     counts: Counter[str] = Counter()
-    found = {}
-    for layer in layers if isinstance(layers, list) else ():
-        if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
-            continue
+    configured = {}
+    for layer in _layer_configs(config):
         kind = snake_case(str(layer.get("class_name")))
         key = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
-        found[key] = (str(layer["config"].get("name", "")), layer)
-    return found
+        configured[key] = (str(layer["config"].get("name", "")), layer)
+    return configured
+
+
+def _layer_configs(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the layers in a model's configuration that have one of their own."""
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    for layer in layers if isinstance(layers, list) else ():
+        if isinstance(layer, dict) and isinstance(layer.get("config"), dict):
+            yield layer
 
 
 def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
@@ -366,12 +371,8 @@ def _named(layers: Sequence[_Layer], path: Path) -> Sequence[_Layer]:
 
 def _image_size(config: dict[str, Any], path: Path) -> int | None:
     """Return the side of the input, where the configuration has a fixed one."""
-    inner = config.get("config")
-    layers = inner.get("layers") if isinstance(inner, dict) else None
-    for layer in layers if isinstance(layers, list) else ():
-        settings = layer.get("config") if isinstance(layer, dict) else None
-        if not isinstance(settings, dict):
-            continue
+    for layer in _layer_configs(config):
+        settings = layer["config"]
         shape = settings.get("batch_shape") or settings.get("batch_input_shape")
         if not isinstance(shape, list) or len(shape) != 4:
             continue

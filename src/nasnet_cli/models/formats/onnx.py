@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import mmap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import Card, Labels, network_of_card, read_texts
@@ -25,7 +26,7 @@ _METADATA_PREFIX = "nasnet/"
 _IR_VERSION_FIELD, _GRAPH_FIELD, _OPSETS_FIELD = 1, 7, 8
 _FLOAT = 1
 _EXTERNAL = 1
-_MOST_FIELDS = 10_000
+_MAX_FIELDS = 10_000
 
 
 class ONNX(Format):
@@ -44,8 +45,12 @@ class ONNX(Format):
         if head is None:
             return None
         try:
-            with path.open("rb") as file:
-                numbers = dict.fromkeys(_fields(file, path.stat().st_size))
+            with (
+                path.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as data,
+            ):
+                numbers = dict.fromkeys(_fields(data))
         except (OSError, ValueError):
             return None
         is_model = next(iter(numbers), None) == _IR_VERSION_FIELD
@@ -63,7 +68,7 @@ class ONNX(Format):
         card, labels = _card_in(model, path)
         if card is None or card.network is None:
             raise ModelError(
-                f"{path} doesn't say what network it is: nasnet export didn't write it.",
+                f"{path} does not say which network it is: nasnet export did not write it.",
                 "Name the model that it was made from.",
             )
         tensors = _weights(model)
@@ -136,7 +141,7 @@ class ONNX(Format):
 
 
 def _read(path: Path) -> Any:
-    """Return the OnnxModel message (schema.py) of a file. Raises ModelError when it is broken.
+    """Return the OnnxModel message (schema.py) of a file. Raises ModelError when it is damaged.
 
     A file whose weights lie in other files is refused: it may name any file.
     """
@@ -146,7 +151,7 @@ def _read(path: Path) -> Any:
         model = schema.parse("OnnxModel", path.read_bytes())
     except ValueError:
         raise ModelError(
-            f"{path} is broken: it ends early or is not ONNX.", "Get it again."
+            f"{path} is damaged: it ends early or is not ONNX.", "Get it again."
         ) from None
     if any(tensor.data_location == _EXTERNAL for tensor in _tensors(model)):
         raise ModelError(
@@ -183,7 +188,7 @@ def _weights(model: Any) -> dict[str, np.ndarray]:
         data = tensor.raw_data
         values = np.frombuffer(data, "<f4") if data else np.array(tensor.float_data, np.float32)
         if values.size != np.prod(tensor.dims, dtype=np.int64):
-            raise ModelError(f"The weight {tensor.name} in it is broken.", "Get the file again.")
+            raise ModelError(f"The weight {tensor.name} in it is damaged.", "Get the file again.")
         values = values.reshape(tuple(tensor.dims))
         if values.ndim == 4:
             is_depthwise = tensor.name.endswith("/depthwise_weights")
@@ -206,31 +211,23 @@ def _tensors(model: Any) -> Iterator[Any]:
                 waiting.extend(messages)
 
 
-def _fields(file: BinaryIO, size: int) -> Iterable[int]:
+def _fields(data: memoryview) -> Iterator[int]:
     """Yield the numbers of a message's fields in order. Raises ValueError for anything else."""
-    for _ in range(_MOST_FIELDS):
-        if file.tell() >= size:
+    from nasnet_cli.models.savedmodel.schema import read_varint
+
+    at = 0
+    for _ in range(_MAX_FIELDS):
+        if at >= len(data):
             return
-        key = _varint(file)
+        key, at = read_varint(data, at)
         number, kind = key >> 3, key & 7
         if not number or kind not in (0, 1, 2, 5):
             raise ValueError("not a message")
-        if kind == 0:
-            _varint(file)
-        else:
-            file.seek(_varint(file) if kind == 2 else 8 if kind == 1 else 4, 1)
-        if file.tell() > size:
+        size = {1: 8, 5: 4}.get(kind, 0)
+        if kind in (0, 2):
+            value, at = read_varint(data, at)
+            size = value if kind == 2 else 0
+        at += size
+        if at > len(data):
             raise ValueError("it ends early")
         yield number
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("it ends early")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("not a number")

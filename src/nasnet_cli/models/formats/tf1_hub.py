@@ -14,6 +14,7 @@ from nasnet_cli.models.card import write_texts
 from nasnet_cli.models.formats.base import Network, Outputs, Precision
 from nasnet_cli.models.formats.saved_model import SavedModel
 from nasnet_cli.models.savedmodel.reader import PB
+from nasnet_cli.models.savedmodel.schema import message
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,15 +138,12 @@ def _meta_graph(tags: tuple[str, ...], signatures: dict[str, Any], spec: NASNetA
 
 
 def _image_size_attachment(size: int) -> bytes:
-    """Return tensorflow-hub's ModuleAttachment{1: key, 2: ImageModuleInfo{1: {1: height, 2: width}}}."""
-
-    def field(number: int, value: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(value)]) + value
-
-    low, high = size & 0x7F, size >> 7
-    varint = bytes([low | 0x80, high]) if high else bytes([low])
-    size_message = b"\x08" + varint + b"\x10" + varint
-    return field(1, b"image_module_info") + field(2, field(1, size_message))
+    """Return tensorflow-hub's ModuleAttachment with the size of the images."""
+    info = message("ImageModuleInfo")(default_image_size={"height": size, "width": size})
+    attachment = message("ModuleAttachment")(
+        key="image_module_info", value=info.SerializeToString()
+    )
+    return bytes(attachment.SerializeToString())
 
 
 def _save_variables(folder: Path, weights: Weights) -> None:

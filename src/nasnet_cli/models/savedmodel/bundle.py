@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel import schema
+from nasnet_cli.models.savedmodel.schema import read_varint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,7 @@ class Bundle:
         if entry is not None and entry.dtype == "string" and entry.shape == ():
             data = memoryview(self._bytes(entry))
             with contextlib.suppress(ValueError):
-                length, at = _varint(data, 0)
+                length, at = read_varint(data, 0)
                 text = data[at + _STRING_CHECKSUM :]
                 if len(text) == length:
                     return bytes(text)
@@ -245,9 +246,9 @@ def _rows(block: memoryview) -> Iterator[tuple[bytes, bytes]]:
     key = b""
     at = 0
     while at < end:
-        shared, at = _varint(block, at)
-        unshared, at = _varint(block, at)
-        length, at = _varint(block, at)
+        shared, at = read_varint(block, at)
+        unshared, at = read_varint(block, at)
+        length, at = read_varint(block, at)
         if shared > len(key) or at + unshared + length > end or shared + unshared > _MAX_NAME:
             raise ValueError("a row exceeds its block")
         key = key[:shared] + bytes(block[at : at + unshared])
@@ -270,22 +271,9 @@ def _block(data: bytes, handle: tuple[int, int], verify: bool) -> memoryview:
 
 
 def _handle(data: memoryview, at: int) -> tuple[tuple[int, int], int]:
-    offset, at = _varint(data, at)
-    size, at = _varint(data, at)
+    offset, at = read_varint(data, at)
+    size, at = read_varint(data, at)
     return (offset, size), at
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 64, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("it has an endless number")
 
 
 @functools.cache

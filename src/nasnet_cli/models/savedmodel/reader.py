@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel import schema
 from nasnet_cli.models.savedmodel.bundle import read_bundle
 
-Format = Literal["tf1-hub", "saved-model"]
 Shape = tuple[int | None, ...] | None
 
 PB = "saved_model.pb"
-HUB_MARKER = ("tfhub_module.pb", b"\x08\x03")
 INIT_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 """Entries of signature_def that are operations for the loader, not signatures."""
 
@@ -184,13 +182,9 @@ class MetaGraph:
 
 @dataclass(frozen=True, eq=False)
 class SavedModelFile:
-    """The content of a SavedModel's folder; proto is the SavedModel message.
-
-    format is "tf1-hub" for a model with tensorflow-hub's marker file.
-    """
+    """The content of a SavedModel's folder; proto is the SavedModel message."""
 
     folder: Path
-    format: Format
     meta_graphs: tuple[MetaGraph, ...]
     proto: Any
 
@@ -225,9 +219,7 @@ def read_saved_model(folder: Path) -> SavedModelFile:
     # In this order, because reading the graphs takes longer.
     if checkpoint.with_suffix(".index").exists() or any(graph.variables for graph in graphs):
         read_bundle(checkpoint).check_complete()
-    marker, content = HUB_MARKER
-    is_hub = (folder / marker).is_file() and (folder / marker).read_bytes() == content
-    return SavedModelFile(folder, "tf1-hub" if is_hub else "saved-model", graphs, proto)
+    return SavedModelFile(folder, graphs, proto)
 
 
 def _tensors(infos: Any) -> dict[str, Tensor]:

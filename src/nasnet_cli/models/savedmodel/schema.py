@@ -151,6 +151,20 @@ def parse(name: str, data: bytes) -> Any:
         raise ValueError(str(error)) from None
 
 
+def read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Return the number at an offset and the offset after it. Raises ValueError where it has no end."""
+    value = 0
+    for shift in range(0, 64, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("it has an endless number")
+
+
 def dtype_name(number: int) -> str:
     """Return the name of a DataType number; for reference types that of the value type."""
     return DTYPES.get(number % 100, f"type {number}")
