@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from typing import Any
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label
 from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, Output
+from nasnet_cli.models.outputs import output_kind
 from nasnet_cli.models.savedmodel.reader import Signature, Tensor
 from nasnet_cli.models.savedmodel.signatures import Choice
 
@@ -39,11 +40,6 @@ class OpenedModel(ABC):
     card: Card | None
     labels: tuple[Label, ...] | None
     image_size: tuple[int, int] | None
-
-    @property
-    def image_range(self) -> tuple[float, float]:
-        """The range of the pixels that go in."""
-        return 0.0, 1.0
 
     @property
     def tag_sets(self) -> list[list[str]]:
@@ -75,13 +71,21 @@ class OpenedModel(ABC):
     def features(self) -> Choice | None:
         """The signature, input and output that give the feature vector, if any."""
 
-    @property
     @abstractmethod
+    def operations_before(self, tensor: str) -> Iterable[str]:
+        """Yield the types of the operations that compute a tensor, as output_kind takes them."""
+
+    @cached_property
     def output(self) -> Output | None:
         """What classification gives: logits, or probabilities when it ends in a softmax.
 
         The card has precedence over the graph. None without classification.
         """
+        if self.classification is None:
+            return None
+        if self.card is not None:
+            return self.card.output
+        return output_kind(self.operations_before(self.classification.output.tensor))
 
     @property
     @abstractmethod
@@ -172,7 +176,7 @@ def describe(model: OpenedModel) -> dict[str, Any]:
         "tag_sets": model.tag_sets,
         "signatures": {name: _describe_signature(s) for name, s in model.signatures.items()},
         "image_size": list(model.image_size) if model.image_size else None,
-        "image_range": list(model.image_range),
+        "image_range": [0.0, 1.0],
         "output": model.output,
         "classes": model.classes,
         "labels": len(model.labels) if model.labels is not None else None,

@@ -6,7 +6,7 @@ What export wrote has its card and its labels with it; of other files, the shape
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,9 +15,10 @@ from typing import Any
 
 from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models import files
-from nasnet_cli.models.card import Card, Labels, Output
+from nasnet_cli.models.card import Card, Labels
 from nasnet_cli.models.formats.base import Format
 from nasnet_cli.models.info import OpenedModel
+from nasnet_cli.models.openvino_graph import count_parameters, operations_before, select_outputs
 from nasnet_cli.models.savedmodel.reader import Shape, Signature, Tensor
 from nasnet_cli.models.savedmodel.signatures import Choice
 
@@ -61,21 +62,11 @@ class OpenedFile(OpenedModel):
         images = next(iter(self.signature.inputs.values()))
         return Choice(self.signature, images, output) if output else None
 
-    @cached_property
-    def output(self) -> Output | None:
-        if self.classification is None or self.card is not None:
-            return self.card.output if self.classification and self.card else None
-        from nasnet_cli.models.openvino_graph import operations_before
-        from nasnet_cli.models.outputs import output_kind
-
-        return output_kind(
-            operations_before(self.graph.outputs[_index(self.classification.output.tensor)])
-        )
+    def operations_before(self, tensor: str) -> Iterable[str]:
+        return operations_before(self.graph.outputs[_index(tensor)])
 
     @cached_property
     def parameters(self) -> int:
-        from nasnet_cli.models.openvino_graph import count_parameters
-
         return count_parameters(self.graph)
 
     @property
@@ -95,8 +86,6 @@ class OpenedFile(OpenedModel):
 
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
-        from nasnet_cli.models.openvino_graph import select_outputs
-
         yield select_outputs(self.graph.clone(), [_index(tensor) for tensor in tensors])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,6 @@ from nasnet_cli.models.card import (
     CARD,
     LABELS,
     Card,
-    Output,
     network_of_card,
     read_card,
     read_module_labels,
@@ -26,6 +25,7 @@ from nasnet_cli.models.card import (
 )
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 from nasnet_cli.models.info import OpenedModel
+from nasnet_cli.models.savedmodel.graph import operations_before
 from nasnet_cli.models.savedmodel.reader import (
     PB,
     SavedModelFile,
@@ -77,15 +77,8 @@ class OpenedSavedModel(OpenedModel):
     def features(self) -> Choice | None:
         return _choice_if_any(self.model, "feature_vector")
 
-    @cached_property
-    def output(self) -> Output | None:
-        if self.classification is None or self.card is not None:
-            return self.card.output if self.classification and self.card else None
-        from nasnet_cli.models.outputs import output_kind
-        from nasnet_cli.models.savedmodel.graph import operations_before
-
-        tensor = self.classification.output.tensor
-        return output_kind(operations_before(self.model.inference.proto, tensor))
+    def operations_before(self, tensor: str) -> Iterable[str]:
+        return operations_before(self.model.inference.proto, tensor)
 
     @property
     def parameters(self) -> int:
