@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 # The text form and the split form are recognized, to be refused by the reader with a reason.
 FILES = (PB, "saved_model.pbtxt", "saved_model.cpb")
 
-_CHECKPOINT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
-
 
 @dataclass(frozen=True, eq=False)
 class OpenedSavedModel(OpenedModel):
@@ -175,7 +173,7 @@ class SavedModel(Format):
 
         module = self.open(path)
         bundle = read_bundle(path / "variables" / "variables")
-        keys = _without_prefix(dict(_variable_keys(module, bundle)))
+        keys = _without_prefix(_variable_keys(module.model, bundle))
         shapes = {name: bundle.tensors[key].shape for name, key in keys.items()}
         classification = "final_layer/FC/weights" in shapes
         spec = _network_spec(module, shapes)
@@ -262,30 +260,18 @@ def _network_spec(module: OpenedSavedModel, shapes: Mapping[str, tuple[int, ...]
     return spec
 
 
-def _variable_keys(module: OpenedSavedModel, bundle: Bundle) -> Iterator[tuple[str, str]]:
-    """Yield variables' names with their keys in the checkpoint; TensorFlow 1 uses the names."""
-    objects = module.model.inference.proto.object_graph_def
-    if not objects.nodes:
-        yield from ((key, key) for key in bundle.tensors)
-        return
-    for index, place in _object_paths(objects).items():
-        if objects.nodes[index].HasField("variable"):
-            key = place + _CHECKPOINT_KEY
-            if key in bundle.tensors:
-                yield objects.nodes[index].variable.name.partition(":")[0], key
+def _variable_keys(model: SavedModelFile, bundle: Bundle) -> dict[str, str]:
+    """Return the variables' keys in the checkpoint by their names, which TensorFlow 1 uses itself."""
+    if not model.has_objects:
+        return {key: key for key in bundle.tensors}
+    from nasnet_cli.models.savedmodel.extract import checkpoint_keys
 
-
-def _object_paths(objects: Any) -> dict[int, str]:
-    """Return the shortest path to each object, by which TensorFlow 2 names what it saves."""
-    places = {0: ""}
-    waiting = [0]
-    for index in waiting:
-        for child in objects.nodes[index].children:
-            if child.node_id not in places and 0 <= child.node_id < len(objects.nodes):
-                name = child.local_name.replace(".", "..").replace("/", ".S")
-                places[child.node_id] = f"{places[index]}/{name}" if places[index] else name
-                waiting.append(child.node_id)
-    return places
+    nodes = model.inference.proto.object_graph_def.nodes
+    return {
+        nodes[number].variable.name.partition(":")[0]: key
+        for number, key in checkpoint_keys(model, bundle).items()
+        if nodes[number].HasField("variable")
+    }
 
 
 def _without_prefix(keys: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.savedmodel.bundle import read_bundle
+from nasnet_cli.models.savedmodel.bundle import Bundle, read_bundle
 from nasnet_cli.models.savedmodel.graph import called_functions
 from nasnet_cli.models.savedmodel.reader import PB, SavedModelFile, Signature
 from nasnet_cli.models.savedmodel.schema import attribute, data_inputs, node_name, parse
@@ -134,7 +134,7 @@ def _add_restore(model: SavedModelFile, graph: Any) -> None:
     if not variables:
         return
     objects = _captured_objects(model, graph)
-    keys = _checkpoint_keys(model)
+    keys = checkpoint_keys(model, read_bundle(model.folder / _VARIABLES / "variables"))
     missing = [name for name in variables if objects.get(name) not in keys]
     if missing:
         raise _cannot_extract(model, f"the variable {missing[0]} is not among the saved objects")
@@ -168,17 +168,19 @@ def _captured_objects(model: SavedModelFile, graph: Any) -> dict[str, int]:
     return objects
 
 
-def _checkpoint_keys(model: SavedModelFile) -> dict[int, str]:
+def checkpoint_keys(model: SavedModelFile, bundle: Bundle) -> dict[int, str]:
     """Return the names, in the checkpoint, of the saved objects' values, by object number.
 
     The checkpoint numbers objects in its own way: both are walked from the root along the same
     names, which is how TensorFlow matches them.
     """
-    bundle = read_bundle(model.folder / _VARIABLES / "variables")
     try:
         stored = parse("TrackableObjectGraph", bundle.read_string(_OBJECTS)).nodes
     except ValueError:
-        raise _cannot_extract(model, "the objects in its checkpoint are damaged") from None
+        raise ModelError(
+            f"The checkpoint {bundle.prefix} is damaged: its objects are not readable.",
+            "Get all files of the model again.",
+        ) from None
     saved = model.inference.proto.object_graph_def.nodes
     keys: dict[int, str] = {}
     seen: set[int] = set()
