@@ -100,7 +100,7 @@ def test_verify_prints_ok_for_what_is_complete(module):
         (lambda m: (m / "noise").write_bytes(b"1"), "noise has 1 bytes, expected 20,000"),
         (lambda m: (m / "noise").unlink(), "noise is missing"),
         (lambda m: (m / "more").touch(), "more does not belong to it"),
-        (lambda m: (m / "more").symlink_to("/etc"), "leads out of the module"),
+        (lambda m: (m / "more").symlink_to("/etc"), "leads out of the model"),
         (lambda m: m.rename(m.parent.parent / "away"), "its folder is missing"),
         (lambda m: store.record_file(m.name).unlink(), "record is missing"),
         (lambda m: store.record_file(m.name).write_text("{"), "record is missing or damaged"),

@@ -94,7 +94,7 @@ def test_links_are_followed_inside_the_module_only(module: Path, tmp_path: Path)
     (tmp_path / "secret").write_text("x")
     (module / "copy").unlink()
     (module / "copy").symlink_to(tmp_path / "secret")
-    with pytest.raises(ModelError, match="leads out of the module"):
+    with pytest.raises(ModelError, match="leads out of the model"):
         _ = open_saved_model(module).digest
 
 

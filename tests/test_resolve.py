@@ -183,7 +183,7 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
 def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_module, tmp_path):
     ear = Ear()
     folder = resolve_path(str(checkpoint / "model.ckpt"), ear)
-    assert len(ear.notes) == 1 and "converting it to a module" in ear.notes[0]
+    assert len(ear.notes) == 1 and "converting it to a TF1 Hub module" in ear.notes[0]
     for name in ("", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
         assert resolve_path(str(checkpoint / name)) == folder
     opened = open_saved_model(folder)

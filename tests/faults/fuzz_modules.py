@@ -40,7 +40,7 @@ SLOWEST = 60.0
 """Seconds that a command may take; most take a tenth of one."""
 _MEMORY = 16 * 2**30
 _NOTE = re.compile(
-    r".*: converting it to a module, which the cache keeps\.|.*OpenVINO cannot read.*"
+    r".*: converting it to a TF1 Hub module, which the cache keeps\.|.*OpenVINO cannot read.*"
 )
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 

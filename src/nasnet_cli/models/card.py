@@ -31,7 +31,7 @@ PUBLISHED_PREPROCESSING = {"resize": "stretch", "crop_fraction": 0.875, "resampl
 """How NASNet's published figures were measured: for models whose card says nothing else."""
 
 _SIZE_LIMIT = 64 * 2**20
-_REMEDY = "Correct or remove the file; the module works without it."
+_REMEDY = "Correct or remove the file; the model works without it."
 _EMBEDDED_REMEDY = "Get the file again, or export the model again."
 
 

@@ -102,8 +102,11 @@ def _build(
         read_saved_model(detected.path)
         return detected.path, kind
     if entry.is_runnable:
-        raise ModelError(f"{shown} is {entry.title}, not a module.", "Name it by its path.")
-    listener.note(f"{shown}: converting it to a module, which the cache keeps.")
+        raise ModelError(
+            f"{shown} is {entry.title}, not a SavedModel or a TF1 Hub module.",
+            "Name it by its path.",
+        )
+    listener.note(f"{shown}: converting it to a TF1 Hub module, which the cache keeps.")
     network = entry.read_network(detected.path)
     write_module(network, work / "module", about, entry.title)
     return work / "module", "converted"

@@ -177,7 +177,7 @@ def _check_free(out: Path, entry: Format, overwrite: bool) -> None:
         # Replacing a folder deletes all that is in it, so that only a module is taken for one.
         if not entry.suffix and not (path / PB).is_file():
             raise OutputError(
-                f"{path} is not a module, so it is not replaced.", "Name another folder."
+                f"{path} is not a SavedModel, so it is not replaced.", "Name another folder."
             )
 
 

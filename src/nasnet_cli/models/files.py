@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from nasnet_cli.errors import ModelError
@@ -22,7 +22,7 @@ def module_files(folder: Path) -> dict[str, int]:
         sizes_by_name = dict(_walk(root, folder, ""))
     except OSError as error:
         raise ModelError(
-            f"The module {folder} cannot be read: {error.strerror}.", "Check the permissions."
+            f"The model {folder} cannot be read: {error.strerror}.", "Check the permissions."
         ) from None
     return dict(sorted(sizes_by_name.items(), key=lambda item: os.fsencode(item[0])))
 
@@ -31,21 +31,21 @@ def digest(folder: Path) -> str:
     """Return the SHA-256 of a module in hexadecimal: the same for the same files anywhere.
 
     It covers each file in the order of module_files, as digest_of does. Dates, permissions and empty
-    folders don't count. Raises ModelError as module_files does.
+    folders do not count. Raises ModelError as module_files does.
     """
-    return digest_of([(name, folder / name, size) for name, size in module_files(folder).items()])
+    return digest_of({name: folder / name for name in module_files(folder)})
 
 
-def digest_of(parts: Iterable[tuple[str, Path, int]]) -> str:
-    """Return the SHA-256 over files, each with its name and its size in bytes.
+def digest_of(files: Mapping[str, Path]) -> str:
+    """Return the SHA-256 over files by their names.
 
     Each adds its name, a zero byte, its size in decimal digits, a zero byte, its content. Raises
     ModelError when one cannot be read.
     """
     total = hashlib.sha256()
-    for name, path, size in parts:
-        total.update(b"%b\0%d\0" % (os.fsencode(name), size))
+    for name, path in files.items():
         try:
+            total.update(b"%b\0%d\0" % (os.fsencode(name), path.stat().st_size))
             add_file(total, path)
         except OSError as error:
             raise _unreadable(path, error) from None
@@ -83,10 +83,10 @@ def _walk(root: Path, folder: Path, above: str) -> Iterator[tuple[str, int]]:
             path = Path(entry.path)
             if entry.is_symlink() and not path.resolve().is_relative_to(root):
                 raise ModelError(
-                    f"{path} is a link that leads out of the module.",
+                    f"{path} is a link that leads out of the model's folder.",
                     "Put the file itself in its place.",
                 )
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"{path} is not a regular file.", "Remove it; no module has one.")
+                raise ModelError(f"{path} is not a regular file.", "Remove it; no model has one.")
             yield name, status.st_size

@@ -18,9 +18,9 @@ from keras import ops
 
 from nasnet_cli.network.layers.keras import KerasLayers, build_keras_model, slim_variables
 from nasnet_cli.network.spec import NASNetA
-from nasnet_cli.training.batches import Batches, prefetch
+from nasnet_cli.training.batches import Batch, Batches, prefetch
 from nasnet_cli.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from nasnet_cli.training.schedule import Course, Phase
+from nasnet_cli.training.schedule import Course
 
 Log = Callable[[dict[str, Any]], None]
 Evaluate = Callable[[keras.Model], dict[str, float]]
@@ -151,7 +151,11 @@ class Training:
         model = self.trained_model(phase.size)
         model.reset_metrics()
         loss = 0.0
-        for images, targets in prefetch(maker(batches, phase), self.step, last):
+
+        def make(step: int) -> Batch:
+            return batches.make(step, phase.parts, phase.size, phase.augmentation)
+
+        for images, targets in prefetch(make, self.step, last):
             self.optimizer.learning_rate.assign(self.course.rate(self.step))
             loss = float(model.train_on_batch(images, targets))
             self.step += 1
@@ -159,11 +163,6 @@ class Training:
             if self.step % self.average.every == 0:
                 self.average.update(self.step, arrays(self.variables))
         return loss
-
-
-def maker(batches: Batches, phase: Phase) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """Return the function that makes the batch of a step of a phase."""
-    return lambda step: batches.make(step, phase.parts, phase.size, phase.augmentation)
 
 
 def train(

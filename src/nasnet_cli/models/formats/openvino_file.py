@@ -80,9 +80,8 @@ class OpenedFile(OpenedModel):
 
     @cached_property
     def digest(self) -> str:
-        # The file's name doesn't count, as a folder's name doesn't.
-        sizes = self.file_sizes
-        return files.digest_of([(role, p, sizes[p.name]) for role, p in self.parts.items()])
+        # By role: the file's name does not count, as a folder's name does not.
+        return files.digest_of(self.parts)
 
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:

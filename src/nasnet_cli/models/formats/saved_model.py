@@ -143,7 +143,7 @@ class SavedModel(Format):
 
     name = "saved-model"
     title = "a SavedModel"
-    expected = f"a module's folder ({PB})"
+    expected = f"the folder of a SavedModel or TF1 Hub module ({PB})"
     is_runnable = True
     is_writable = True
 
@@ -218,8 +218,8 @@ def _image_size(model: SavedModelFile, card: Card | None) -> tuple[int, int] | N
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{h}x{w} in {place}" for place, (h, w) in sizes.items())
         raise ModelError(
-            f"The module {model.folder} gives more than one image size: {listed}.",
-            "Get the module again, or correct its card.",
+            f"The model {model.folder} gives more than one image size: {listed}.",
+            "Get the model again, or correct its card.",
         )
     return next(iter(sizes.values()), None)
 
@@ -229,8 +229,8 @@ def _static_size(folder: Path, images: Tensor) -> tuple[int, int] | None:
         return None
     if len(images.shape) != 4 or images.shape[3] not in (3, None):
         raise ModelError(
-            f"The module {folder} takes {images.key!r} of shape {images.shape}.",
-            "Use a module for color images, [batch, height, width, 3].",
+            f"The model {folder} takes {images.key!r} of shape {images.shape}.",
+            "Use a model for color images, [batch, height, width, 3].",
         )
     _, height, width, _ = images.shape
     return (height, width) if height and width else None

@@ -12,8 +12,6 @@ import io
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -89,12 +87,20 @@ class _Unpacking:
 
     def run(self) -> None:
         try:
-            with self._open() as (stream, tarinfo):
+            with self.archive.open("rb") as file:
+                is_gzip = file.read(2) == _GZIP_MAGIC
+                file.seek(0)
+                source = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
+                limit = self.limits.unpacked_bytes(os.fstat(file.fileno()).st_size)
+                too_large = self._refused(
+                    f"unpacks to over {limit:,} bytes, more than any model has"
+                )
+                stream = cast(BinaryIO, _LimitedReader(source, limit, too_large))
                 # surrogateescape, because tarfile's error for other names would not show them.
                 with tarfile.open(
                     fileobj=stream,
                     mode="r|",
-                    tarinfo=tarinfo,
+                    tarinfo=StrictTarInfo if is_gzip else _CompleteTarInfo,
                     encoding="utf-8",
                     errors="surrogateescape",
                 ) as tar:
@@ -110,17 +116,6 @@ class _Unpacking:
                 f"The archive {self.archive} is cut off or damaged: {str(error).rstrip('.')}.",
                 "Get it again.",
             ) from error
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[BinaryIO, type[StrictTarInfo]]]:
-        with self.archive.open("rb") as file:
-            is_gzip = file.read(2) == _GZIP_MAGIC
-            file.seek(0)
-            limit = self.limits.unpacked_bytes(os.fstat(file.fileno()).st_size)
-            too_large = self._refused(f"unpacks to over {limit:,} bytes, more than any model has")
-            source = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
-            limited = cast(BinaryIO, _LimitedReader(source, limit, too_large))
-            yield limited, StrictTarInfo if is_gzip else _CompleteTarInfo
 
     def _extract(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:
         name, *folders = self._checked_names(info)
