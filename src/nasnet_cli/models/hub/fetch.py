@@ -78,15 +78,20 @@ def fetch_published(model: Published, listener: ProgressListener) -> Path:
         if folder := _in_hub_cache(handle, listener):
             return folder
     failures: dict[str, list[str]] = {}  # descriptions of origins by what went wrong there
-    unreachable: dict[str, str] = {}  # reasons by host
+    unreachable: dict[str | None, str] = {}  # reasons by host
     for origin in model.origins:
+        host = urlsplit(origin.address).hostname  # None for Kaggle's handles
         try:
-            folder = _fetch_from(origin, model, unreachable, listener)
+            if host in unreachable:
+                raise ModelError(f"{unreachable[host]}.", "")
+            folder = _fetch(_entry_name(model, origin), model.name, origin, model, listener)
         except (ChecksumError, cache.CacheError):
             raise
         except ModelError as error:
             reason = error.reason if isinstance(error, DownloadError) else error.problem.rstrip(".")
             failures.setdefault(reason, []).append(origin.description)
+            if host and isinstance(error, DownloadError) and error.unreachable:
+                unreachable[host] = reason
             continue
         if failures:
             listener.note(
@@ -148,30 +153,15 @@ def _in_hub_cache(handle: str, listener: ProgressListener) -> Path | None:
     return None
 
 
-def _fetch_from(
-    origin: Origin, model: Published, unreachable: dict[str, str], listener: ProgressListener
-) -> Path:
-    """Fetch a published model from one origin, unless its host was unreachable before."""
-    name = _entry_name(model, origin)
-    if origin.kind == "kaggle":
-        return _fetch_from_kaggle(name, model, origin, listener)
-    host = urlsplit(origin.address).hostname or ""
-    if host in unreachable:
-        raise ModelError(f"{unreachable[host]}.", "")
-    try:
-        return _fetch(name, model.name, origin, model, listener)
-    except DownloadError as error:
-        if error.unreachable:
-            unreachable[host] = error.reason
-        raise
-
-
 def _fetch(
     name: str, label: str, origin: Origin, model: Published | None, listener: ProgressListener
 ) -> Path:
     """Download, check and unpack or convert a model, unless another process does."""
     from nasnet_cli.models.convert import build_module
     from nasnet_cli.models.detect import identify
+
+    if origin.kind == "kaggle":
+        return _copy_from_kaggle(name, label, origin.address, listener)
 
     def build(work: Path) -> tuple[Path, store.Kind, str]:
         part = cache.partial_folder() / f"{name}.part"
@@ -243,9 +233,7 @@ def _archive_url(handle: str) -> str:
     return urlunsplit(parts._replace(query=f"{query}tf-hub-format=compressed", fragment=""))
 
 
-def _fetch_from_kaggle(
-    name: str, model: Published, origin: Origin, listener: ProgressListener
-) -> Path:
+def _copy_from_kaggle(name: str, label: str, handle: str, listener: ProgressListener) -> Path:
     """Copy a model from kagglehub's cache into ours.
 
     It consists of many files, so the model's digest takes the place of a download's checksum.
@@ -254,9 +242,9 @@ def _fetch_from_kaggle(
 
     def build(work: Path) -> tuple[Path, store.Kind, str]:
         folder = work / "module"
-        shutil.copytree(kaggle.download(origin.address, listener), folder)
+        shutil.copytree(kaggle.download(handle, listener), folder)
         checksum = digest(folder)
-        _check_same_as_first(name, f"Kaggle's {origin.address}", checksum)
+        _check_same_as_first(name, f"Kaggle's {handle}", checksum)
         return folder, "downloaded", checksum
 
-    return store.keep(name, model.name, f"kaggle:{origin.address}", build, listener)
+    return store.keep(name, label, f"kaggle:{handle}", build, listener)
