@@ -63,10 +63,6 @@ class OpenedSavedModel(OpenedModel):
     def signatures(self) -> dict[str, Signature]:
         return self.model.inference.signatures
 
-    def choose(self, purpose: Purpose) -> Choice:
-        """Return the signature, input and output to run. Raises ModelError when there is none."""
-        return pick_signature(self.model.inference, purpose)
-
     @cached_property
     def classification(self) -> Choice | None:
         return _choice_if_any(self.model, "classification")
@@ -163,7 +159,9 @@ class SavedModel(Format):
         size = _image_size(model, card)
         module = OpenedSavedModel(path, self.name, card, read_module_labels(path), size, model)
         if module.features is None:
-            module.choose("classification")  # so that its error says what is missing
+            pick_signature(
+                model.inference, "classification"
+            )  # so that its error says what is missing
         module.check_labels(path / LABELS)
         return module
 
