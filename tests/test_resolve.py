@@ -223,7 +223,8 @@ def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
 def test_what_is_not_recognised_lists_what_was_looked_for(tmp_path, content):
     (tmp_path / "model").write_bytes(content)
     with pytest.raises(
-        ModelError, match=r"is not a model nasnet can read\. Expected one of: the folder of a SavedModel"
+        ModelError,
+        match=r"is not a model nasnet can read\. Expected one of: the folder of a SavedModel",
     ):
         resolve_path(str(tmp_path / "model"))
 

@@ -16,7 +16,7 @@ from typing import Any
 # of the oneof called name. Enums are int32, which is the same on the wire. Unused strings are here
 # too: TensorFlow and OpenVINO refuse a file with a string that is not UTF-8, and OpenVINO's protobuf
 # complains about it on standard error.
-_MESSAGES = """
+_TABLE = """
 # A SavedModel.
 SavedModel: saved_model_schema_version=1:int64 meta_graphs=2:*MetaGraphDef
 MetaGraphDef: meta_info_def=1:MetaInfoDef graph_def=2:GraphDef saver_def=3:SaverDef
@@ -99,6 +99,8 @@ OnnxFunction: node=7:*OnnxNode attribute_proto=11:*OnnxAttribute
 OnnxTensor: dims=1:*int64 data_type=2:int32 float_data=4:*float name=8:string raw_data=9:bytes
     external_data=13:*OnnxEntry data_location=14:int32
 """
+
+_MESSAGES = dict(re.findall(r"^(\w+):(.*(?:\n .*)*)", _TABLE, re.MULTILINE))
 
 # NumPy's names where it has the type; a dash where nasnet has no use for one.
 _DTYPES = [
@@ -201,9 +203,8 @@ def _pool() -> Any:
     file = descriptor_pb2.FileDescriptorProto(
         name="nasnet_cli/protos.proto", package=_PACKAGE, syntax="proto3"
     )
-    for text in re.split(r"\n(?=\w)", re.sub("#.*", "", _MESSAGES).strip()):
-        name, *fields = text.split()
-        _describe(file.message_type.add(name=name.rstrip(":")), fields)
+    for name, fields in _MESSAGES.items():
+        _describe(file.message_type.add(name=name), fields.split())
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return pool
