@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -143,7 +143,7 @@ class Job:
         return self._rows(to_terminal)
 
     def _rows(self, to_terminal: bool) -> Iterator[Row]:
-        with self._progress(rows_are_shown=to_terminal), self._no_input_in_words():
+        with self._running(rows_are_shown=to_terminal):
             yield from stream_rows(
                 self.spec,
                 self.model,
@@ -157,7 +157,7 @@ class Job:
     def write(self, targets: Sequence[Target], *, overwrite: bool) -> None:
         """Write the results to files, with a progress bar. Raises NasnetError."""
         self._open_ahead()
-        with self._progress(), self._no_input_in_words():
+        with self._running():
             self.summary = run_to_files(
                 self.spec,
                 self.model,
@@ -199,18 +199,15 @@ class Job:
         """Start to open the runtime, beside all that comes before the first image."""
         self.model.open_ahead(self.spec.outputs, images=self.inputs.file_count)
 
-    def _progress(
-        self, *, rows_are_shown: bool = False
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        count = self.inputs.count if self.inputs.can_be_counted else None
-        return self.console.progress(count, rows_are_shown=rows_are_shown)
-
     @contextmanager
-    def _no_input_in_words(self) -> Iterator[None]:
-        try:
-            yield
-        except NoInputError as error:
-            raise self.inputs.no_images() from error
+    def _running(self, *, rows_are_shown: bool = False) -> Iterator[None]:
+        """Show progress, and name the inputs where they hold no image."""
+        count = self.inputs.count if self.inputs.can_be_counted else None
+        with self.console.progress(count, rows_are_shown=rows_are_shown):
+            try:
+                yield
+            except NoInputError as error:
+                raise self.inputs.no_images() from error
 
 
 def target(kind: Kind, format_: FormatName, out: str) -> Target:

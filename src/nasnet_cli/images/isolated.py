@@ -203,7 +203,12 @@ class _Worker:
         file_size = os.fstat(task.descriptor).st_size
         timeout = _timeout(file_size)
         try:
-            answer = self._send(task, timeout)
+            settings = task.preprocessing.to_dict()
+            request = {"preprocessing": settings, "max_pixels": task.max_pixels}
+            self._socket.settimeout(timeout)
+            line = json.dumps(request).encode() + b"\n"
+            socket.send_fds(self._socket, [line], [task.descriptor])
+            answer = self._receive()
             if "pixels" in answer:
                 task.reserve(answer["pixels"])
                 timeout = _timeout(file_size + answer["pixels"])
@@ -227,13 +232,6 @@ class _Worker:
             self.end()
             raise
         raise input_error
-
-    def _send(self, task: _Task, timeout: float) -> dict[str, Any]:
-        request = {"preprocessing": task.preprocessing.to_dict(), "max_pixels": task.max_pixels}
-        self._socket.settimeout(timeout)
-        line = json.dumps(request).encode() + b"\n"
-        socket.send_fds(self._socket, [line], [task.descriptor])
-        return self._receive()
 
     def _receive(self) -> dict[str, Any]:
         line = self._answers.readline()

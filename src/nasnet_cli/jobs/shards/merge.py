@@ -16,7 +16,7 @@ from typing import BinaryIO
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target, prepare
 from nasnet_cli.jobs.shards.manifest import Manifest
-from nasnet_cli.jobs.shards.shard import DESCRIBED, ShardState, chunks, states
+from nasnet_cli.jobs.shards.shard import DESCRIBED, ShardState, states
 from nasnet_cli.results.atomic import open_outputs
 from nasnet_cli.results.formats import format_by_ending
 from nasnet_cli.results.meta import meta_document
@@ -38,9 +38,10 @@ class Part:
         """Yield the bytes in pieces. Raises NasnetError at the end if the sha256 differs."""
         digest = hashlib.sha256()
         try:
-            for chunk in chunks(self.path):
-                digest.update(chunk)
-                yield chunk
+            with self.path.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+                    yield chunk
         except OSError as error:
             raise NasnetError(
                 f"{self.path} cannot be read: {error.strerror}.", "Run the job again, then merge."

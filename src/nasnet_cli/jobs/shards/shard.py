@@ -149,13 +149,6 @@ def states(manifest: Manifest, *, verify: bool = False) -> Iterator[ShardState]:
         yield _state(manifest.out, piece, digest, verify)
 
 
-def chunks(path: Path) -> Iterator[bytes]:
-    """Yield a file's bytes in pieces of a mebibyte."""
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            yield chunk
-
-
 def _write_marker(manifest: Manifest, piece: Slice, counts: Summary, outputs: list[Path]) -> None:
     marker = {
         "format": "nasnet-shard",
