@@ -113,6 +113,10 @@ def _status(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return exits.INTERRUPTED
+    except SystemExit as ending:
+        # Of _terminate. Were it to end the interpreter, destructors of OpenVINO would run while
+        # another thread may still be compiling a model.
+        return ending.code if isinstance(ending.code, int) else exits.PROBLEM
     except BrokenPipeError:
         # The reader of our output has left, as in `nasnet … | head`: nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
