@@ -22,6 +22,7 @@ from nasnet_cli.models.card import CARD, LABELS, Card, read_card, read_module_la
 from nasnet_cli.models.info import MultiplyAdds
 from nasnet_cli.models.outputs import output_kind
 from nasnet_cli.models.savedmodel.graph import operations_before
+from nasnet_cli.models.savedmodel.signatures import pick_signature
 from nasnet_cli.network.spec import MOBILE
 from support import crafted
 from support.crafted import function, meta_graph, node, signature, tensor
@@ -240,7 +241,7 @@ def test_feature_vector_module_has_no_classes(tmp_path: Path) -> None:
     module = _open(tmp_path, [], default=vector, image_feature_vector=vector)
     assert (module.classes, module.feature_depth, module.output) == (None, 4, None)
     with pytest.raises(ModelError, match="no signature for classification"):
-        module.choose("classification")
+        pick_signature(module.model.inference, "classification")
 
 
 def test_module_for_other_data_is_refused(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def _check_dataset(dataset: Any, name: bytes, source: Path) -> None:
 
 def _refused(source: Path, reason: str) -> ModelError:
     return ModelError(
-        f"{source} {reason}, which no Keras file does.",
+        f"{source} {reason}, which is refused: no Keras file has that.",
         "Save the weights again with Keras.",
     )
 
