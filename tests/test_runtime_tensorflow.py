@@ -174,7 +174,7 @@ def test_commands_give_the_same_bytes_for_any_workers(
         )
         assert done.returncode == 0, done.stderr
         (summary,) = done.stderr.splitlines()  # and not a line of TensorFlow's
-        assert summary.startswith("9 pictures: 9 ")
+        assert summary.startswith("9 images: 9 ")
         made.append((out.read_bytes(), Path(f"{out}.meta.json").read_bytes()))
     assert made[0] == made[1]
     recorded = json.loads(made[0][1])["runtime"]

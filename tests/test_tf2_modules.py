@@ -374,7 +374,7 @@ def test_tensorflow_runs_what_openvino_cannot_read_and_it_is_said(
     first, last = done.stderr.splitlines()
     assert first.startswith(f"OpenVINO cannot read the model in {odd_module}: ")
     assert first.endswith("TensorFlow runs it instead, which is slower to start.")
-    assert last.startswith("6 pictures: 6 classified")
+    assert last.startswith("6 images: 6 classified")
     recorded = json.loads((tmp_path / "out.jsonl.meta.json").read_text())["runtime"]
     from nasnet_cli.quiet import tf
 
