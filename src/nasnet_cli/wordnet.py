@@ -61,11 +61,14 @@ class Hierarchy:
         self._synsets: dict[str, Synset] = {}
         self._depths: dict[str, int] = {}
         self._ancestors: dict[str, frozenset[str]] = {}
-        depths = self._depths
+        known, depths = self._synsets, self._depths
         for synset in synsets:
-            self._synsets[synset.wnid] = synset
-            parents = synset.parent_ids
-            depths[synset.wnid] = 1 + max([depths[id_] for id_ in parents]) if parents else 0
+            wnid, parents = synset.wnid, synset.parents
+            known[wnid] = synset
+            if "|" in parents:
+                depths[wnid] = 1 + max([depths[parent] for parent in parents.split("|")])
+            else:
+                depths[wnid] = 1 + depths[parents] if parents else 0
 
     def __contains__(self, wnid: object) -> bool:
         return wnid in self._synsets
@@ -171,7 +174,7 @@ def _parse(text: str) -> list[Synset]:
     header, *lines = text.removesuffix("\n").split("\n")
     if header != _COLUMNS:
         raise ValueError(header)
-    return [Synset(*line.split("\t")) for line in lines]
+    return [Synset._make(line.split("\t")) for line in lines]
 
 
 def _folded(name: str) -> str:

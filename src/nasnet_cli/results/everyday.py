@@ -91,20 +91,23 @@ def _candidates(labels: Sequence[Label], hierarchy: Hierarchy) -> dict[str, int]
     """
     members: dict[str, int] = defaultdict(int)
     for index, label in enumerate(labels):
-        if is_wnid(label.wnid):
+        if label.wnid in hierarchy or is_wnid(label.wnid):
             members[label.wnid] |= 1 << index
     own = set(members)
     for wnid in reversed(hierarchy):
-        if wnid in members:
+        if bits := members.get(wnid):
             for parent in hierarchy[wnid].parent_ids:
-                members[parent] |= members[wnid]
-
-    def order(wnid: str) -> tuple[int, int, str]:
-        return members[wnid].bit_count(), -hierarchy.depth(wnid), wnid
-
-    useful = [wnid for wnid in members if wnid in own or hierarchy[wnid].is_useful]
+                members[parent] |= bits
+    # The hierarchy has the ids of a depth in order, and both sorts keep it among equals.
+    candidates = [
+        wnid
+        for wnid in (*hierarchy, *sorted(own.difference(hierarchy)))
+        if wnid in own or (wnid in members and hierarchy[wnid].is_useful)
+    ]
+    candidates.sort(key=hierarchy.depth, reverse=True)
+    candidates.sort(key=lambda wnid: members[wnid].bit_count())
     deepest: dict[int, str] = {}
-    for wnid in sorted(useful, key=order):
+    for wnid in candidates:
         deepest.setdefault(members[wnid], wnid)
     return {wnid: bits for bits, wnid in deepest.items()}
 
