@@ -28,7 +28,6 @@ _MIN_WIDTH_FOR_ALL = 50
 _MAX_MESSAGE_LINES = 4
 _GAP = 2
 _NOT_SURE = "not sure"
-_MIN_NAME = 8  # where a name would have less, no percentage stands behind it
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,9 @@ class TableWriter:
             return Text(_pad(_NOT_SURE, width), "dim")
         percent = f" {_percent(sure.probability)}"
         name = self._displayed(_display_name(sure.wnid, sure.label))
-        if width - len(percent) < _MIN_NAME:
+        if cell_len(name) + len(percent) > width:  # the name needs the space more
             percent = ""
-        name = _shorten(name, width - len(percent), self._signs.dots)
+        name = _shorten(name, width, self._signs.dots)
         return Text.assemble((name, "bold"), _pad(percent, width - cell_len(name)))
 
     def _prediction(self, prediction: Prediction) -> Text:
