@@ -103,7 +103,7 @@ def test_the_commands_of_the_readme_run(nasnet, workplace):
     for line in COMMANDS_SHOWN:
         _, *arguments = shlex.split(re.sub(r"imagenet-\S+", "my_module", line))
         for option, value in itertools.pairwise(arguments):
-            if option in ("-o", "--out") and "--resume" not in arguments:
+            if option in ("-o", "--out", "--embed") and "--resume" not in arguments:
                 remove_output(workplace / value)
         result = nasnet(*arguments, cwd=workplace)
         assert result.exit_code == 0, f"{line}\n{result.stderr}"
