@@ -35,7 +35,7 @@ def test_logits_are_those_of_tensorflow_for_the_same_pixels(tmp_path):
     pixels = preprocess(image, model.preprocessing)[None] / np.float32(255)
     (row,) = model.classify([tmp_path / "same pixels.png"], top=200, logits=True)
     got = {prediction.index: prediction.logit for prediction in row.predictions}
-    signature = tf.saved_model.load(str(model.module.folder), tags=[]).signatures["default"]
+    signature = tf.saved_model.load(str(model.module.path), tags=[]).signatures["default"]
 
     def largest_difference(values):
         logits = signature(tf.constant(values))["default"].numpy()[0]

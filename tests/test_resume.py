@@ -428,7 +428,8 @@ def test_damaged_state_never_returns_a_wrong_row(kept_state):
 def test_state_that_is_not_a_database_can_start_over(kept_state):
     target, _ = kept_state
     state_path(target).write_bytes(b"no database at all" * 100)
-    with pytest.raises(NasnetError, match=r"damaged.*Run without --resume"):
-        open_state(target, lambda: {"tool": {}}, resume=True, note=print)
+    damaged = pytest.raises(NasnetError, match=r"damaged.*Run without --resume")
+    with damaged, open_state(target, lambda: {"tool": {}}, resume=True, note=print):
+        pass
     with open_state(target, lambda: {"tool": {}}, resume=False, note=print) as state:
         assert state.is_empty

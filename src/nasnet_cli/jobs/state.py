@@ -22,7 +22,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -85,8 +85,7 @@ def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
 
 
 class State:
-    """The state of one job, which open_state opens. As a context manager it leaves finished rows
-    on disk. Its methods may be called from any thread and raise OutputError.
+    """The state of one job, which open_state opens and closes. Its methods may be called from any thread and raise OutputError.
 
     new_identity returns the job's identity for a new state, and is called with the first rows:
     until then the model may still be opening. It is None for a state that is resumed.
@@ -113,12 +112,10 @@ class State:
         self._last_id = last_id
         self._has_uncommitted = False
         self._closed = threading.Event()
-
-    def __enter__(self) -> State:
         threading.Thread(target=self._commit_periodically, name="commit", daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Leave the finished rows on disk."""
         with suppress(NasnetError):
             if self.exists and not self.is_empty:
                 self.commit()
@@ -240,13 +237,14 @@ class State:
             raise
 
 
+@contextmanager
 def open_state(
     target: Path,
     identity: Callable[[], Mapping[str, Any]],
     *,
     resume: bool,
     note: Callable[[str], None],
-) -> State:
+) -> Iterator[State]:
     """Open the state of a job that writes target; without resume, it starts over.
 
     identity returns what must be the same to resume. Raises OutputError when the state cannot be
@@ -254,13 +252,15 @@ def open_state(
     (with the difference in words), or damaged.
     """
     output, path = str(target), state_path(target)
-    with database_errors(output):
-        is_new = not path.exists() or path.stat().st_size == 0
-        if not (is_new or resume):
-            _discard(path, output)
-            note(f"An unfinished run of {output} starts over. Use --resume to continue one.")
-        database = _connect(path, output)
-        try:
+    state, database = None, None
+    # A generator, so that a signal at any moment, even between opening and the block, closes it.
+    try:
+        with database_errors(output):
+            is_new = not path.exists() or path.stat().st_size == 0
+            if not (is_new or resume):
+                _discard(path, output)
+                note(f"An unfinished run of {output} starts over. Use --resume to continue one.")
+            database = _connect(path, output)
             starts = is_new or not resume or _is_blank(database)
             if starts:
                 # Committed with the first rows, so that a state is whole or blank.
@@ -270,10 +270,13 @@ def open_state(
                 database.execute("DELETE FROM sequence")
                 database.commit()
             last_id = _last_id(database)
-        except BaseException:
+        state = State(path, database, output, identity if starts else None, last_id)
+        yield state
+    finally:
+        if state is not None:
+            state.close()
+        elif database is not None:
             database.close()
-            raise
-    return State(path, database, output, identity if starts else None, last_id)
 
 
 def _connect(path: Path, output: str) -> sqlite3.Connection:
