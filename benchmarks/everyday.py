@@ -1,4 +1,4 @@
-"""How often everyday labels are right, and how often there is none: the figures of docs/labels.md.
+"""Measure how often everyday labels are right or missing: the figures of docs/labels.md.
 
 Classifies images whose class is known: the name of each, or of its folder, begins with a WordNet
 id, as n02099601_golden_retriever.jpg. An everyday label is right where the true class lies at or

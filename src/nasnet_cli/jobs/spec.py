@@ -150,7 +150,7 @@ def check_same_settings(old: Identity, new: Identity, output: str) -> None:
 
 
 def difference(old: Identity, new: Identity) -> str:
-    """Say how two identities differ, for a sentence that begins with the output's name.
+    """Return the difference of two identities, for a sentence that begins with the output's name.
 
     Like "was started with --top 5; this run has --top 3". Empty when they are the same.
     """

@@ -28,7 +28,7 @@ CARD = Path("assets.extra", "nasnet.json")
 LABELS = Path("assets.extra", "labels.tsv")
 
 PUBLISHED_PREPROCESSING = {"resize": "stretch", "crop_fraction": 0.875, "resample": "bilinear"}
-"""How NASNet's published figures were measured: for models whose card says nothing else."""
+"""The preprocessing of NASNet's published figures, for models whose card gives none."""
 
 _SIZE_LIMIT = 64 * 2**20
 _REMEDY = "Correct or remove the file; the model works without it."
@@ -37,7 +37,7 @@ _EMBEDDED_REMEDY = "Get the file again, or export the model again."
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about a module.
+    """The facts about a module.
 
     preprocessing may have size ([height, width] in pixels), resize (stretch, crop or pad),
     crop_fraction (the central share of each side that is kept, over 0 and at most 1) and resample
@@ -177,7 +177,7 @@ def _decode(text: str | bytes, name: str, remedy: str) -> str:
 
 
 def _problems(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with a card's values: each key with what it must be."""
+    """Return the wrong values of a card: each key with what it must be."""
     problems = []
     if not isinstance(values.get("name"), str):
         problems.append(("name", "text"))

@@ -33,7 +33,7 @@ _IMAGENET_CLASSES = (1000, 1001)
 
 @dataclass(frozen=True)
 class About:
-    """What is known in advance about a module that is made; nothing of a user's own file.
+    """The facts known before a module is made; none for a user's own file.
 
     size is the published size that it must have, with ImageNet's classes. classification False
     leaves the classification layer out; True requires it; None takes what there is.

@@ -29,7 +29,7 @@ AGREEMENT = 0.9
 
 @dataclass(frozen=True)
 class Check:
-    """How a written file compares with its source on the probe images.
+    """The comparison of a written file with its source on the probe images.
 
     largest_difference is over all outputs; agreement is the share of the images whose largest output
     is the same; pictures is the count of images.

@@ -48,7 +48,7 @@ class OpenedModel(ABC):
 
     @property
     def channels_first(self) -> bool:
-        """Whether its images are [batch, 3, height, width]."""
+        """True if its images are [batch, 3, height, width]."""
         return False
 
     @property

@@ -1,4 +1,4 @@
-"""What ONNX, TFLite and OpenVINO's own files share: OpenVINO reads all three as they are.
+"""The common base of ONNX, TFLite and OpenVINO files: OpenVINO reads all three as they are.
 
 What export wrote has its card and its labels with it; of other files, the shapes say what they are.
 """

@@ -49,7 +49,7 @@ class Origin:
 
     @property
     def description(self) -> str:
-        """What messages call it."""
+        """The name of it in messages."""
         return _DESCRIPTIONS[self.kind]
 
 
