@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images import jpeg, png, raw, tiff
+from nasnet_cli.images import jpeg, png, tiff
 from nasnet_cli.images.color import to_rgb
 from nasnet_cli.images.formats import HEAD_BYTES, signature
 from nasnet_cli.images.tiff import TiffReader
@@ -195,11 +195,14 @@ class _Decoder:
         self, name: str | None, stream: BinaryIO, orientation: int | None = None
     ) -> Image.Image:
         """Decode a stream with this signature, turned by its EXIF orientation unless one is given."""
-        if name == "RAW" or (name == "TIFF" and raw.is_raw_tiff(stream)):
-            preview = raw.find_preview(stream)
-            stream.seek(preview.offset)
-            content = io.BytesIO(stream.read(preview.length))
-            return self.decode("JPEG", content, preview.orientation)
+        if name in ("RAW", "TIFF"):
+            from nasnet_cli.images import raw  # only for these: most runs start without it
+
+            if name == "RAW" or raw.is_raw_tiff(stream):
+                preview = raw.find_preview(stream)
+                stream.seek(preview.offset)
+                content = io.BytesIO(stream.read(preview.length))
+                return self.decode("JPEG", content, preview.orientation)
         if name == "TIFF":
             for directory in TiffReader(stream).directories()[:1]:
                 tiff.check_supported(directory)
