@@ -34,9 +34,8 @@ import numpy as np
 from measuring import calibrate, figures
 from training_data import read_sets, read_tiny_validation
 
-from nasnet_cli.network.layers.keras import KerasLayers, build_keras_model
+from nasnet_cli.network.layers.keras import KerasLayers, assign_weights, build_keras_model
 from nasnet_cli.network.spec import NASNetA, Stem
-from nasnet_cli.network.weights import assign_weights
 from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.batches import Batches, Part
 from nasnet_cli.training.checkpoint import load_checkpoint
