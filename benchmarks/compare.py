@@ -114,7 +114,7 @@ class Workplace:
 
 
 def command(peer: str, place: Workplace, model: str, photos: Path, out: Path) -> list[str]:
-    """What the peer is started with."""
+    """Return the command that starts the peer."""
     at, script = place.model(model, PEERS[peer].suffix), PEERS[peer].script
     if script is None:
         options = ["--model", at, "--out", out, "--overwrite", "--quiet", *PREPROCESSING]
@@ -148,7 +148,7 @@ def best_labels(out: Path) -> dict[str, int]:
 
 
 def measure(place: Workplace, model: str, case: str, peers: list[str], runs: int) -> list[Measured]:
-    """Runs the peers in turn, again and again."""
+    """Run the peers in turn, again and again."""
     photos, out, log = place.photos(case), place.folder / "out.jsonl", place.folder / "log"
     found = {peer: Measured(model, case, peer) for peer in peers}
     commands = {peer: command(peer, place, model, photos, out) for peer in peers}
@@ -210,7 +210,7 @@ def table(found: list[Measured], counts: dict[str, int]) -> Table:
 
 
 def chosen(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Reads a list with commas of some of these."""
+    """Read a comma-separated list of some of these."""
 
     def read(text: str) -> list[str]:
         names = text.split(",")

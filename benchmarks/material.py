@@ -1,4 +1,4 @@
-"""What the benchmarks run on: photos under other names, twelve-megapixel photos, and modules."""
+"""Inputs of the benchmarks: photos under other names, twelve-megapixel photos, and modules."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def jpegs(photos: Path) -> list[Path]:
 
 
 def write_builtin(folder: Path) -> None:
-    """Copies the module that comes with the package."""
+    """Copy the module that comes with the package."""
     from nasnet_cli.models.resolve import builtin_folder
 
     shutil.copytree(builtin_folder(), folder)
@@ -88,7 +88,7 @@ def write_mobile(folder: Path) -> None:
 
 
 def export(folder: Path, module: Path, suffix: str) -> None:
-    """Writes folder/model.SUFFIX as `nasnet export` does, which checks what it wrote."""
+    """Write folder/model.SUFFIX as `nasnet export` does, which checks what it wrote."""
     from nasnet_cli.models.export import export
     from nasnet_cli.models.formats.table import format_for
     from nasnet_cli.models.resolve import resolve

@@ -1,4 +1,4 @@
-"""How much memory nasnet takes: the figures of docs/performance.md.
+"""Memory that nasnet takes: the figures of docs/performance.md.
 
 Runs `nasnet classify` on folders of more and more photos, and on pictures of 100 megapixels, lists
 a folder of a great many names, and prints the peak of all processes together of each.
@@ -64,7 +64,7 @@ def write_huge(folder: Path, photos: Path, side: int, count: int) -> None:
     large = Image.fromarray(pixels)
     for place, (kind, options) in enumerate(KINDS.items()):
         first = folder / f"{place:03d}.{kind}"
-        large.save(first, **options)
+        large.save(first, None, **options)
         for number in range(place + len(KINDS), count, len(KINDS)):
             (folder / f"{number:03d}.{kind}").hardlink_to(first)
 

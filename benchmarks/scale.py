@@ -1,4 +1,4 @@
-"""What a job with shards costs for each picture: the figures that docs/scale.md computes from.
+"""The cost of a job with shards for each image: the figures that docs/scale.md computes from.
 
 Makes small pictures, lists them, runs `nasnet classify --shard-size`, and prints as JSON: seconds
 and bytes for each picture of the listing, the manifest and the markers; the rate of the first and
@@ -54,7 +54,7 @@ def run(*arguments: object) -> tuple[float, float]:
 
 
 def list_pictures(folder: Path, out: Path, shard_size: int) -> dict[str, float]:
-    """What the manifest alone costs, in a process that does nothing else."""
+    """Measure the manifest alone, in a process that does nothing else."""
     code = (
         "import sys, time, resource\n"
         "from pathlib import Path\n"
@@ -87,7 +87,7 @@ def size_of(paths: list[Path]) -> int:
 def rate(markers: list[Path]) -> float:
     """Pictures a second between the first and the last of these markers."""
     times = [path.stat().st_mtime for path in markers]
-    pictures = sum(json.loads(path.read_text())["pictures"] for path in markers[1:])
+    pictures: int = sum(json.loads(path.read_text())["pictures"] for path in markers[1:])
     return pictures / (times[-1] - times[0])
 
 

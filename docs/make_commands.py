@@ -1,4 +1,4 @@
-"""Writes docs/commands.md from what --help says: `python docs/make_commands.py`."""
+"""Write docs/commands.md from --help: `python docs/make_commands.py`."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def cool_down(data: Path, work: Path) -> Path:
     # The average reaches back over the last twentieth, where the rate has almost gone.
     settings = replace(SETTINGS, average_steps=max(10, (course.last - start.step) // 20))
     training = run(settings, course, data, work, folder, start=start)
-    np.savez(folder / "weights.npz", **training.average.values)
+    np.savez(folder / "weights.npz", **training.average.values)  # type: ignore[arg-type]
     return folder
 
 

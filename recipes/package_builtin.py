@@ -1,4 +1,4 @@
-"""Makes the built-in module out of what recipes/builtin.py trained.
+"""Make the built-in module out of what recipes/builtin.py trained.
 
     python recipes/package_builtin.py FOLDER [MODULE]
 

@@ -1,4 +1,4 @@
-"""Reads the built-in model's training data: Tiny ImageNet and imagenet-mix.
+"""Read the built-in model's training data: Tiny ImageNet and imagenet-mix.
 
 Decoded images are kept in a folder as .npy files, which are mapped into memory.
 """

@@ -94,7 +94,7 @@ def workplace(tmp_path_factory, golden_module):
 
 
 def test_the_commands_of_the_readme_run(nasnet, workplace):
-    """In their order, one after the other in one folder.
+    """Run them in their order, one after the other in one folder.
 
     The published models are stood in for by one of their size, and what a command before has
     written is moved away for the next, as a reader would.

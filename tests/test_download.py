@@ -1,4 +1,4 @@
-"""Downloads from a real server that misbehaves in the ways that servers do."""
+"""Download from a real server that misbehaves in the ways that servers do."""
 
 from __future__ import annotations
 

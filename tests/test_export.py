@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 
 def outputs(form, path, pictures):
-    """What a written file gives, by its own runtime."""
+    """Return the outputs of a written file, by its own runtime."""
     return FORMATS[form].run(path, pictures, classification=True)
 
 
@@ -52,7 +52,7 @@ def names_in(folder):
 
 
 def status(*arguments):
-    """Runs the command line in this process, and gives its exit status."""
+    """Run the command line in this process, and return its exit status."""
     with pytest.raises(SystemExit) as done:
         run([str(argument) for argument in arguments])
     return done.value.code
@@ -208,7 +208,7 @@ def rt_info(path, key):
 
 
 def test_plain_keras_loads_and_trains_the_keras_file(chain):
-    """In a process that has never heard of this package."""
+    """Load it in a process that has never heard of this package."""
     folder, _ = chain
     code = (
         "import keras, numpy as np, sys\n"

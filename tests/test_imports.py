@@ -1,4 +1,4 @@
-"""What each command imports: nothing that it doesn't need, since imports are most of its start."""
+"""The imports of each command: only what it needs, since imports are most of its start."""
 
 from __future__ import annotations
 

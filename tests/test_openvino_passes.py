@@ -76,7 +76,7 @@ def model_of(build, shape=SHAPE):
 
 
 def shift_and_stride(parameter, side=1, stride=2, pads=0, before=0):
-    """What TensorFlow's factorized reduction becomes: pad, leave out the first, take each second."""
+    """Build what TensorFlow's factorized reduction becomes: pad, leave out the first, take each second."""
     inner = turned(parameter, TO_FIRST)
     begin, end = (ops.constant(np.array([0, 0, n, n], np.int64)) for n in (before, 1))
     padded = ops.pad(inner, begin, end, "constant", number(0))

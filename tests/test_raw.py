@@ -40,7 +40,7 @@ SENSOR = b"\xff\xd8\xff\xc3\0\x0b\x0e\x0f\xa0\x17\x70\x01\x00\x11\x00" + bytes(2
 
 
 class Tiff:
-    """Writes TIFF directories. A value is a number, a list of offsets, or bytes elsewhere."""
+    """A writer of TIFF directories. A value is a number, a list of offsets, or bytes elsewhere."""
 
     def __init__(self, order: str, start: bytes, base: int = 8) -> None:
         self.order, self.data, self.base = order, bytearray(start.ljust(base, b"\0")), base

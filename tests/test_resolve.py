@@ -1,4 +1,4 @@
-"""What a user calls a model becomes a module's folder: paths, handles, names."""
+"""Resolution of what a user calls a model: paths, handles, names."""
 
 from __future__ import annotations
 

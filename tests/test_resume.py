@@ -348,7 +348,7 @@ def test_rows_are_committed_without_further_rows(tmp_path):
 @pytest.mark.parametrize("failing", ["SAVEPOINT", "INTO rows", "INTO sequence", "RELEASE"])
 def test_interrupted_insert_is_repeated_at_the_next_commit(tmp_path, failing):
     class Interrupted(sqlite3.Connection):
-        """Is interrupted once, right after a statement of that kind."""
+        """A database that is interrupted once, right after a statement of that kind."""
 
         left = 1
 

@@ -338,7 +338,7 @@ class TestHostileXml:
         ],
     )
     def test_hostile_xml_is_a_one_line_error(self, old, new, whole, tmp_path):
-        """In a process of its own: OpenVINO itself dies of elements that are nested so deep."""
+        """Run in a process of its own: OpenVINO itself dies of elements that are nested so deep."""
         text = whole.read_text()
         assert old in text
         path = tmp_path / "m.xml"

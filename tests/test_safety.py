@@ -52,7 +52,7 @@ def write_module(
 
 
 def attacks(target: Path) -> dict[str, Callable[[Any], Any]]:
-    """What writes to, or reads, the file target, by the operation that does it."""
+    """Return graphs that write to, or read, the file target, by the operation that does it."""
     from nasnet_cli.quiet import tf
 
     path, url, raw = str(target), f"file://{target}", tf.raw_ops
@@ -106,7 +106,7 @@ def was_read(path: Path) -> bool:
 
 
 def forget_reading(path: Path) -> None:
-    """Makes was_read false until somebody reads: a time of reading before that of writing."""
+    """Make was_read false until somebody reads: a time of reading before that of writing."""
     os.utime(path, (1, 2))
 
 

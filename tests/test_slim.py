@@ -19,7 +19,7 @@ AVERAGE = "/ExponentialMovingAverage"
 
 
 def save_checkpoint(prefix, values):
-    """Writes values by key as a TensorFlow checkpoint."""
+    """Write values by key as a TensorFlow checkpoint."""
     from nasnet_cli.quiet import tf
 
     v1 = tf.compat.v1

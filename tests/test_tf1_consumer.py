@@ -54,7 +54,7 @@ def consumer() -> Path:
 
 
 def build(python: str, folder: Path) -> None:
-    """Makes the environment in its place; the file that says it is whole comes last."""
+    """Make the environment in its place; the file that says it is complete comes last."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([python, "-m", "venv", folder], check=True)
@@ -67,7 +67,7 @@ def build(python: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def found(consumer: Path, golden_module: Path) -> dict[str, tuple[bool, str]]:
-    """What the consumer says, check by check."""
+    """Return what the consumer says, check by check."""
     with tempfile.TemporaryDirectory() as folder:
         expected = Path(folder, "expected.npz")
         reference = golden.outputs("mobile")

@@ -1,4 +1,4 @@
-"""What all peers share: their arguments, the published crop with Pillow, and writing the top five."""
+"""Code that all peers share: their arguments, the published crop with Pillow, and writing the top five."""
 
 from __future__ import annotations
 

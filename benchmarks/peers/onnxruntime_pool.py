@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,7 +19,7 @@ batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
 logits = []
 with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-    def submit(batch):
+    def submit(batch: list[Path]) -> list[Future[np.ndarray]]:
         return [pool.submit(load, path, given.size) for path in batch]
 
     following = submit(batches[0])

@@ -1,4 +1,4 @@
-"""What a careful user of OpenVINO writes: asynchronous requests beside decoding in threads.
+"""OpenVINO as a careful user writes it: asynchronous requests beside decoding in threads.
 
 A stream for each processor, requests of four pictures, bytes converted inside the model, and
 OpenVINO's own cache of compiled models. With OPENVINO_RATE_SECONDS it runs only the model, on one
@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 # Its usage events would go to the network, and take a tenth of a second.
-sys.modules["openvino_telemetry"] = None
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import numpy as np
 import openvino as ov
 from common import arguments, load, write_top5

@@ -1,4 +1,4 @@
-"""Says what is in folders of pictures, with NASNet-A.
+"""Classify and embed folders of images with NASNet-A, offline, on a CPU.
 
 from nasnet_cli import load_model
 

@@ -1,4 +1,4 @@
-"""`python -m nasnet_cli` is `nasnet`."""
+"""Entry of `python -m nasnet_cli`, the same as `nasnet`."""
 
 from nasnet_cli.cli.main import run
 

@@ -1,4 +1,4 @@
-"""Which classes a word stands for, and how probable it makes an image.
+"""Search by words: the classes that a word stands for, and their probability in an image.
 
 "dog" stands for each class at or below WordNet's dog, by any of its names, in any case, with
 underscores or spaces, in the singular or the plural. A word may have several senses (crane the
@@ -56,7 +56,7 @@ class Word:
         self.wnids = frozenset[str]().union(*map(self._hierarchy.below, self.senses))
 
     def matches(self, wnid: str, label: str) -> bool:
-        """Whether a class lies under the word, by its id or by its label's text."""
+        """Return whether a class lies under the word, by its id or by its label's text."""
         key = wnid, label
         if key not in self._matches:
             is_under = wnid in self.wnids

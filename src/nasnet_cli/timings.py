@@ -1,4 +1,4 @@
-"""Where the time of a run goes: processor time of its stages, added up over threads."""
+"""Timings of a run: processor time of its stages, added up over threads."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Synset(NamedTuple):
 
     @property
     def is_useful(self) -> bool:
-        """Whether the class helps people as a label or a keyword."""
+        """True if the class helps people as a label or a keyword."""
         return not self.mark
 
 
@@ -150,7 +150,7 @@ class Hierarchy:
 
 
 def is_wnid(text: str) -> bool:
-    """Whether text has the form of a noun's WordNet id, like n02084071."""
+    """Return whether text has the form of a noun's WordNet id, like n02084071."""
     return _WNID.fullmatch(text) is not None
 
 

@@ -142,7 +142,7 @@ def _mutated(data: bytes, chance: random.Random) -> bytes:
 
 
 def _place(data: bytearray, chance: random.Random) -> int:
-    """Where; heads and ends, which say what the rest is, more often than their share."""
+    """Choose a position; heads and ends, which say what the rest is, more often than their share."""
     size = len(data)
     where = chance.random()
     near = min(size, 4096)
@@ -207,7 +207,7 @@ class Runner:
         self.process: subprocess.Popen[str] | None = None
 
     def run(self, *command: str | Path) -> str | None:
-        """What is wrong with how a command ended; None when all is well."""
+        """Describe what is wrong with how a command ended; None when all is well."""
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, "--child"],
@@ -279,7 +279,7 @@ def trials(forms: dict[str, Form], seed: int) -> Iterator[tuple[str, Form]]:
 
 
 def faults(form: Form, work: Path, runner: Runner) -> list[str]:
-    """What is wrong with how nasnet takes a model, which is written in the folder work."""
+    """Describe what is wrong with how nasnet takes a model, which is written in the folder work."""
     shutil.rmtree(work / "cache", ignore_errors=True)
     shutil.rmtree(work / "model", ignore_errors=True)
     path = form.write(work / "model")

@@ -31,7 +31,7 @@ def run(*arguments: object) -> None:
 
 
 def alive(driver: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether the driver still runs after so many seconds."""
+    """Return whether the driver still runs after so many seconds."""
     try:
         driver.wait(seconds)
     except subprocess.TimeoutExpired:

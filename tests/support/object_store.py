@@ -30,7 +30,7 @@ class ObjectStore:
         return {**_VARIABLES, "AWS_ENDPOINT_URL": self.url}
 
     def put(self, bucket: str, objects: Mapping[str, bytes]) -> None:
-        """Puts objects into a bucket, which is made if need be."""
+        """Put objects into a bucket, which is made if need be."""
         import boto3
 
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")

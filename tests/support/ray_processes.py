@@ -1,4 +1,4 @@
-"""Finds the processes that a Ray job has started, to kill some and to see that all are gone."""
+"""Find the processes that a Ray job has started, to kill some and to see that all are gone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def workers(pid: int) -> list[int]:
 
 
 def essential(pid: int) -> list[int]:
-    """What must end with a killed driver: all but Ray's agents, which take their time to notice."""
+    """Return what must end with a killed driver: all but Ray's agents, which take their time to notice."""
     return [child for child, name in descendants(pid).items() if "Agent" not in name]
 
 

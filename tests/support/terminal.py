@@ -16,7 +16,7 @@ COLUMNS = 100
 
 @dataclass(frozen=True)
 class Session:
-    """What a command printed: its exit code, and the bytes of each stream."""
+    """The output of a command: its exit code, and the bytes of each stream."""
 
     exit_code: int
     stdout: bytes

@@ -28,7 +28,7 @@ PROBABILITY = click.FloatRange(0, 1)
 
 
 class InputOptions(NamedTuple):
-    """Which images: paths, and a file that lists more."""
+    """The images to use: paths, and a file that lists more."""
 
     paths: tuple[str, ...]
     list_file: BinaryIO | None

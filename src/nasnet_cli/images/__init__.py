@@ -1,1 +1,1 @@
-"""From a path to an array of pixels: finding, reading, decoding and preprocessing pictures."""
+"""From a path to an array of pixels: finding, reading, decoding and preprocessing images."""

@@ -180,7 +180,7 @@ def _register(name: str) -> None:
 
 
 class _Decoder:
-    """Decodes one file, in several attempts if need be, and reserves its pixels once."""
+    """A decoder of one file, in several attempts if need be, that reserves its pixels once."""
 
     def __init__(
         self,

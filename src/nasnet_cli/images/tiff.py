@@ -34,7 +34,7 @@ _NATIVE_RAW_MODES = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
 
 
 class TiffReader:
-    """Reads the directories of a TIFF file, or of a part of a file that is written like one.
+    """A reader of the directories of a TIFF file, or of a part of a file that is written like one.
 
     base is the position that offsets count from; order is struct's, from the header unless given.
     """

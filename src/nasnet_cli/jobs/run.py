@@ -42,7 +42,7 @@ class RunOptions:
 
 
 class Reporter(Protocol):
-    """Hears how a run goes."""
+    """A receiver of a run's progress."""
 
     def row(self, path: str, error: Failure | None) -> None:
         """Receive the path and error of a finished row."""

@@ -1,4 +1,4 @@
-"""Writes a network in another form, runs what was written, and puts it in place if it is right."""
+"""Write a network in another format, run what was written, and publish it if it is right."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Within the tolerance, or agreeing where weights are rounded on purpose."""
+        """True within the tolerance, or with agreement where weights are rounded on purpose."""
         if self.tolerance is None:
             return self.agreement >= AGREEMENT
         return self.largest_difference <= self.tolerance
@@ -127,7 +127,7 @@ def _compare_with_source(
 
 
 def compare(expected: Outputs, outputs: Outputs, tolerance: float | None) -> Check:
-    """Compares outputs [images, length] by name; the first of logits and features that both
+    """Compare outputs [images, length] by name; the first of logits and features that both
     have decides the agreement."""
     shared = _shared(expected, outputs)
     count = len(outputs[shared[0]])

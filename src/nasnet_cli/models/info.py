@@ -53,7 +53,7 @@ class OpenedModel(ABC):
 
     @property
     def runs_on_tensorflow(self) -> bool:
-        """Whether TensorFlow can run it too; OpenVINO runs every format."""
+        """True if TensorFlow can run it too; OpenVINO runs every format."""
         return False
 
     @property
@@ -77,7 +77,7 @@ class OpenedModel(ABC):
 
     @cached_property
     def output(self) -> Output | None:
-        """What classification gives: logits, or probabilities when it ends in a softmax.
+        """The kind of classification's output: logits, or probabilities after a softmax.
 
         The card has precedence over the graph. None without classification.
         """
@@ -109,7 +109,7 @@ class OpenedModel(ABC):
 
     @abstractmethod
     def openvino_model(self, tensors: Sequence[str]) -> AbstractContextManager[Any]:
-        """Give an openvino.Model, which the caller may change, with these outputs in this order.
+        """Return an openvino.Model, which the caller may change, with these outputs in this order.
 
         tensors are names as in Tensor.tensor. The weights may lie in a file that is gone after the
         block. Errors are OpenVINO's own.
@@ -127,7 +127,7 @@ class OpenedModel(ABC):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How images are made its input: resize, crop_fraction, resample and, if known, size.
+        """The preprocessing of its images: resize, crop_fraction, resample and, if known, size.
 
         It is as images.preprocess.Preprocessing.from_dict takes it: the card's values where it
         has them, else the published ones; size is [height, width].

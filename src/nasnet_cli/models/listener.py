@@ -1,10 +1,10 @@
-"""Reports progress while a model is fetched or converted."""
+"""Reports of progress while a model is fetched or converted."""
 
 from __future__ import annotations
 
 
 class ProgressListener:
-    """Receives notes and progress; this base class ignores them, the command line shows them."""
+    """A receiver of notes and progress, which ignores them; the command line shows them."""
 
     def note(self, message: str) -> None:
         """Receive a message for the user, as a sentence."""

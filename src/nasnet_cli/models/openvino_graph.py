@@ -1,4 +1,4 @@
-"""What OpenVINO's graph of a network says: operations, constants, multiply-adds."""
+"""Facts from OpenVINO's graph of a network: operations, constants, multiply-adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds NASNet-A from an abstract set of layers.
+"""Build NASNet-A from an abstract set of layers.
 
 Every layer is named by its variable scope in TF-Slim's checkpoints, so a scope identifies its
 weights in every framework.
@@ -54,7 +54,7 @@ class Layers(Protocol[T]):
     def add(self, a: T, b: T, scope: str) -> T: ...
     def concat(self, parts: Sequence[T], scope: str) -> T: ...
     def path_dropout(self, x: T, keep: float, scope: str) -> T:
-        """In training, drop whole examples and divide the others by keep."""
+        """Drop whole examples and divide the others by keep, in training only."""
 
     def dropout(self, x: T, keep: float) -> T: ...
     def global_average_pool(self, x: T, scope: str) -> T: ...

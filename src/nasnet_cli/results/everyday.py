@@ -22,7 +22,7 @@ SURE = np.dtype([("wnid", "S9"), ("probability", "<f8")])
 
 
 class EverydayLabels:
-    """Finds everyday labels for the classes of one model.
+    """A finder of everyday labels for the classes of one model.
 
     labels are the model's, at the index of their class. A candidate is each class that has a
     WordNet id, and each useful class above one; ids that are not in the hierarchy have nothing
@@ -48,7 +48,7 @@ class EverydayLabels:
 
     @property
     def is_available(self) -> bool:
-        """Whether any class has a WordNet id; without one, nothing has an everyday label."""
+        """True if any class has a WordNet id; without one, nothing has an everyday label."""
         return bool(self._wnids)
 
     def choose(self, probabilities: np.ndarray, sure: float) -> np.ndarray:

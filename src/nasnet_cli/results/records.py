@@ -42,7 +42,7 @@ class Everyday:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an input has no result."""
+    """The reason why an input has no result."""
 
     kind: ErrorKind
     message: str

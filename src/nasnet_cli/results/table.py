@@ -80,7 +80,7 @@ class _Widths:
 
 
 class TableWriter:
-    """Writes rows to a text stream, for people.
+    """A writer of rows to a text stream, for people.
 
     On a terminal in colour (NO_COLOR is honoured), else plain, as wide as the terminal or 80
     cells; width, in cells, overrides that. Widths are limited to 40 … 160. logits and everyday (the

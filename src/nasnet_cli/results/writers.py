@@ -41,7 +41,7 @@ class Layout(Generic[Record]):
 
 
 class Writer(Generic[Record]):
-    """Writes the records of a run in their order, then, once, its summary.
+    """A writer of the records of a run in their order, then, once, of its summary.
 
     Nothing is written before the first call, so a job that fails early leaves its stream empty.
     """

@@ -1,1 +1,1 @@
-"""Runtimes: what runs a model."""
+"""Runtimes: the libraries that run a model."""

@@ -30,7 +30,7 @@ _REQUEST_PIXELS = 2 * 224 * 224
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: a model, its outputs by their tensors' names, and the input.
+    """A plan of inference: a model, its outputs by their tensors' names, and the input.
 
     size is (height, width) in pixels; pixels is the type of the arrays: uint8 in 0..255 or float32
     in [0, 1].

@@ -33,7 +33,7 @@ def sampling_weights(
 
 
 class Sampler:
-    """Draws images by weights [n], with replacement; those of weight 0 never."""
+    """A sampler of images by weights [n], with replacement; those of weight 0 never come."""
 
     def __init__(self, weights: np.ndarray) -> None:
         ends = np.cumsum(weights)

@@ -51,7 +51,7 @@ class ShardState:
 
 
 class ShardRunner:
-    """Runs the shards of a job with one model.
+    """A runner for the shards of a job, with one model.
 
     in_place keeps the finished rows of a shard beside its outputs and resumes there. Otherwise a
     shard is written to this machine's temporary folder (TMPDIR) and copied when it is whole, so

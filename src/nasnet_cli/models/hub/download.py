@@ -1,4 +1,4 @@
-"""Downloads one file over HTTPS: follows redirects, retries, and resumes after a cut connection.
+"""Download of a file over HTTPS: with redirects, retries, and resuming after a cut connection.
 
 Python's own urllib does it. It takes proxies and certificates from the environment like everything
 else (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE), and one file needs neither requests' sessions nor
@@ -43,7 +43,7 @@ _NO_CONNECTION = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, err
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to give up on a server; times in seconds.
+    """Limits after which a server is given up; times in seconds.
 
     timeout is the longest silence. A server that sends fewer than stalled_bytes in stalled_after
     is stuck. tries counts attempts in a row without progress; pause is the wait before the second,

@@ -1,4 +1,4 @@
-"""Fetches models by tensorflow-hub's protocol, and the published ones by name.
+"""Fetch models by tensorflow-hub's protocol, and the published ones by name.
 
 A model is looked for in nasnet's cache, then in tensorflow-hub's (TFHUB_CACHE_DIR, else its folder
 in the temporary folder if the user owns that), then at its origins in order. A damaged copy in

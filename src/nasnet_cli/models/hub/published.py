@@ -49,7 +49,7 @@ class Origin:
 
     @property
     def description(self) -> str:
-        """The name of it in messages."""
+        """The model's name in messages."""
         return _DESCRIPTIONS[self.kind]
 
 

@@ -1,4 +1,4 @@
-"""Unpacks a .tar or .tar.gz from anywhere, completely or not at all.
+"""Unpack a .tar or .tar.gz from anywhere, completely or not at all.
 
 Only plain files and folders are created, under checked names, in a new folder. What no model's
 archive has (links, devices, absolute names, "..") is refused by name, not skipped: such an archive
@@ -72,7 +72,7 @@ def unpack(archive: Path, folder: Path, limits: Limits = Limits()) -> None:
 
 
 class _CompleteTarInfo(StrictTarInfo):
-    """For an uncompressed archive, where only the end mark shows that nothing is missing."""
+    """A header of an uncompressed archive, where only the end mark shows that nothing is missing."""
 
     needs_end_mark = True
 

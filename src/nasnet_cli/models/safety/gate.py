@@ -1,4 +1,4 @@
-"""Refuses a model that could do more than compute, before anything runs it."""
+"""Refuse a model that could do more than compute, before anything runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens HDF5 files from anywhere: what could lead out of a file, or fill the memory, is refused."""
+"""Open HDF5 files from anywhere: what could lead out of a file, or fill the memory, is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds operations through which a SavedModel could touch files, the network or run code.
+"""Find operations through which a SavedModel could touch files, the network or run code.
 
 TensorFlow runs whatever a SavedModel contains. So before it gets one, every operation that can be
 reached must be known to compute and nothing else (allowed.py). What else is safe depends on the
@@ -78,7 +78,7 @@ class _Caller(NamedTuple):
 
 
 class _GraphScan:
-    """Follows one graph from its roots, each in the phase of its root."""
+    """A walk of one graph from its roots, each in the phase of its root."""
 
     def __init__(self, graph: MetaGraph) -> None:
         self.graph = graph

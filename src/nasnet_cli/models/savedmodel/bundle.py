@@ -1,4 +1,4 @@
-"""Reads TensorFlow's checkpoints (tensor bundles) without TensorFlow.
+"""Read TensorFlow's checkpoints (tensor bundles) without TensorFlow.
 
 A checkpoint PREFIX consists of PREFIX.index, a LevelDB table from tensor names to positions, and
 the data files PREFIX.data-00000-of-00001 and so on. A SavedModel's prefix is variables/variables,

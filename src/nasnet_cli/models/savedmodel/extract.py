@@ -1,4 +1,4 @@
-"""Extracts a few tensors of a SavedModel, for a runtime that reads only one signature.
+"""Extract a few tensors of a SavedModel, for a runtime that reads only one signature.
 
 OpenVINO sees only the signature serving_default if there is one, and otherwise every signature as
 a network of its own. It finds the values of variables through the graph's own restore operations;

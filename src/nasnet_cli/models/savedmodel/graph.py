@@ -1,4 +1,4 @@
-"""Follows a graph: a tensor back to its operations, attributes to the functions that they name."""
+"""Follow a graph: a tensor back to its operations, attributes to the functions that they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the folder of a SavedModel (a TF1 Hub module or TensorFlow 2's) without TensorFlow.
+"""Read the folder of a SavedModel (a TF1 Hub module or TensorFlow 2's) without TensorFlow.
 
 `read_saved_model` returns the content of saved_model.pb: tag sets, signatures, variables and the
 expected image size.

@@ -1,4 +1,4 @@
-"""Chooses the signature, input and output to run for a purpose."""
+"""Choose the signature, input and output to run for a purpose."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _SLIM_LEAF = {
 
 @keras.saving.register_keras_serializable("nasnet")
 class PathDropout(keras.layers.Layer):
-    """In training, drops the path for whole examples and divides the others by keep.
+    """A layer that, in training, drops the path for whole examples and divides the others by keep.
 
     ramp is the progress of training from scratch, from 0 to 1, along which keep goes from 1 to its
     final value. In fine-tuning it stays at 1.
