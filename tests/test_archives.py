@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import os
 import struct
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
+from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
 
 PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -24,6 +28,18 @@ PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 @pytest.fixture(autouse=True)
 def in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """A function that drops root's rights until the test ends."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
+    user = os.geteuid()
+    yield lambda: os.seteuid(65534) if user == 0 else None
+    os.seteuid(user)
 
 
 def sources(
@@ -111,7 +127,7 @@ def test_members_of_any_length_are_read_from_a_compressed_tar(tmp_path: Path) ->
 
 def test_links_and_devices_in_archives_are_skipped(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "p.tar", "w") as archive:
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        for kind in (tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
             info = tarfile.TarInfo("link.jpg")
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
@@ -123,10 +139,196 @@ def test_links_and_devices_in_archives_are_skipped(tmp_path: Path) -> None:
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
         archive.mkdir("folder.jpg")
-    for name, count in (("p.tar", 4), ("p.zip", 1)):
+    for name, kinds in (("p.tar", {"link": 1, "pipe or device": 2}), ("p.zip", {"link": 1})):
         skips = SkipCounter()
         assert sources(tmp_path / name, skips) == []
-        assert skips.count == count
+        assert skips.kinds == kinds
+
+
+@pytest.mark.parametrize("name", ["p.tar", "p.tar.gz"])
+def test_hard_links_in_a_tar_are_the_files_they_lead_to(tmp_path: Path, name: str) -> None:
+    mode = "w:gz" if name.endswith("gz") else "w"
+    with tarfile.open(tmp_path / name, mode) as archive:
+
+        def add(
+            name: str, data: bytes = b"", link: str = "", kind: bytes = tarfile.LNKTYPE
+        ) -> None:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if link:
+                info.type, info.linkname = kind, link
+            archive.addfile(info, io.BytesIO(data))
+
+        add("early.jpg", link="a.jpg")
+        add("./a.jpg", b"first")
+        add("b.jpg", b"b" * 5000)
+        add("one.jpg", link="a.jpg")
+        add("b2.jpg", link="./b.jpg")
+        add("bare", link="a.jpg")
+        add("a.jpg", b"second")
+        add("two.jpg", link="a.jpg")
+        add("chain.jpg", link="one.jpg")
+        add("soft.jpg", link="a.jpg", kind=tarfile.SYMTYPE)
+        add("hard-soft.jpg", link="soft.jpg")
+    skips = SkipCounter()
+    found = sources(tmp_path / name, skips)
+    expected = [
+        ("early.jpg", "archive"),
+        ("a.jpg", b"first"),
+        ("b.jpg", b"b" * 5000),
+        ("one.jpg", b"first"),
+        ("b2.jpg", b"b" * 5000),
+        ("a.jpg", b"second"),
+        ("two.jpg", b"second"),
+        ("chain.jpg", b"first"),
+    ]
+    assert contents(found) == [(f"{name}!/{member}", data) for member, data in expected]
+    assert contents(reversed(found)) == contents(found)[::-1]
+    assert skips.kinds == {"other": 1, "link": 2}
+
+
+@pytest.mark.parametrize("content", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz", "p.tgz"])
+def test_an_archive_is_read_by_its_content(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / f"made.{content}"
+    (write_zip if content == "zip" else write_tar)(path, {"a.jpg": b"a"})
+    path.rename(tmp_path / name)
+    assert contents(sources(tmp_path / name)) == [(f"{name}!/a.jpg", b"a")]
+
+
+@pytest.mark.parametrize("module", ["bz2", "lzma"])
+def test_an_archive_in_another_compression_is_unsupported(tmp_path: Path, module: str) -> None:
+    with importlib.import_module(module).open(tmp_path / "p.tar", "wb") as stream:
+        stream.write(b"x" * 1000)
+    assert contents(sources(tmp_path / "p.tar")) == [("p.tar", "unsupported")]
+
+
+def test_an_archive_without_permission_is_unreadable(
+    tmp_path: Path, as_nobody: Callable[[], None]
+) -> None:
+    write_zip(tmp_path / "p.zip", {"a.jpg": b"a"}).chmod(0)
+    write_tar(tmp_path / "p.tar", {"a.jpg": b"a"}).chmod(0)
+    as_nobody()
+    for name in ("p.zip", "p.tar", "p.zip!/a.jpg"):
+        ((_, kind),) = contents(list_sources([name], skips=SkipCounter()))
+        assert kind == "unreadable"
+
+
+def _field(data: bytes, raw_name: bytes, version: int = 1) -> bytes:
+    body = struct.pack("<BI", version, zlib.crc32(raw_name)) + data
+    return struct.pack("<HH", 0x7075, len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        (_field("写真.jpg".encode(), b"__.jpg"), "写真.jpg"),
+        (_field("写真.jpg".encode(), b"other.jpg"), "__.jpg"),
+        (_field("写真.jpg".encode(), b"__.jpg", version=2), "__.jpg"),
+        (_field(b"\xff.jpg", b"__.jpg"), "__.jpg"),
+        (struct.pack("<HH", 1, 0) + _field("é.jpg".encode(), b"__.jpg"), "é.jpg"),
+    ],
+)
+def test_a_name_in_the_unicode_path_field_counts(tmp_path: Path, field: bytes, name: str) -> None:
+    info = zipfile.ZipInfo("__.jpg")
+    info.extra = field
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr(info, b"x")
+    assert contents(sources(tmp_path / "p.zip")) == [(f"p.zip!/{name}", b"x")]
+
+
+def test_zip_names_that_are_not_utf8_are_in_code_page_437(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", {"?t?.jpg": b"x"})
+    path.write_bytes(path.read_bytes().replace(b"?t?.jpg", "étü.jpg".encode("cp437")))
+    assert contents(sources(path)) == [("p.zip!/étü.jpg", b"x")]
+    assert contents(list_sources(["p.zip!/étü.jpg"], skips=SkipCounter())) == contents(
+        sources(path)
+    )
+
+
+@pytest.mark.parametrize(("method", "word"), [(9, "Deflate64"), (98, "PPMd"), (77, "method 77")])
+def test_a_member_in_another_compression_is_unsupported(
+    tmp_path: Path, method: int, word: str
+) -> None:
+    path = write_zip(tmp_path / "p.zip", {"a.jpg": b"a" * 99, "bare": b"b", "n.txt": b"c"})
+    data = bytearray(path.read_bytes())
+    for start, offset in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        at = data.find(start)
+        while at >= 0:
+            data[at + offset] = method
+            at = data.find(start, at + 1)
+    path.write_bytes(data)
+    found = sources(path)
+    assert contents(found) == [("p.zip!/a.jpg", "unsupported"), ("p.zip!/bare", "unsupported")]
+    assert found[0].failure is not None and word in found[0].failure.message
+
+
+def test_hundreds_of_archives_wait_with_few_open_files(tmp_path: Path) -> None:
+    for number in range(300):
+        write_zip(tmp_path / f"{number:03}.zip", {"a.jpg": b"%d" % number})
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    paths = [f"{number:03}.zip" for number in range(300)]
+    found = list(list_sources(paths, skips=SkipCounter()))
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # noqa: PTH208
+    assert [source.read() for source in found] == [b"%d" % number for number in range(300)]
+
+
+def test_an_archive_that_is_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", {"a.jpg": b"a"})
+    found = sources(path)
+    write_zip(tmp_path / "new.zip", {"a.jpg": b"b", "b.jpg": b"c"}).replace(path)
+    assert contents(found) == [("p.zip!/a.jpg", "archive")]
+
+
+def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "p.zip", {"a.jpg": b"a" * 1000, "b.jpg": b"b" * 1000})
+    data = bytearray(path.read_bytes())
+    second = data.rindex(b"PK\1\2")
+    data[second + 42 : second + 46] = bytes(4)  # both at the beginning
+    path.write_bytes(data)
+    assert contents(sources(path)) == [("p.zip", "archive")]
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz"])
+def test_members_are_found_by_the_names_of_their_rows(tmp_path: Path, name: str) -> None:
+    members = {"b/two.jpg": b"2", "a/one.jpg": b"1", "a/notes.txt": b"n", "a/.h.jpg": b"h"}
+    write = write_zip if name == "p.zip" else write_tar
+    listed = sources(write(tmp_path / name, members))
+    rows = contents(listed)
+    for paths in ([path for path, _ in rows], [path for path, _ in reversed(rows)]):
+        again = list(list_sources(paths, skips=SkipCounter()))
+        assert contents(again) == sorted(rows, key=lambda row: paths.index(row[0]))
+        assert {(s.stat, s.archive) for s in again} == {(s.stat, s.archive) for s in listed}
+    named = [f"{name}!/a/notes.txt", f"{name}!/a/.h.jpg", f"{name}!/none.jpg", f"{name}!/a"]
+    assert contents(list_sources(named, skips=SkipCounter())) == [
+        (named[0], b"n"),
+        (named[1], b"h"),
+        (named[2], "not_found"),
+        (f"{name}!/a/one.jpg", b"1"),
+    ]
+    missing = list_sources(["none.zip!/a.jpg"], skips=SkipCounter())
+    assert contents(missing) == [("none.zip!/a.jpg", "not_found")]
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar"])
+def test_excluded_members_are_skipped(tmp_path: Path, name: str) -> None:
+    members = {"__MACOSX/a.jpg": b"", "raw/b.jpg": b"", "c.jpg": b"c"}
+    (write_zip if name == "p.zip" else write_tar)(tmp_path / name, members)
+    skips = SkipCounter()
+    found = list_sources([name], exclude=["raw"], skips=skips)
+    assert contents(found) == [(f"{name}!/c.jpg", b"c")]
+    assert skips.kinds == {"__MACOSX": 1, "excluded": 1}
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar", "p.tar.gz"])
+def test_the_lines_of_a_manifest_find_excluded_and_named_members(tmp_path: Path, name: str) -> None:
+    members = {"a.txt": b"n", "b.jpg": b"b", "c.jpg": b"c", "d.jpg": b"d"}
+    (write_zip if name == "p.zip" else write_tar)(tmp_path / name, members)
+    named = [name, f"{name}!/a.txt", name]
+    found = list(list_sources(named, exclude=["b.*"], skips=SkipCounter()))
+    again = list(entry_sources(entry_lines(found), str(tmp_path)))
+    assert contents(again) == contents(found)
+    assert [data for _, data in contents(found)] == [b"c", b"d", b"n", b"c", b"d"]
 
 
 def test_zip_names_that_are_not_marked_as_utf8_are_decoded_as_utf8(tmp_path: Path) -> None:
@@ -177,6 +379,16 @@ def test_a_truncated_tar_has_its_complete_members_and_an_error(tmp_path: Path, n
     assert rows[0][0] == f"{name}!/a.jpg"
     assert isinstance(rows[0][1], bytes)
     assert rows[-1] == (name, "archive")
+
+
+@pytest.mark.parametrize("name", ["p.tar", "p.tar.gz"])
+def test_a_member_of_negative_size_ends_a_tar_with_an_error(tmp_path: Path, name: str) -> None:
+    info = tarfile.TarInfo("b.jpg")
+    info.size = -100
+    good = tarfile.TarInfo("a.jpg")
+    data = good.tobuf(tarfile.GNU_FORMAT) + info.tobuf(tarfile.GNU_FORMAT) + bytes(2048)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    assert contents(sources(tmp_path / name)) == [(f"{name}!/a.jpg", b""), (name, "archive")]
 
 
 def test_a_damaged_header_in_a_tar_is_not_taken_for_its_end(tmp_path: Path) -> None:

@@ -62,12 +62,143 @@ def test_paths_begin_as_the_user_wrote_them(
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    assert names("photos", "photos/", ".", "./photos/../photos") == [
-        "photos/a.jpg",
-        "photos/a.jpg",
-        "./photos/a.jpg",
-        "./photos/../photos/a.jpg",
+    for written in ("photos/", "./photos/../photos/", f"{tmp_path}//photos/"):
+        assert names(written) == [f"{written}a.jpg"]
+    assert names(".") == ["./photos/a.jpg"]
+
+
+def test_a_folder_is_walked_once_however_often_it_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos/in").mkdir(parents=True)
+    (tmp_path / "photos/in/a.jpg").write_bytes(b"")
+    (tmp_path / "photos/b.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    skips = SkipCounter()
+    found = list_sources(["photos/in", "photos", "photos", "./photos/in"], skips=skips)
+    assert [source.path for source in found] == ["photos/in/a.jpg", "photos/b.jpg"]
+    assert skips.kinds == {"repeated folder": 3}
+
+
+def test_links_to_what_a_named_folder_holds_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one/a.jpg", "two/b.jpg", "two/in/c.jpg", "two/.annex/d.jpg", "far/e.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    for link, target in {
+        "same.jpg": "a.jpg",
+        "other.jpg": "../two/b.jpg",
+        "folder": "../two/in",
+        "whole": "../two",
+        "up": "..",
+        "hidden.jpg": "../two/.annex/d.jpg",
+        "far.jpg": "../far/e.jpg",
+    }.items():
+        Path("one", link).symlink_to(target)
+    os.link("one/a.jpg", "one/hard.jpg")
+    skips = SkipCounter()
+    named = ["one", "two", "one/same.jpg"]
+    found = [s.path for s in list_sources(named, folders=named, skips=skips)]
+    assert found == [
+        "one/a.jpg",
+        "one/far.jpg",
+        "one/hard.jpg",
+        "one/hidden.jpg",
+        "one/up/far/e.jpg",
+        "one/up/two/b.jpg",
+        "one/up/two/in/c.jpg",
+        "one/same.jpg",
     ]
+    assert skips.kinds == {"link": 4, "hidden": 1, "repeated folder": 2}
+
+
+def test_a_link_has_a_row_where_the_walk_would_not_find_its_file(tmp_path: Path) -> None:
+    for name in ("in/a.jpg", "in/a.dat", "@eaDir/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    links = {"deep.jpg": "in/a.jpg", "bare.jpg": "in/a.dat", "thumb.jpg": "@eaDir/a.jpg"}
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(target)
+    flat = [f"{tmp_path}/{name}" for name in ("bare.jpg", "deep.jpg", "thumb.jpg")]
+    assert names(tmp_path, recursive=False) == flat
+    assert names(tmp_path) == [flat[0], f"{tmp_path}/in/a.jpg", flat[2]]
+
+
+def test_raw_files_beside_a_jpeg_of_the_same_name_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "dir.jpg").mkdir()
+    for name in ("a.NEF", "A.jpg", "b.cr2", "b.JPEG", "c.CR3", "d.DNG", "d.png", ".e.jpg", "e.nef"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "dir.ARW").write_bytes(b"")
+    skips = SkipCounter()
+    found = [Path(s.path).name for s in list_sources([str(tmp_path)], skips=skips)]
+    assert found == ["A.jpg", "b.JPEG", "c.CR3", "d.DNG", "d.png", "dir.ARW", "e.nef"]
+    assert skips.kinds == {"NEF": 1, "CR2": 1, "hidden": 1}
+    assert names(tmp_path / "a.NEF") == [f"{tmp_path}/a.NEF"]
+    excluding = list_sources([str(tmp_path)], exclude=["*.jpg"], skips=SkipCounter())
+    assert f"{tmp_path}/a.NEF" in [source.path for source in excluding]
+
+
+def test_thumbnails_and_bins_of_file_servers_are_skipped(tmp_path: Path) -> None:
+    skipped = ("@eaDir", "#recycle", "$RECYCLE.BIN", "node_modules", "__MACOSX")
+    for folder in (*skipped, "ok"):
+        (tmp_path / "top" / folder).mkdir(parents=True)
+        (tmp_path / "top" / folder / "a.jpg").write_bytes(b"")
+    skips = SkipCounter()
+    found = [s.path for s in list_sources([str(tmp_path)], skips=skips)]
+    assert found == [f"{tmp_path}/top/ok/a.jpg"]
+    assert skips.kinds == dict.fromkeys(sorted(skipped), 1)
+    assert names(tmp_path / "top/@eaDir") == [f"{tmp_path}/top/@eaDir/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "kept"),
+    [
+        (["*.png"], ["a.jpg", "raw/b.jpg", "raw/in/c.jpg"]),
+        (["raw"], ["a.jpg", "d.png"]),
+        (["raw/"], ["a.jpg", "d.png"]),
+        (["raw/*.jpg"], ["a.jpg", "d.png"]),
+        (["raw/in"], ["a.jpg", "d.png", "raw/b.jpg"]),
+        (["in", "[ad].*"], ["raw/b.jpg"]),
+        (["a.jpg/", "RAW"], ["a.jpg", "d.png", "raw/b.jpg", "raw/in/c.jpg"]),
+    ],
+)
+def test_excluded_names_are_skipped_in_folders(
+    tmp_path: Path, exclude: list[str], kept: list[str]
+) -> None:
+    for name in ("a.jpg", "d.png", "raw/b.jpg", "raw/in/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    skips = SkipCounter()
+    found = [s.path for s in list_sources([str(tmp_path)], exclude=exclude, skips=skips)]
+    assert found == [f"{tmp_path}/{name}" for name in kept]
+    assert set(skips.kinds) <= {"excluded"}
+
+
+def test_what_must_be_read_to_know_it_and_cannot_has_a_row(
+    tmp_path: Path, as_nobody: Callable[[], None]
+) -> None:
+    for name in ("bare", "notes.txt"):
+        (tmp_path / name).write_bytes(PNG_START)
+        (tmp_path / name).chmod(0)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
+    as_nobody()
+    skips = SkipCounter()
+    (source,) = list_sources([str(tmp_path)], skips=skips)
+    assert source.path == f"{tmp_path}/bare"
+    assert failure(source)[0] == "unreadable"
+    assert skips.kinds == {"TXT": 1}
+
+
+@pytest.mark.parametrize("name", ["~/photos", "*.jpg"])
+def test_names_that_a_shell_would_expand_are_told(name: str) -> None:
+    kind, message = failure(only(name))
+    assert kind == "not_found"
+    assert "outside quotes" in message
 
 
 def test_without_recursion_only_the_folder_itself_is_listed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nasnet_cli.model import Model, load_model
     from nasnet_cli.results.records import Classified, Embedded, Failure, Prediction
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is from: they are imported when they are asked for, so that the command
 # line, which is in this package too, starts at once.

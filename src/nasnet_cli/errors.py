@@ -16,6 +16,7 @@ ErrorKind = Literal[
     "unsupported",
     "decode_failed",
     "archive",
+    "network",
     "timeout",
     "crashed",
 ]
@@ -35,11 +36,6 @@ class NasnetError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem} {self.remedy}"
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The lines to show it on."""
-        return (str(self),)
 
 
 class ModelError(NasnetError):

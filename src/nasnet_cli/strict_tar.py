@@ -35,7 +35,7 @@ class StrictTarInfo(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         try:
-            return super().fromtarfile(tarfile)
+            info = super().fromtarfile(tarfile)
         except _END_OF_ARCHIVE:
             raise
         except _END_OF_FILE:
@@ -44,6 +44,9 @@ class StrictTarInfo(tarfile.TarInfo):
             raise
         except _HEADER_ERROR as error:
             raise DamagedTarError("a header in it is damaged") from error
+        if info.size < 0:
+            raise DamagedTarError("a member has a negative size")
+        return info
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

@@ -33,6 +33,7 @@ class InputOptions(NamedTuple):
     paths: tuple[str, ...]
     list_file: BinaryIO | None
     recursive: bool
+    exclude: tuple[str, ...] = ()
 
 
 input_options = gathered(
@@ -47,26 +48,22 @@ input_options = gathered(
         help="Read paths from FILE, one per line or NUL-separated; - reads standard input.",
     ),
     option("--recursive/--no-recursive", default=True, help="Search subfolders."),
+    option(
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Skip files and folders whose name matches GLOB; with a slash in it, whose path below "
+        "the named folder matches. Can be repeated.",
+    ),
 )
-
-
-def _named_or_default(ctx: click.Context, _: click.Parameter, model: str | None) -> str | None:
-    if model is not None or ctx.resilient_parsing:
-        return model
-    from nasnet_cli.models.default import default_model
-
-    return default_model()
-
 
 model_option = of_model(
     "-m",
     "--model",
     metavar="MODEL",
-    callback=_named_or_default,
     help="Model to use: a TF Hub module or SavedModel (folder or .tar.gz), a Keras, ONNX, TFLite "
-    "or OpenVINO file, a TF-Slim checkpoint, a name of nasnet models such as imagenet-mobile or "
-    "builtin, or an https handle.  [default: NASNET_MODEL, else that of nasnet models default, "
-    "else the built-in model]",
+    "or OpenVINO file, a TF-Slim checkpoint, a published name such as imagenet-mobile, or an "
+    "https handle.  [default: the built-in model]",
 )
 
 unsafe_option = advanced(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli import cache
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.options import InputOptions
@@ -45,6 +44,7 @@ class Inputs:
         self._list_file = options.list_file
         self._paths = options.paths or (() if options.list_file else (".",))
         self._recursive = options.recursive
+        self._exclude = options.exclude
         self._max_bytes = max_bytes
         self.skips = SkipCounter()
         if self._paths.count("-") + (getattr(self._list_file, "name", "") == "<stdin>") > 1:
@@ -67,17 +67,21 @@ class Inputs:
 
     def sources(self) -> Iterator[Source]:
         """List the inputs, in order."""
-        return list_sources(
-            self._names(),
-            recursive=self._recursive,
-            skips=self.skips,
-            max_bytes=self._max_bytes,
-        )
+        return self._list(self._names(), self.skips)
 
     def count(self) -> int:
         """Count the inputs by listing them."""
-        sources = list_sources(self._paths, recursive=self._recursive, skips=SkipCounter())
-        return sum(1 for _ in sources)
+        return sum(1 for _ in self._list(self._paths, SkipCounter()))
+
+    def _list(self, paths: Iterable[str], skips: SkipCounter) -> Iterator[Source]:
+        return list_sources(
+            paths,
+            recursive=self._recursive,
+            exclude=self._exclude,
+            folders=[path for path in self._paths if os.path.isdir(path)],  # noqa: PTH112
+            skips=skips,
+            max_bytes=self._max_bytes,
+        )
 
     def no_images(self) -> NasnetError:
         """Return the error to raise when there are no inputs."""
@@ -121,29 +125,18 @@ class Job:
 
     @cached_property
     def model(self) -> Model:
-        """The model of the spec. A note introduces the built-in one where none was chosen."""
+        """The model of the spec. A note introduces the built-in one."""
         with ConsoleListener(self.console) as listener:
             model = self.spec.open_model(listener)
         startup.keep_until_exit(model)
-        if self.spec.model is None and self.console.is_on_terminal and cache.is_first_today():
-            self._introduce(model)
+        card = model.module.card
+        if model.is_builtin and card is not None and card.accuracy is not None:
+            self.console.note(
+                f"Built-in model: {model.module.classes} ImageNet classes, "
+                f"{100 * card.accuracy['top1']:.0f} % top-1 accuracy on the validation images of "
+                f"{card.accuracy['dataset']}. For all 1,000 classes: --model imagenet-mobile."
+            )
         return model
-
-    def _introduce(self, model: Model) -> None:
-        """Say what the built-in model is, and how to use a better one."""
-        from nasnet_cli.models.hub.published import PUBLISHED
-
-        card, published = model.module.card, PUBLISHED["imagenet-mobile"].accuracy
-        if card is None or card.accuracy is None or published is None:
-            return
-        self.console.note(
-            f"Using the small built-in model: {model.module.classes:,} classes, "
-            f"{100 * card.accuracy['top1']:.0f} % top-1 accuracy on {card.accuracy['dataset']}."
-        )
-        self.console.note(
-            f"For the published one ({100 * published['top1']:.0f} % on ImageNet): "
-            "nasnet models default imagenet-mobile"
-        )
 
     def rows(self, *, to_terminal: bool = False) -> Iterator[Row]:
         """Yield a row for each input, in order, with a progress bar; the runtime opens at once.

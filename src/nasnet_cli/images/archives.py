@@ -2,187 +2,254 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
 import os
-import stat
-import tarfile
-import threading
-import zipfile
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
-from nasnet_cli.images.source import FileStat, SkipCounter, Source, check_size, open_regular
-from nasnet_cli.strict_tar import DamagedTarError, StrictTarInfo
+from nasnet_cli.images.formats import has_image_suffix, signature
+from nasnet_cli.images.selection import Selection
+from nasnet_cli.images.source import FileStat, SkipCounter, Source, member_of, open_regular
+from nasnet_cli.strict_tar import DamagedTarError
 
-_ZIP_ENCRYPTED = 0x1
-_ZIP_UTF8 = 0x800
+_ALL = Selection()
+# The first bytes of archives that cannot be read, and what they are.
+_OTHER_ARCHIVES = (
+    (b"BZh", "compressed by bzip2"),
+    (b"\xfd7zXZ\0", "compressed by xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+)
 
-_MAX_TAR_PADDING_BYTES = 1 << 17
 
-# An image of an archive: its name there, and a function to its bytes, or an error.
-_Member = tuple[str, Callable[[int], bytes] | InputError]
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in an archive, of which more may be asked until the next one is.
+
+    number counts the files of the archive, in the order of the listing. not_read is the kind under
+    which one that is never read is skipped. head returns its first HEAD_BYTES; take returns a
+    function from a limit to its bytes, which may be called at any time, in any thread. Both raise
+    InputError.
+    """
+
+    name: str
+    number: int
+    head: Callable[[], bytes]
+    take: Callable[[int], Callable[[int], bytes]]
+    not_read: str | None = None
+
+
+class Archives:
+    """The images of the archives that paths name, one archive after the other."""
+
+    def __init__(self, selection: Selection, *, skips: SkipCounter, max_bytes: int) -> None:
+        self._selection = selection
+        self._skips = skips
+        self._max_bytes = max_bytes
+        self._search: _Search | None = None
+
+    def find(self, path: str) -> Iterator[Source]:
+        """Yield the images of the archive at path; of a path like photos.zip!/a, those there.
+
+        A member that is named outright is always tried.
+        """
+        found = member_of(path)
+        if found is None or not found[1]:
+            archive = path.removesuffix("!/") if found else path
+            yield from members(
+                archive,
+                _status(archive),
+                selection=self._selection,
+                skips=self._skips,
+                max_bytes=self._max_bytes,
+            )
+            return
+        archive, member = found
+        if self._search is None or self._search.archive != archive:
+            self._search = _Search(archive, self._max_bytes)
+        one = self._search.find(member.rstrip("/"))
+        if one is not None:
+            yield one
+            return
+        yield from self._below(archive, member.rstrip("/") + "/", path)
+
+    def _below(self, archive: str, folder: str, path: str) -> Iterator[Source]:
+        """Yield the images below a folder in an archive."""
+        is_empty = True
+        below = members(
+            archive,
+            _status(archive),
+            selection=self._selection,
+            skips=self._skips,
+            max_bytes=self._max_bytes,
+            folder=folder,
+        )
+        for source in below:
+            is_empty = False
+            yield source
+        if is_empty:
+            missing = InputError("not_found", "The archive has no such member.")
+            yield Source(path, failure=missing)
+
+
+class _Search:
+    """A search for members by name: one pass, where they are asked for in the archive's order."""
+
+    def __init__(self, archive: str, max_bytes: int) -> None:
+        self.archive = archive
+        self._stat = _status(archive)
+        self._max_bytes = max_bytes
+        self._rest = _entries(archive)
+        self._position = 0
+        self._damage: Source | None = None
+
+    def find(self, member: str) -> Source | None:
+        """Return a file as a source; None where the archive has no such file."""
+        start = self._position
+        found = self._go_on(member, None)
+        if found is None and start:
+            self._rest, self._position = _entries(self.archive), 0
+            found = self._go_on(member, start)
+        if found is None and self._damage is not None:  # the member may be behind it
+            found = Source(f"{self.archive}!/{member}", failure=self._damage.failure)
+        return found
+
+    def _go_on(self, member: str, end: int | None) -> Source | None:
+        while end is None or self._position < end:
+            entry = next(self._rest, None)
+            if entry is None:
+                break
+            self._position += 1
+            if isinstance(entry, Source):
+                self._damage = entry
+            elif entry.name == member:
+                return _source(self.archive, entry, self._stat, self._max_bytes)
+        return None
 
 
 def members(
-    path: str, status: FileStat | None, *, skips: SkipCounter, max_bytes: int
+    path: str,
+    status: FileStat | None,
+    *,
+    selection: Selection = _ALL,
+    skips: SkipCounter,
+    max_bytes: int,
+    folder: str = "",
 ) -> Iterator[Source]:
-    """Yield the images in the archive at path, named path!/member.
+    """Yield the images in the archive at path, named path!/member; only those below folder.
 
     Those of a zip are sorted by the bytes of their names, those of a tar are in its own order.
-    Hidden members, links, devices and other files are skipped and counted in skips. status is the
-    archive's, for the Sources. A damaged archive ends with a Source of its own name whose failure
-    says so, after the members that could be read.
+    Hidden and excluded members, symbolic links, devices and other files are skipped and counted in
+    skips. status is the archive's, for the Sources. A damaged archive ends with a Source of its own
+    name whose failure says so, after the members that could be read.
     """
-    list_members = _zip_members if path.lower().endswith(".zip") else _tar_members
-    try:
-        for name, read in list_members(path, skips, max_bytes):
-            member_path = f"{path}!/{name.removeprefix('./')}"
-            if isinstance(read, InputError):
-                yield Source(member_path, failure=read)
+    for entry in _entries(path):
+        if isinstance(entry, Source):
+            yield entry
+        elif entry.name.startswith(folder):
+            reason = selection.path_reason(entry.name[len(folder) :]) or entry.not_read
+            if reason is not None:
+                skips.add(reason)
+            elif _is_image(entry):
+                yield _source(path, entry, status, max_bytes)
             else:
-                yield Source(member_path, member=read, stat=status, archive=path)
+                skips.add_file(entry.name)
+
+
+class NumberedMembers:
+    """The files of an archive by Source.number; going forward is cheap."""
+
+    def __init__(self, archive: str, status: FileStat | None, max_bytes: int) -> None:
+        self.archive = archive
+        self._stat = status
+        self._max_bytes = max_bytes
+        self._next_number = 0
+        self._rest = _entries(archive)
+
+    def get(self, number: int) -> Source | None:
+        """Return the file with a number; None where the archive has no such file."""
+        if number < self._next_number:
+            self._rest, self._next_number = _entries(self.archive), 0
+        for entry in self._rest:
+            if isinstance(entry, Source):
+                return entry
+            self._next_number = entry.number + 1
+            if entry.number == number:
+                return _source(self.archive, entry, self._stat, self._max_bytes)
+        return None
+
+
+def _source(path: str, entry: Entry, status: FileStat | None, max_bytes: int) -> Source:
+    name = f"{path}!/{entry.name}"
+    try:
+        read = entry.take(max_bytes)
+    except InputError as failure:
+        return Source(name, failure=failure)
+    except MemoryError:
+        raise
+    except Exception:  # as in _entries
+        damaged = InputError("archive", "The member is damaged or cut short.")
+        return Source(name, failure=damaged)
+    return Source(name, member=read, stat=status, archive=path, number=entry.number)
+
+
+def _is_image(entry: Entry) -> bool:
+    """Return whether an entry has an image's suffix, or else an image's first bytes.
+
+    Also true for a file without any suffix whose bytes cannot be read: its row will say why.
+    """
+    if has_image_suffix(entry.name):
+        return True
+    try:
+        return signature(entry.head()) is not None
+    except MemoryError:
+        raise
+    except Exception:  # as in _entries
+        return "." not in entry.name.rpartition("/")[2]
+
+
+def _entries(path: str) -> Iterator[Entry | Source]:
+    """Yield the files in an archive. A Source of the archive's own name ends a damaged one."""
+    try:
+        yield from _reader(path)(path)
     except InputError as failure:
         yield Source(path, failure=failure)
     except DamagedTarError as error:
         yield Source(path, failure=InputError("archive", f"The archive is damaged: {error}."))
+    except MemoryError:
+        raise
     # The boundary to zipfile, tarfile and the decompressors: on damaged bytes they raise their
     # own errors, EOFError, zlib.error, struct.error, ValueError, NotImplementedError and more.
     except Exception:
         yield Source(path, failure=InputError("archive", "The archive is damaged or cut short."))
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
+def _reader(path: str) -> Callable[[str], Iterable[Entry]]:
+    """Return the function that lists an archive: by its content, or else by its name."""
+    from nasnet_cli.images.tars import is_tar, tar_entries
+    from nasnet_cli.images.zips import zip_entries
 
-
-class _Zip:
-    """An open zip whose members may be read from any thread.
-
-    The members' Sources refer to it; the file is closed with the last of them.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._file = zipfile.ZipFile(path)
-        # Two members read at once share the file's position and ZipFile's count of readers.
-        self._lock = threading.Lock()
-
-    def infos(self) -> list[zipfile.ZipInfo]:
-        return sorted(self._file.infolist(), key=lambda info: os.fsencode(_zip_name(info)))
-
-    def is_image(self, info: zipfile.ZipInfo) -> bool:
-        """Return whether a member's first bytes are those of an image."""
-        try:
-            return signature(self._expand(info, HEAD_BYTES)) is not None
-        except InputError:
-            return False
-
-    def read(self, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
-        """Return a member's bytes. Raises InputError: archive or too_large."""
-        check_size(info.file_size, max_bytes)
-        # Asking for one byte more than the header promises makes zipfile check the CRC.
-        data = self._expand(info, info.file_size + 1)
-        if len(data) != info.file_size:
-            raise InputError("archive", "The member is not as long as its archive says.")
-        return data
-
-    def _expand(self, info: zipfile.ZipInfo, size: int) -> bytes:
-        if info.flag_bits & _ZIP_ENCRYPTED:
-            raise InputError("archive", "The member is encrypted.")
-        try:
-            with self._lock, self._file.open(info) as member:
-                return member.read(size)
-        # See members: damaged bytes may raise anything.
-        except Exception as error:
-            raise InputError("archive", "The member is damaged.") from error
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Return a member's name as a path.
-
-    Most names that are not marked as UTF-8 are UTF-8 all the same; zipfile decodes them as cp437.
-    """
-    if info.flag_bits & _ZIP_UTF8:
-        return info.filename
-    return os.fsdecode(info.filename.encode("cp437"))
-
-
-def _zip_members(path: str, skips: SkipCounter, max_bytes: int) -> Iterator[_Member]:
-    archive = _Zip(path)
-    for info in archive.infos():
-        name = _zip_name(info)
-        if info.is_dir():
-            continue
-        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 when written on other systems
-        if (
-            kind in (0, stat.S_IFREG)
-            and not _is_hidden(name)
-            and (has_image_suffix(name) or archive.is_image(info))
-        ):
-            yield name, functools.partial(archive.read, info)
-        else:
-            skips.count += 1
-
-
-def _tar_members(path: str, skips: SkipCounter, max_bytes: int) -> Iterator[_Member]:
-    is_compressed = path.lower().endswith((".gz", ".tgz"))
-    with (
-        open_regular(path) as stream,
-        _decompressed(stream, is_compressed) as blocks,
-        tarfile.TarFile(fileobj=blocks, tarinfo=StrictTarInfo) as archive,
-    ):
-        while (info := archive.next()) is not None:
-            # Or the headers of a million images stay in memory.
-            archive.members.clear()  # type: ignore[attr-defined]
-            if info.isdir():
-                continue
-            read = None
-            if info.isreg() and not info.issparse() and not _is_hidden(info.name):
-                read = _tar_member(path, archive, info, is_compressed, max_bytes)
-            if read is None:
-                skips.count += 1
-            else:
-                yield info.name, read
-        # gzip checks its CRC at its end, which is behind a tar's padding.
-        blocks.read(_MAX_TAR_PADDING_BYTES)
-
-
-def _decompressed(stream: BinaryIO, is_compressed: bool) -> BinaryIO:
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if is_compressed else stream
-
-
-def _tar_member(
-    path: str, archive: tarfile.TarFile, info: tarfile.TarInfo, is_compressed: bool, max_bytes: int
-) -> Callable[[int], bytes] | InputError | None:
-    """Return a function to a member's bytes or an error; None when it is not an image."""
-    member = archive.extractfile(info)
-    assert member is not None  # for a regular member
-    with member:
-        head = member.read(HEAD_BYTES)
-        if not has_image_suffix(info.name) and signature(head) is None:
-            return None
-        if not is_compressed:
-            return functools.partial(_read_span, path, info.offset_data, info.size)
-        # There is no way back in a compressed stream: the bytes are kept from here on.
-        try:
-            check_size(info.size, max_bytes)
-        except InputError as failure:
-            return failure
-        data = head + member.read()
-        return lambda _: data
-
-
-def _read_span(path: str, offset: int, size: int, max_bytes: int) -> bytes:
-    """Return the bytes of a member of a plain tar, through a descriptor of this thread's own."""
-    check_size(size, max_bytes)
     with open_regular(path) as stream:
-        try:
-            stream.seek(offset)
-            data = stream.read(size)
-        except OSError as error:
-            raise InputError("archive", "The archive cannot be read.") from error
-    if len(data) != size:
-        raise InputError("archive", "The archive is cut short.")
-    return data
+        head = stream.read(512)
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        return zip_entries
+    if head.startswith(b"\x1f\x8b"):
+        return partial(tar_entries, is_compressed=True)
+    for start, name in _OTHER_ARCHIVES:
+        if head.startswith(start):
+            raise InputError("unsupported", f"The archive is {name}, which nasnet does not read.")
+    if is_tar(head):
+        return tar_entries
+    name = path.lower()
+    if name.endswith(".zip"):
+        return zip_entries
+    return partial(tar_entries, is_compressed=not name.endswith(".tar"))
+
+
+def _status(path: str) -> FileStat | None:
+    try:
+        return FileStat.of(os.stat(path))  # noqa: PTH116 - paths stay as the user wrote them
+    except OSError:  # its row will say
+        return None

@@ -67,6 +67,11 @@ def has_raw_suffix(name: str) -> bool:
     return dot > 0 and name[dot:].lower() in RAW_SUFFIXES
 
 
+def has_jpeg_suffix(name: str) -> bool:
+    """Return whether a file name has the suffix of a JPEG."""
+    return name.lower().endswith((".jpg", ".jpeg", ".jpe", ".jfif"))
+
+
 def signature(head: bytes) -> str | None:
     """Return the format of a file that begins with head: Pillow's name for it, HEIF, JPEG XL or RAW.
 

@@ -1,5 +1,5 @@
 # Paths stay the strings that the user wrote: Path would turn "" into "." and "a/./b" into "a/b".
-# ruff: noqa: PTH116, PTH118
+# ruff: noqa: PTH116, PTH118, PTH122
 """From a user's paths to inputs: files, folders, archives and URLs, as a stream.
 
 Importing this imports neither NumPy nor Pillow, nor what reads archives and URLs.
@@ -11,13 +11,21 @@ import codecs
 import heapq
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, BinaryIO
 
 from nasnet_cli.errors import InputError, NasnetError
-from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
+from nasnet_cli.images.formats import (
+    HEAD_BYTES,
+    has_image_suffix,
+    has_jpeg_suffix,
+    has_raw_suffix,
+    signature,
+)
+from nasnet_cli.images.selection import Selection
 from nasnet_cli.images.source import (
     MAX_BYTES,
     FileStat,
@@ -27,6 +35,7 @@ from nasnet_cli.images.source import (
     explain_os_error,
     is_archive,
     is_remote,
+    member_of,
     open_regular,
 )
 
@@ -40,108 +49,258 @@ def list_sources(
     paths: Iterable[str],
     *,
     recursive: bool = True,
+    exclude: Sequence[str] = (),
+    folders: Iterable[str] = (),
     skips: SkipCounter,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Source]:
     """Yield the inputs that paths name, in order, found while they are asked for.
 
     A folder stands for its images and, if recursive, those of its subfolders, each folder's names
-    sorted by their bytes. A file is an image by its suffix, or else by its first bytes. Hidden
-    entries, archives and other files in folders are skipped and counted in skips. A symbolic link
-    is followed unless it leads to a folder that the walk is in. A file named outright is always an
-    input; a .zip, .tar, .tar.gz or .tgz stands for its images; a URL for an object or for what is
-    below it (find_remote). max_bytes limits the members of compressed tars, which are held in
-    memory from here on.
+    sorted by their bytes. A file is an image by its suffix, or else by its first bytes; a RAW file
+    beside a JPEG of the same name is the same image. Hidden entries, those that exclude matches
+    (Selection), thumbnails of file servers, archives and other files in folders are skipped and
+    counted in skips. A file named outright is always an input; a .zip, .tar, .tar.gz or .tgz stands
+    for its images, photos.zip!/a.jpg for one of them or for those below photos.zip!/a; a URL for an
+    object or for what is below it (find_remote). max_bytes limits the members of compressed tars,
+    which are held in memory from here on.
+
+    A folder is walked once, however often it is reached. In folders, a symbolic link to what the
+    walk of a named folder finds by itself is skipped; folders are the named ones that are known
+    ahead, others count from when paths names them. Other links are followed.
 
     A path that is missing or cannot be read is a Source with a failure, so that it gets its row.
     Raises NasnetError when the package for a URL is missing.
     """
+    selection = Selection(recursive, tuple(exclude))
+    walker = _Walker(selection, skips, list(folders))
+    archives = None
     for path in paths:
         if is_remote(path):
             from nasnet_cli.images.remote import find_remote
 
-            yield from find_remote(path, recursive=recursive, skips=skips)
+            yield from find_remote(path, selection, skips=skips)
             continue
-        try:
-            status = os.stat(path)
-            folder = _open_folder(path, status) if stat.S_ISDIR(status.st_mode) else None
-            if folder is None:
-                check_regular(status.st_mode)
-        except (OSError, ValueError) as error:
-            yield Source(path, failure=explain_os_error(error))
+        status = _look_at(path)
+        if isinstance(status, InputError):
+            in_archive = status.kind == "not_found" and member_of(path) is not None
+        elif stat.S_ISDIR(status.st_mode):
+            yield from walker.walk(path, status)
             continue
-        except InputError as failure:
-            yield Source(path, failure=failure)
-            continue
-        if folder is not None:
-            yield from _walk(folder, recursive, skips)
-        elif is_archive(path):
-            from nasnet_cli.images.archives import members
+        else:
+            in_archive = is_archive(path)
+        if in_archive:
+            if archives is None:
+                from nasnet_cli.images.archives import Archives
 
-            yield from members(path, FileStat.of(status), skips=skips, max_bytes=max_bytes)
+                archives = Archives(selection, skips=skips, max_bytes=max_bytes)
+            yield from archives.find(path)
+        elif isinstance(status, InputError):
+            yield Source(path, failure=status)
         else:
             yield Source(path, file=path, stat=FileStat.of(status))
+
+
+def _look_at(path: str) -> os.stat_result | InputError:
+    """Return the status of a named folder or regular file, or the error of its row."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            check_regular(status.st_mode)
+    except InputError as failure:
+        return failure
+    except (OSError, ValueError) as error:
+        explained = explain_os_error(error)
+        hint = unexpanded(path) if explained.kind == "not_found" else ""
+        return InputError(explained.kind, f"{explained.message} {hint}".rstrip())
+    return status
+
+
+def unexpanded(path: str) -> str:
+    """Return a sentence where a missing path looks like one for a shell to expand, else nothing."""
+    if path.startswith("~"):
+        return "Shells expand ~ only outside quotes."
+    if any(character in path for character in "*?["):
+        return "Shells expand patterns only outside quotes, and only those that match."
+    return ""
 
 
 @dataclass(slots=True)
 class _Folder:
-    """A folder that the walk is in; names are those still to come."""
+    """A folder that the walk is in.
+
+    relative is its path below the folder that the user named, with a slash at the end; names are
+    those still to come, jpegs the names of its JPEGs, once they are needed.
+    """
 
     path: str
-    identity: tuple[int, int]
+    relative: str
     names: Iterator[bytes]
+    jpegs: set[bytes] | None = None
 
 
-def _open_folder(path: str, status: os.stat_result) -> _Folder:
-    return _Folder(path, (status.st_dev, status.st_ino), sorted_names(os.fsencode(path)))
+class _Walker:
+    """A walk through folders, which enters each of them once."""
 
+    def __init__(self, selection: Selection, skips: SkipCounter, named: list[str]) -> None:
+        self._selection = selection
+        self._skips = skips
+        self._named = named
+        self._roots: list[str] = []
+        self._visited: set[tuple[int, int]] = set()
 
-def _walk(top: _Folder, recursive: bool, skips: SkipCounter) -> Iterator[Source]:
-    # A stack of its own: a deep tree must not reach Python's recursion limit.
-    stack = [top]
-    while stack:
-        folder = stack[-1]
-        next_name = next(folder.names, None)
-        if next_name is None:
-            stack.pop()
-            continue
-        name = os.fsdecode(next_name)
-        path = os.path.join(folder.path, name)
-        if name.startswith("."):
-            skips.count += 1
-            continue
+    def walk(self, path: str, status: os.stat_result) -> Iterator[Source]:
+        """Yield the images of a named folder."""
+        self._named.append(path)
         try:
-            status = os.stat(path)
+            top = self._open(path, "", status)
         except OSError as error:
-            failure = explain_os_error(error)
-            if not os.access(folder.path, os.X_OK, effective_ids=True):
-                stack.pop()  # it can be listed but not entered: one row for all of it
-                yield Source(folder.path, failure=failure)
-            elif failure.kind != "not_found" or has_image_suffix(name):
-                yield Source(path, failure=failure)
-            else:  # a dangling link, or the entry has gone
-                skips.count += 1
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            identity = (status.st_dev, status.st_ino)
-            if recursive and all(identity != parent.identity for parent in stack):
-                try:
-                    stack.append(_open_folder(path, status))
-                except OSError as error:
-                    yield Source(path, failure=explain_os_error(error))
-        elif stat.S_ISREG(status.st_mode) and (has_image_suffix(name) or _is_image(path)):
-            yield Source(path, file=path, stat=FileStat.of(status))
-        else:
-            skips.count += 1
+            yield Source(path, failure=explain_os_error(error))
+            return
+        # A stack of its own: a deep tree must not reach Python's recursion limit.
+        stack = [] if top is None else [top]
+        while stack:
+            folder = stack[-1]
+            name = next(folder.names, None)
+            if name is None:
+                stack.pop()
+                continue
+            found = self._entry(folder, os.fsdecode(name))
+            if isinstance(found, _Folder):
+                stack.append(found)
+            elif found is not None:
+                if found.path == folder.path:
+                    stack.pop()  # it can be listed but not entered: one row for all of it
+                yield found
+
+    def _open(self, path: str, relative: str, status: os.stat_result) -> _Folder | None:
+        """Return a folder to walk; None where that has been done."""
+        identity = (status.st_dev, status.st_ino)
+        if identity in self._visited:
+            self._skips.add("repeated folder")
+            return None
+        names = sorted_names(os.fsencode(path))
+        self._visited.add(identity)
+        return _Folder(path, relative, names)
+
+    def _entry(self, folder: _Folder, name: str) -> Source | _Folder | None:
+        """Return the input or the folder that a name in a folder is, None where it is neither."""
+        path, relative = os.path.join(folder.path, name), folder.relative + name
+        reason = self._selection.reason(relative, is_folder=False)
+        if reason is not None:
+            self._skips.add(reason)
+            return None
+        try:
+            status = os.lstat(path)
+            is_link = stat.S_ISLNK(status.st_mode)
+            if is_link:
+                status = os.stat(path)
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if is_folder and not self._selection.recursive:
+                return None
+            reason = self._selection.reason(relative, is_folder=True) if is_folder else None
+            if is_link and reason is None and self._is_found_elsewhere(path, is_folder=is_folder):
+                reason = "link"
+            if reason is not None:
+                self._skips.add(reason)
+                return None
+            if is_folder:
+                return self._open(path, relative + "/", status)
+        except OSError as error:
+            return self._unreadable(folder, name, explain_os_error(error))
+        return self._file(folder, name, status)
+
+    def _unreadable(self, folder: _Folder, name: str, failure: InputError) -> Source | None:
+        """Return the row of an entry that cannot be looked at."""
+        if not os.access(folder.path, os.X_OK, effective_ids=True):
+            return Source(folder.path, failure=failure)
+        if failure.kind == "not_found" and not has_image_suffix(name):
+            self._skips.add("dangling link")  # or the entry has gone
+            return None
+        return Source(os.path.join(folder.path, name), failure=failure)
+
+    def _file(self, folder: _Folder, name: str, status: os.stat_result) -> Source | None:
+        path = os.path.join(folder.path, name)
+        if not stat.S_ISREG(status.st_mode):
+            self._skips.add("pipe or device")
+            return None
+        try:
+            if self._is_image(folder, name):
+                return Source(path, file=path, stat=FileStat.of(status))
+        except InputError as failure:
+            if failure.kind != "not_found":
+                return Source(path, failure=failure)
+        self._skips.add_file(name)
+        return None
+
+    def _is_image(self, folder: _Folder, name: str) -> bool:
+        """Return whether a regular file is an image of its own.
+
+        Raises InputError where it would have to be read and cannot.
+        """
+        if has_raw_suffix(name):
+            if folder.jpegs is None:
+                folder.jpegs = self._jpegs(folder)
+            return _stem(name) not in folder.jpegs
+        return has_image_suffix(name) or _is_image(os.path.join(folder.path, name))
+
+    def _jpegs(self, folder: _Folder) -> set[bytes]:
+        """Return the names, without suffix, of the JPEGs that the walk finds in a folder."""
+        with suppress(OSError), os.scandir(folder.path) as entries:
+            return {
+                _stem(entry.name)
+                for entry in entries
+                if has_jpeg_suffix(entry.name)
+                and not self._selection.reason(folder.relative + entry.name, is_folder=False)
+                and entry.is_file()
+            }
+        return set()
+
+    def _is_found_elsewhere(self, link: str, *, is_folder: bool) -> bool:
+        """Return whether the walk of a named folder finds what a link leads to by itself.
+
+        The path that the link is resolved to decides alone, not what the walk has found so far.
+        """
+        while len(self._roots) < len(self._named):
+            self._roots.append(os.path.realpath(self._named[len(self._roots)]).rstrip("/") + "/")
+        target = os.path.realpath(link)
+        if is_folder and target + "/" in self._roots:
+            return True
+        return any(
+            target.startswith(root) and self._is_selected(target, target[len(root) :], is_folder)
+            for root in self._roots
+        )
+
+    def _is_selected(self, target: str, relative: str, is_folder: bool) -> bool:
+        if is_folder:
+            return self._selection.path_reason(relative + "/_") is None
+        if "/" in relative and not self._selection.recursive:
+            return False
+        if self._selection.path_reason(relative) is not None:
+            return False
+        return has_image_suffix(relative) or _is_image(target)
+
+
+def _stem(name: str) -> bytes:
+    return os.fsencode(os.path.splitext(name)[0].casefold())
 
 
 def _is_image(path: str) -> bool:
-    """Return whether a file's first bytes are those of an image."""
+    """Return whether a file's first bytes are those of an image.
+
+    Raises InputError when it cannot be read, except that a file with a suffix, which is not an
+    image's, is taken for what it says where permission lacks.
+    """
     try:
         with open_regular(path) as stream:
             return signature(stream.read(HEAD_BYTES)) is not None
-    except (InputError, OSError):
-        return False
+    except OSError as error:
+        raise explain_os_error(error) from error
+    except InputError as failure:
+        lacks_permission = isinstance(failure.__cause__, PermissionError)
+        if lacks_permission and os.path.splitext(path)[1]:
+            return False
+        raise
 
 
 def sorted_names(folder: bytes) -> Iterator[bytes]:

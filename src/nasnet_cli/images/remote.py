@@ -15,6 +15,7 @@ from typing import Any
 
 from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
+from nasnet_cli.images.selection import Selection
 from nasnet_cli.images.source import SkipCounter, Source, check_size
 
 _WEB = ("http", "https")
@@ -41,7 +42,7 @@ _VERSION_FIELDS = (
 )
 
 
-def find_remote(url: str, *, recursive: bool, skips: SkipCounter) -> Iterator[Source]:
+def find_remote(url: str, selection: Selection, *, skips: SkipCounter) -> Iterator[Source]:
     """Yield the inputs that a URL stands for: an object, or all images below a prefix.
 
     http and https stand for one file, which is not looked at yet. In an object store, a URL that
@@ -61,7 +62,7 @@ def find_remote(url: str, *, recursive: bool, skips: SkipCounter) -> Iterator[So
         yield remote_source(url)
         return
     try:
-        yield from _list_objects(location, recursive, skips)
+        yield from _list_objects(location, selection, skips)
     except Exception as error:  # each store's package has errors of its own
         yield Source(url, failure=_explain(error))
 
@@ -108,19 +109,24 @@ def _locate(url: str) -> _Location:
     return _Location(url, files, str(filesystem._strip_protocol(url)).rstrip("/"))
 
 
-def _list_objects(location: _Location, recursive: bool, skips: SkipCounter) -> Iterator[Source]:
+def _list_objects(
+    location: _Location, selection: Selection, skips: SkipCounter
+) -> Iterator[Source]:
     if not location.url.endswith("/"):
         info = location.files.info(location.path)
         if info["type"] != "directory":
             yield remote_source(location.url, _version(info))
             return
     is_empty = True
-    for info in _objects(location, location.path, recursive):
+    for info in _objects(location, location.path, selection.recursive):
         is_empty = False
-        if _is_image(location, info):
+        relative = location.relative(info["name"])
+        if reason := selection.path_reason(relative):
+            skips.add(reason)
+        elif _is_image(location, info):
             yield remote_source(location.url_of(info["name"]), _version(info))
         else:
-            skips.count += 1
+            skips.add_file(relative)
     if is_empty:
         yield Source(location.url, failure=InputError("not_found", "There is nothing there."))
 
@@ -160,10 +166,7 @@ def _s3_objects(location: _Location, folder: str) -> Iterator[Mapping[str, Any]]
 
 
 def _is_image(location: _Location, info: Mapping[str, Any]) -> bool:
-    relative = location.relative(info["name"])
-    if any(part.startswith(".") for part in relative.split("/")):
-        return False
-    name = relative.rpartition("/")[2]
+    name = info["name"].rpartition("/")[2]
     if has_image_suffix(name) or "." in name or not info["size"]:
         return has_image_suffix(name)
     return signature(location.files.cat_file(info["name"], start=0, end=HEAD_BYTES)) is not None

@@ -1,5 +1,5 @@
 # Paths stay the strings that the user wrote: Path would turn "" into "." and "a/./b" into "a/b".
-# ruff: noqa: PTH116
+# ruff: noqa: PTH110, PTH116, PTH122
 """One input and its bytes: a file on disk, a member of an archive, a remote object."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 from nasnet_cli.errors import InputError
@@ -22,12 +22,22 @@ WHOLE_BYTES = 1 << 24
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
-_URL = re.compile(r"([a-z][a-z0-9]+)://")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 def is_archive(path: str) -> bool:
     """Return whether a file's name has the suffix of an archive that can be listed."""
     return path.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def member_of(path: str) -> tuple[str, str] | None:
+    """Return the archive and the member of a path like photos.zip!/a.jpg, else None."""
+    end = path.find("!/")
+    while end >= 0:
+        if is_archive(path[:end]) and os.path.exists(path[:end]):
+            return path[:end], path[end + 2 :]
+        end = path.find("!/", end + 1)
+    return None
 
 
 def is_remote(path: str) -> bool:
@@ -37,13 +47,27 @@ def is_remote(path: str) -> bool:
 
 @dataclass(slots=True)
 class SkipCounter:
-    """Count of the entries of folders and archives that are not inputs.
+    """Counts, by kind, of the entries of folders and archives that are not inputs.
 
-    These are files that are not images, hidden files and folders, archives within folders, and
-    pipes, sockets and devices.
+    A kind is a file's suffix in capitals (XMP), or what else is the reason: hidden, excluded, link,
+    the name of a folder that is never entered, and so on.
     """
 
-    count: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """The number of all of them."""
+        return sum(self.kinds.values())
+
+    def add(self, kind: str) -> None:
+        """Count an entry."""
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+
+    def add_file(self, name: str) -> None:
+        """Count a file that is not an image, by its suffix."""
+        suffix = os.path.splitext(name)[1][1:]
+        self.add(suffix.upper() if suffix.isalnum() and len(suffix) <= 8 else "other")
 
 
 class FileStat(NamedTuple):
@@ -68,7 +92,7 @@ class Source:
     member of an archive or a remote object; failure, when listing it has already failed.
 
     The rest is what listing learned: stat of the file, or of the archive that holds the member;
-    archive, the path of that archive; version, the store's version of a remote object, if it
+    archive, the path of that archive, and number, the member's among its files; version, the store's version of a remote object, if it
     has one.
     """
 
@@ -78,6 +102,7 @@ class Source:
     failure: InputError | None = None
     stat: FileStat | None = None
     archive: str | None = None
+    number: int | None = None
     version: str | None = None
 
     def open(self, max_bytes: int = MAX_BYTES) -> BinaryIO:

@@ -4,7 +4,7 @@
 
 A line is a JSON object: path as it stands in the results; bytes and mtime_ns of the file, or of
 the archive that holds it. A member of an archive has the archive's path and its number among the
-archive's images, a remote object its store's version of it instead. An input that could not be
+archive's files, a remote object its store's version of it instead. An input that could not be
 read when it was listed has its failure.
 """
 
@@ -17,27 +17,21 @@ from dataclasses import replace
 from typing import Any
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.archives import members
+from nasnet_cli.images.archives import NumberedMembers
 from nasnet_cli.images.remote import remote_source
-from nasnet_cli.images.source import MAX_BYTES, FileStat, SkipCounter, Source, is_remote
+from nasnet_cli.images.source import MAX_BYTES, FileStat, Source, is_remote
 
 
 def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
     """Yield the line of each source, with its line end."""
-    archive, number = None, 0
     for source in sources:
         entry: dict[str, Any] = {"path": source.path}
         if source.failure is not None:
             entry["failure"] = [source.failure.kind, source.failure.message]
         elif source.archive is not None:
-            if source.archive != archive:
-                archive, number = source.archive, 0
-            # An archive that is named twice in a row goes on counting: see _Members.
-            entry |= {"archive": archive, "member": number, **_state(source.stat)}
-            number += 1
+            entry |= {"archive": source.archive, "member": source.number, **_state(source.stat)}
         else:
             entry |= {"version": source.version} if source.version else _state(source.stat)
-            archive = None
         yield _line(entry)
 
 
@@ -63,7 +57,7 @@ def entry_sources(
 
     folder is where relative paths begin, max_bytes bounds members of compressed archives.
     """
-    opened: _Members | None = None
+    opened: NumberedMembers | None = None
     for line in lines:
         entry = json.loads(line)
         path: str = entry["path"]
@@ -71,47 +65,14 @@ def entry_sources(
             yield Source(path, failure=InputError(*entry["failure"]))
         elif "archive" in entry:
             archive = os.path.join(folder, entry["archive"])
-            if opened is None or opened.archive != archive or opened.position > entry["member"]:
-                opened = _Members(archive, _stat(entry), max_bytes)
-            yield opened.find(entry["member"], path, path.removeprefix(entry["archive"]))
+            if opened is None or opened.archive != archive:
+                opened = NumberedMembers(archive, _stat(entry), max_bytes)
+            found = opened.get(entry["member"])
+            if found is None or not found.path.endswith(path.removeprefix(entry["archive"])):
+                changed = InputError("archive", "The archive has changed since it was listed.")
+                found = Source(path, failure=changed)
+            yield replace(found, path=path)
         elif is_remote(path):
             yield remote_source(path, entry.get("version"))
         else:
             yield Source(path, file=os.path.join(folder, path), stat=_stat(entry))
-
-
-class _Members:
-    """The images of an archive by their numbers, which only grow.
-
-    Numbers go on from the beginning again when the archive ends, for one that was named twice.
-    """
-
-    def __init__(self, archive: str, status: FileStat | None, max_bytes: int) -> None:
-        self.archive = archive
-        self._stat = status
-        self.position = 0
-        self._max_bytes = max_bytes
-        self._found: Iterator[Source] = iter(())
-
-    def find(self, number: int, path: str, tail: str) -> Source:
-        """Return the image with a number as a source named path, whose own name ends in tail."""
-        source = None
-        while self.position <= number:
-            source = self._next()
-            if source is None:
-                break
-            self.position += 1
-        if source is None or not source.path.endswith(tail):
-            changed = InputError("archive", "The archive has changed since it was listed.")
-            return Source(path, failure=changed)
-        return replace(source, path=path)
-
-    def _next(self) -> Source | None:
-        for _ in range(2):
-            for source in self._found:
-                if source.failure is None:
-                    return source
-            self._found = members(
-                self.archive, self._stat, skips=SkipCounter(), max_bytes=self._max_bytes
-            )
-        return next((source for source in self._found if source.failure is None), None)

@@ -1,0 +1,209 @@
+"""The files in a zip archive."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import stat
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, cast
+
+from nasnet_cli.errors import InputError
+from nasnet_cli.images.archives import Entry
+from nasnet_cli.images.formats import HEAD_BYTES
+from nasnet_cli.images.source import check_size, open_regular
+
+_ENCRYPTED = 0x1
+_UTF8 = 0x800
+_UNICODE_PATH = 0x7075
+_LOCAL_HEADER_BYTES = 30
+
+_READ_METHODS = (
+    zipfile.ZIP_STORED,
+    zipfile.ZIP_DEFLATED,
+    zipfile.ZIP_BZIP2,
+    zipfile.ZIP_LZMA,
+)
+_OTHER_METHODS = {
+    1: "Shrink",
+    6: "Implode",
+    9: "Deflate64",
+    93: "Zstandard",
+    95: "XZ",
+    96: "JPEG recompression",
+    97: "WavPack",
+    98: "PPMd",
+}
+
+
+def zip_entries(path: str) -> Iterator[Entry]:
+    """Yield the files in a zip, sorted by the bytes of their names.
+
+    Raises InputError: archive for one whose members overlap, which no packer makes.
+    """
+    archive = _Zip(path)
+    named = sorted(
+        ((_name(info), info) for info in archive.infos), key=lambda pair: os.fsencode(pair[0])
+    )
+    number = 0
+    for name, info in named:
+        if name.endswith("/"):
+            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 when written on other systems
+        not_read = {0: None, stat.S_IFREG: None, stat.S_IFLNK: "link"}.get(kind, "pipe or device")
+        yield Entry(
+            name.removeprefix("./"),
+            number,
+            functools.partial(archive.expand, info, HEAD_BYTES),
+            functools.partial(_reader, archive, info),
+            not_read,
+        )
+        number += 1
+
+
+def _reader(archive: _Zip, info: zipfile.ZipInfo, max_bytes: int) -> functools.partial[bytes]:
+    check_readable(info)
+    return functools.partial(archive.read, info)
+
+
+def check_readable(info: zipfile.ZipInfo) -> None:
+    """Raise InputError, archive or unsupported, for a member that can never be read."""
+    if info.flag_bits & _ENCRYPTED:
+        raise InputError("archive", "The member is encrypted.")
+    if info.compress_type not in _READ_METHODS:
+        method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
+        raise InputError(
+            "unsupported",
+            f"The member is compressed by {method}, which nasnet does not read.",
+        )
+
+
+class _Zip:
+    """A zip whose members may be read from any thread.
+
+    The file is open only while a member is read: hundreds of archives may wait for that at once.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = _Reopened(path)
+        # Two members read at once share the file's position and ZipFile's count of readers.
+        self._lock = threading.Lock()
+        with self._file.opened():
+            self._archive = zipfile.ZipFile(cast(BinaryIO, self._file))
+        self.infos = self._archive.infolist()
+        self._check_apart()
+
+    def _check_apart(self) -> None:
+        """Raise InputError where members overlap, so that few bytes would expand to many."""
+        end = 0
+        for info in sorted(self.infos, key=lambda info: info.header_offset):
+            if info.header_offset < end:
+                raise InputError("archive", "Members of the archive overlap; it may be an attack.")
+            end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
+
+    def read(self, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
+        """Return a member's bytes. Raises InputError: archive or too_large."""
+        check_size(info.file_size, max_bytes)
+        # Asking for one byte more than the header promises makes zipfile check the CRC.
+        data = self.expand(info, info.file_size + 1)
+        if len(data) != info.file_size:
+            raise InputError("archive", "The member is not as long as its archive says.")
+        return data
+
+    def expand(self, info: zipfile.ZipInfo, size: int) -> bytes:
+        """Return a member's first bytes. Raises InputError."""
+        check_readable(info)
+        try:
+            with self._lock, self._file.opened(), self._archive.open(info) as member:
+                return member.read(size)
+        except (InputError, MemoryError):
+            raise
+        # See archives: damaged bytes may raise anything.
+        except Exception as error:
+            raise InputError("archive", "The member is damaged.") from error
+
+
+class _Reopened(io.RawIOBase):
+    """A file for ZipFile that is open only within opened()."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._identity: tuple[int, ...] | None = None
+        self._stream: BinaryIO | None = None
+        self._position = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open the file. Raises InputError, also when it is another one than the first time."""
+        with open_regular(self._path) as stream:
+            status = os.fstat(stream.fileno())
+            identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            self._identity = self._identity or identity
+            if identity != self._identity:
+                raise InputError("archive", "The archive has changed since it was listed.")
+            self._stream = stream
+            try:
+                yield
+            finally:
+                self._stream = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        assert self._stream is not None
+        if whence == os.SEEK_SET:
+            self._stream.seek(offset)
+        elif whence == os.SEEK_CUR:
+            self._stream.seek(self._position + offset)
+        else:
+            self._stream.seek(offset, whence)
+        self._position = self._stream.tell()
+        return self._position
+
+    def read(self, size: int = -1, /) -> bytes:
+        assert self._stream is not None
+        self._stream.seek(self._position)
+        data = self._stream.read(size)
+        self._position += len(data)
+        return data
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return a member's name as a path.
+
+    It comes from the Unicode path field where that is of this name (PKWARE's APPNOTE, 4.6.9). Most
+    names that are not marked as UTF-8 are UTF-8 all the same; others are in code page 437.
+    """
+    is_utf8 = bool(info.flag_bits & _UTF8)
+    # Not filename, which some versions of Python have taken from the field already.
+    raw = info.orig_filename.encode("utf-8" if is_utf8 else "cp437", "surrogateescape")
+    name = _unicode_path(info.extra, raw)
+    if name is None:
+        name = info.orig_filename
+        if not is_utf8:
+            with suppress(UnicodeDecodeError):
+                name = raw.decode()
+    return name.partition("\0")[0]
+
+
+def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
+    while len(extra) >= 4:
+        field, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
+        data, extra = extra[4 : 4 + size], extra[4 + size :]
+        is_path = field == _UNICODE_PATH and data[:1] == b"\1"
+        if is_path and int.from_bytes(data[1:5], "little") == zlib.crc32(raw_name):
+            with suppress(UnicodeDecodeError):
+                return data[5:].decode() or None
+    return None
