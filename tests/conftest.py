@@ -153,9 +153,14 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def tests_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache for all tests, so that each model is compiled once, and none in the user's."""
+    """One cache for all tests, so that each model is compiled once, and none in the user's.
+
+    Nor is the user's default model the tests'.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NASNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("NASNET_MODEL", raising=False)
         yield
 
 

@@ -6,6 +6,8 @@
     locks/                     empty files: a process holds one while it fetches that model
     compiled/*.blob            models that OpenVINO has compiled for this processor
     scanned/                   an empty file for each model that passed the safety check
+    downloads/                 files that the user has fetched elsewhere (models/hub/fetch.py)
+    introduced                 an empty file, as old as the last note about the built-in model
 
 DIGEST identifies the source. Anything here can be removed at any time unless a running process
 uses it; `nasnet cache` lists, verifies and removes it.
@@ -16,12 +18,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nasnet_cli.atomic import hidden_path
 from nasnet_cli.errors import ModelError
 
+_DAY = 24 * 60 * 60
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -57,6 +61,23 @@ def compiled_folder() -> Path:
 def scanned_folder() -> Path:
     """Return the folder that records which models passed the safety check."""
     return cache_folder() / "scanned"
+
+
+def downloads_folder() -> Path:
+    """Return the folder of files that the user has fetched elsewhere."""
+    return cache_folder() / "downloads"
+
+
+def is_first_today() -> bool:
+    """Return True at most once in 24 hours, or always where the cache cannot be written."""
+    path = cache_folder() / "introduced"
+    with contextlib.suppress(OSError):
+        if 0 <= time.time() - path.stat().st_mtime < _DAY:
+            return False
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return True
 
 
 @contextlib.contextmanager

@@ -37,6 +37,11 @@ class NasnetError(Exception):
     def __str__(self) -> str:
         return f"{self.problem} {self.remedy}"
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines to show it on."""
+        return (str(self),)
+
 
 class ModelError(NasnetError):
     """A model cannot be found, read or run."""

@@ -16,7 +16,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, check_count, labels_for, read_labels
 from nasnet_cli.models.info import OpenedModel, describe
 from nasnet_cli.models.listener import SILENT, ProgressListener
-from nasnet_cli.models.resolve import resolve
+from nasnet_cli.models.resolve import BUILTIN, resolve
 from nasnet_cli.results.records import Classified, Embedded
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ def load_model(
     """Open a model: the built-in one by default.
 
     model is a path (a module's folder, its .tar.gz, a TF-Slim checkpoint, a Keras file, an ONNX,
-    TFLite or OpenVINO file), the name of a published model, or an https handle of tensorflow-hub.
-    Only names and handles are downloaded, and kept in the cache.
+    TFLite or OpenVINO file), the name of a published model, "builtin", or an https handle of
+    tensorflow-hub; the default of nasnet models has no effect here. Only names and handles are
+    downloaded, and kept in the cache.
 
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
     have resize, crop_fraction and resample, which override the model's own. runtime is openvino or
@@ -57,7 +58,7 @@ def load_model(
     """
     return Model(
         resolve(model, listener).open(),
-        named=None if model is None else os.fspath(model),
+        named=None if model in (None, BUILTIN) else os.fspath(model),
         labels_file=labels,
         changes=preprocessing or {},
         runtime_name=runtime,

@@ -27,7 +27,7 @@ class Console:
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet = quiet
         self.verbose = verbose and not quiet
-        self.has_bars = sys.stderr.isatty() and not quiet
+        self.is_on_terminal = sys.stderr.isatty() and not quiet
         self._advance: Callable[[int], None] = _ignore
 
     def note(self, message: str) -> None:
@@ -40,9 +40,9 @@ class Console:
         if self.verbose:
             click.echo(printable(message), err=True)
 
-    def error(self, message: str) -> None:
+    def error(self, *lines: str) -> None:
         """Write an error."""
-        click.echo(f"Error: {printable(message)}", err=True)
+        click.echo("Error: " + "\n".join(map(printable, lines)), err=True)
 
     def row(self, path: str, error: Failure | None) -> None:
         """Advance the progress bar by a finished row; if verbose, say why it failed."""
@@ -65,7 +65,7 @@ class Console:
         rows_are_shown says that the caller prints rows on the same terminal, so that the bar makes
         way for them. initial units are done already.
         """
-        if not self.has_bars:
+        if not self.is_on_terminal:
             yield _ignore
             return
         with _bar(unit=f" {unit}", initial=initial) as bar:
@@ -112,7 +112,7 @@ class ConsoleListener(ProgressListener):
     def progress(self, name: str, done: int, total: int | None) -> None:
         if self._console.quiet:
             return
-        if not self._console.has_bars:
+        if not self._console.is_on_terminal:
             if name not in self._announced:
                 size = f", {total / 1e6:,.1f} MB" if total else ""
                 self._console.note(f"{name}: downloading{size}.")

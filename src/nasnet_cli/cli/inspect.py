@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
+
+if TYPE_CHECKING:
+    from nasnet_cli.models.catalogue import Entry
 
 # The text form lists this many: the endpoints of inner layers tell most readers little.
 _MOST_OUTPUTS = 4
@@ -26,17 +30,47 @@ _MOST_IDS = 5
 def command(model: str | None, as_json: bool) -> None:
     """Describe a model: its format, signatures, sizes, labels and preprocessing.
 
-    MODEL is a path, a published name or a handle, as for --model of other commands; by default it is
-    the built-in model. The model is not run.
+    MODEL is a path, a name of nasnet models or a handle, as for --model of other commands, with the
+    same default. Of a published model that is not here, it shows what is known without fetching it.
+    The model is not run.
     """
     from nasnet_cli.model import load_model
+    from nasnet_cli.models.default import default_model
+    from nasnet_cli.models.hub.published import PUBLISHED
 
+    model = model or default_model()
     with ConsoleListener(Console()) as listener:
+        if model in PUBLISHED:
+            from nasnet_cli.models import catalogue
+
+            entry = catalogue.published(PUBLISHED[model], listener)
+            if entry.path is None:
+                _show_unfetched(entry, as_json)
+                return
         fields = load_model(model, listener=listener).inspect()
     if as_json:
         print_json(fields)
         return
     for name, value in _lines(fields):
+        print_line(f"{name:<18}{value}")
+
+
+def _show_unfetched(entry: Entry, as_json: bool) -> None:
+    """Print what is known of a model that is not here."""
+    if as_json:
+        print_json({**asdict(entry), "here": False})
+        return
+    lines = [
+        ("name", entry.name),
+        ("here", f"no; nasnet models get {entry.name} fetches it"),
+        ("images", f"{'x'.join(map(str, entry.image_size or ()))} RGB"),
+        ("classes", f"{entry.classes:,}" if entry.classes is not None else "none, only features"),
+        ("download", f"about {entry.download_bytes / 1e6:,.0f} MB"),
+        *([("accuracy", _accuracy(entry.accuracy))] if entry.accuracy else []),
+        ("licence", entry.licence),
+        *zip(("origins", *[""] * len(entry.origins)), entry.origins, strict=False),
+    ]
+    for name, value in lines:
         print_line(f"{name:<18}{value}")
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": "Turn images into feature vectors.",
     "export": "Convert a model to another format and check the result.",
     "inspect": "Show a model's format, signatures, labels and preprocessing.",
+    "models": "List, fetch and choose models by name.",
     "similar": "Find the images most similar to an image.",
     "duplicates": "Find groups of near-duplicate images.",
     "status": "Show the progress of a sharded job.",
@@ -79,7 +80,7 @@ def main() -> None:
       nasnet embed photos/ --out vectors.npy
       nasnet similar query.jpg --index vectors.npy
 
-    The built-in model works offline; --model selects another one.
+    The built-in model works offline; --model selects another one, nasnet models lists them.
     """
 
 
@@ -122,7 +123,7 @@ def _status(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
     except NasnetError as error:
-        return _problem(str(error))
+        return _problem(*error.lines)
     except MemoryError:
         return _problem("Out of memory. Close other programs, or use fewer --workers.")
     except Exception as error:  # the last resort: users get a sentence, never a traceback
@@ -132,12 +133,12 @@ def _status(arguments: list[str] | None) -> int:
         )
 
 
-def _problem(message: str) -> int:
+def _problem(*lines: str) -> int:
     if os.environ.get("NASNET_DEBUG") == "1":
         import traceback
 
         traceback.print_exc()
     from nasnet_cli.cli.console import Console
 
-    Console().error(message)
+    Console().error(*lines)
     return exits.PROBLEM

@@ -57,13 +57,24 @@ input_options = gathered(
     ),
 )
 
+
+def _named_or_default(ctx: click.Context, _: click.Parameter, model: str | None) -> str | None:
+    if model is not None or ctx.resilient_parsing:
+        return model
+    from nasnet_cli.models.default import default_model
+
+    return default_model()
+
+
 model_option = of_model(
     "-m",
     "--model",
     metavar="MODEL",
+    callback=_named_or_default,
     help="Model to use: a TF Hub module or SavedModel (folder or .tar.gz), a Keras, ONNX, TFLite "
-    "or OpenVINO file, a TF-Slim checkpoint, a published name such as imagenet-mobile, or an "
-    "https handle.  [default: the built-in model]",
+    "or OpenVINO file, a TF-Slim checkpoint, a name of nasnet models such as imagenet-mobile or "
+    "builtin, or an https handle.  [default: NASNET_MODEL, else that of nasnet models default, "
+    "else the built-in model]",
 )
 
 unsafe_option = advanced(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nasnet_cli import cache
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.options import InputOptions
@@ -125,18 +126,29 @@ class Job:
 
     @cached_property
     def model(self) -> Model:
-        """The model of the spec. A note introduces the built-in one."""
+        """The model of the spec. A note introduces the built-in one where none was chosen."""
         with ConsoleListener(self.console) as listener:
             model = self.spec.open_model(listener)
         startup.keep_until_exit(model)
-        card = model.module.card
-        if model.is_builtin and card is not None and card.accuracy is not None:
-            self.console.note(
-                f"Built-in model: {model.module.classes} ImageNet classes, "
-                f"{100 * card.accuracy['top1']:.0f} % top-1 accuracy on the validation images of "
-                f"{card.accuracy['dataset']}. For all 1,000 classes: --model imagenet-mobile."
-            )
+        if self.spec.model is None and self.console.is_on_terminal and cache.is_first_today():
+            self._introduce(model)
         return model
+
+    def _introduce(self, model: Model) -> None:
+        """Say what the built-in model is, and how to use a better one."""
+        from nasnet_cli.models.hub.published import PUBLISHED
+
+        card, published = model.module.card, PUBLISHED["imagenet-mobile"].accuracy
+        if card is None or card.accuracy is None or published is None:
+            return
+        self.console.note(
+            f"Using the small built-in model: {model.module.classes:,} classes, "
+            f"{100 * card.accuracy['top1']:.0f} % top-1 accuracy on {card.accuracy['dataset']}."
+        )
+        self.console.note(
+            f"For the published one ({100 * published['top1']:.0f} % on ImageNet): "
+            "nasnet models default imagenet-mobile"
+        )
 
     def rows(self, *, to_terminal: bool = False) -> Iterator[Row]:
         """Yield a row for each input, in order, with a progress bar; the runtime opens at once.

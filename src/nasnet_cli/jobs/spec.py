@@ -131,6 +131,7 @@ _FLAGS = {
 }
 _WORDS = {
     ("tool", "version"): "nasnet {}",
+    ("model", "location"): "--model {}",
     ("runtime", "name"): "--runtime {}",
     ("runtime", "version"): "runtime version {}",
     ("runtime", "instruction_set"): "instruction set {}",
@@ -161,6 +162,11 @@ def difference(old: Identity, new: Identity) -> str:
         if old.get(section, {}).get(name) != new.get(section, {}).get(name)
         and (section, name) not in _IGNORED
     ]
+    if ("model", "digest") in changed:
+        # What else differs follows from it.
+        names = {identity["model"].get("location") for identity in (old, new)}
+        key = ("model", "location" if len(names) == 2 else "digest")
+        changed = [key, *(other for other in changed if other[0] != "model")]
     changed = [key for key in changed if key not in _DIGESTS] or changed
     if not changed:
         return ""
@@ -174,6 +180,8 @@ def difference(old: Identity, new: Identity) -> str:
 def _setting(section: str, name: str, value: Any) -> str:
     """Return a setting in the words of the command line where it has some."""
     flag = f"--{name.replace('_', '-')}"
+    if (section, name) == ("model", "location") and value == "built-in":
+        value = "builtin"
     if (section, name) in _WORDS and value is not None:
         return _WORDS[section, name].format(value)
     if section in ("options", "run") or (section, name) in _FLAGS:

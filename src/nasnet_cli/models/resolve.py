@@ -15,6 +15,9 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.base import DetectedModel
 from nasnet_cli.models.listener import SILENT, ProgressListener
 
+BUILTIN = "builtin"
+"""The name of the built-in model, for where another one is the default."""
+
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -26,23 +29,23 @@ def resolve(
 ) -> DetectedModel:
     """Return the model that was named, on this machine.
 
-    model is None for the built-in one; a published module's name (published.PUBLISHED); an https
-    handle of tensorflow-hub's protocol; or a path of a model in any format of formats/table.py or a
-    .tar.gz of one. A name has precedence over a path: ./imagenet-mobile is the path. What has to be
-    unpacked is kept in the cache by its content; with runnable, so is the module that a checkpoint
-    or a Keras file is converted to.
+    model is None or BUILTIN for the built-in one; a published module's name (published.PUBLISHED);
+    an https handle of tensorflow-hub's protocol; or a path of a model in any format of
+    formats/table.py or a .tar.gz of one. A name has precedence over a path: ./imagenet-mobile is
+    the path. What has to be unpacked is kept in the cache by its content; with runnable, so is the
+    module that a checkpoint or a Keras file is converted to.
 
     Raises ModelError when there is no such model or it is not recognized; download.DownloadError
     and CacheError when it cannot be fetched or kept.
     """
-    if model is None:
+    name = BUILTIN if model is None else os.fspath(model)
+    if name == BUILTIN:
         from nasnet_cli.models.formats.tf1_hub import TF1Hub
 
         return DetectedModel(TF1Hub(), builtin_folder())
     from nasnet_cli.models.detect import ARCHIVE, MissingModelError, identify
     from nasnet_cli.models.hub.published import PUBLISHED
 
-    name = os.fspath(model)
     if name in PUBLISHED:
         from nasnet_cli.models.hub.fetch import fetch_published
 
@@ -86,8 +89,8 @@ def _fetch(name: str, scheme: str, listener: ProgressListener) -> Path:
 def _suggestion(name: str) -> str:
     from nasnet_cli.models.hub.published import PUBLISHED
 
-    names = ", ".join(PUBLISHED)
-    text = f"The published models are called {names}; all else is a path or an https:// handle."
-    if similar := difflib.get_close_matches(name.lower(), PUBLISHED, n=1):
+    names = ", ".join((BUILTIN, *PUBLISHED))
+    text = f"nasnet models lists {names}; all else is a path or an https:// handle."
+    if similar := difflib.get_close_matches(name.lower(), (BUILTIN, *PUBLISHED), n=1):
         return f"Did you mean {similar[0]}? {text}"
     return text

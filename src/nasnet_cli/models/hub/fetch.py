@@ -1,7 +1,8 @@
 """Fetch models by tensorflow-hub's protocol, and the published ones by name.
 
 A model is looked for in nasnet's cache, then in tensorflow-hub's (TFHUB_CACHE_DIR, else its folder
-in the temporary folder if the user owns that), then at its origins in order. A damaged copy in
+in the temporary folder if the user owns that), then among the files that the user has fetched
+elsewhere (cache.downloads_folder()), then at its origins in order. A damaged copy in
 nasnet's cache is fetched again. One in tensorflow-hub's is skipped and never touched: it is not
 ours, and another program may be using it.
 
@@ -28,58 +29,58 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.models.files import digest
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.download import DownloadError, check_url, discard, download
-from nasnet_cli.models.hub.published import Origin, Published, hub_cache_name
-from nasnet_cli.models.listener import ProgressListener
+from nasnet_cli.models.hub.published import LICENCE, Origin, Published, hub_cache_name
+from nasnet_cli.models.listener import SILENT, ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 
 if TYPE_CHECKING:
     from nasnet_cli.models.convert import About
-
-_OFFLINE = (
-    "Connect and run again, or download {} elsewhere and pass its path to --model; "
-    "NASNET_CACHE_DIR or TFHUB_CACHE_DIR can name a cache that has it; the built-in model needs "
-    "no network."
-)
-_LICENCE = "Apache-2.0"
 
 
 class ChecksumError(ModelError):
     """A download has the wrong bytes. No other origin is tried after this."""
 
 
+class NotFetchedError(ModelError):
+    """A model is neither here nor to be had. It is shown on two lines."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return (self.problem, self.remedy)
+
+
 def fetch_handle(handle: str, listener: ProgressListener) -> Path:
     """Return the folder of the model that a handle of tensorflow-hub's protocol stands for.
 
-    Raises DownloadError when it cannot be fetched, ChecksumError when its bytes have changed and
+    Raises DownloadError when it cannot be fetched, NotFetchedError without a network, ChecksumError when its bytes have changed and
     ModelError when it is not a model.
     """
     check_url(handle)
     name = store.entry_name(handle, handle)
     if folder := _cached(name, handle, listener) or _in_hub_cache(handle, listener):
         return folder
+    origin = Origin("hub", handle)
     try:
-        return _fetch(name, handle, Origin("hub", handle), None, listener)
+        return _fetch(name, handle, origin, None, listener)
     except DownloadError as error:
         if not error.unreachable:
             raise
-        remedy = _OFFLINE.format(error.url)
-        raise DownloadError(handle, error.reason, remedy, unreachable=True) from error
+        raise NotFetchedError(
+            f"{handle} is not in the cache and cannot be fetched: {error.reason}.",
+            _by_hand(_archive_url(handle), _local_file(name, origin)),
+        ) from error
 
 
 def fetch_published(model: Published, listener: ProgressListener) -> Path:
     """Return the folder of a published model, from the first origin that has it.
 
-    Raises ModelError, with the reason for each origin, when none has.
+    Raises NotFetchedError, with the reason for each origin, when none has.
     """
-    for origin in model.origins:
-        if folder := _cached(_entry_name(model, origin), model.name, listener):
-            return folder
-    for handle in model.handles:
-        if folder := _in_hub_cache(handle, listener):
-            return folder
+    if folder := find_published(model, listener):
+        return folder
     failures: dict[str, list[str]] = {}  # descriptions of origins by what went wrong there
     unreachable: dict[str | None, str] = {}  # reasons by host
-    for origin in model.origins:
+    for origin in sorted(model.origins, key=lambda o: not _is_here(_entry_name(model, o), o)):
         host = urlsplit(origin.address).hostname  # None for Kaggle's handles
         try:
             if host in unreachable:
@@ -98,9 +99,41 @@ def fetch_published(model: Published, listener: ProgressListener) -> Path:
                 f"{model.name} comes from {origin.description}; not from {_listed(failures)}."
             )
         return folder
-    raise ModelError(
+    first = model.origins[0]
+    raise NotFetchedError(
         f"{model.name} is not in the cache and cannot be fetched: {_listed(failures)}.",
-        _OFFLINE.format(model.origins[0].address),
+        _by_hand(first.address, _local_file(_entry_name(model, first), first)),
+    )
+
+
+def find_published(model: Published, listener: ProgressListener = SILENT) -> Path | None:
+    """Return the folder of a published model if a cache has it. listener learns what is damaged."""
+    for origin in model.origins:
+        if folder := _cached(_entry_name(model, origin), model.name, listener):
+            return folder
+    for handle in model.handles:
+        if folder := _in_hub_cache(handle, listener):
+            return folder
+    return None
+
+
+def _local_file(name: str, origin: Origin) -> Path:
+    """Return the place of an origin's file that the user has fetched elsewhere, there or not."""
+    # A handle's last part is its version: every model's is called 1.
+    file = f"{name}.tar.gz" if origin.kind == "hub" else origin.address.rpartition("/")[2]
+    return cache.downloads_folder() / file
+
+
+def _is_here(name: str, origin: Origin) -> bool:
+    # Kaggle's copies are many files.
+    return origin.kind != "kaggle" and _local_file(name, origin).is_file()
+
+
+def _by_hand(url: str, place: Path) -> str:
+    """Return the way out without a network."""
+    return (
+        f"Fetch {url} on another machine and save it as {place}, or use the built-in model "
+        "(--model builtin)."
     )
 
 
@@ -164,11 +197,17 @@ def _fetch(
         return _copy_from_kaggle(name, label, origin.address, listener)
 
     def build(work: Path) -> tuple[Path, store.Kind, str]:
+        file = _local_file(name, origin)
+        if file.is_file():
+            sha256 = _checked_sha256(file, name, origin, str(file))
+            detected = identify(file, str(file))
+            about = _about(model, origin)
+            return *build_module(detected, work, about, str(file), listener), sha256
         part = cache.partial_folder() / f"{name}.part"
         url = _archive_url(origin.address) if origin.kind == "hub" else origin.address
         download(url, part, name=label, listener=listener)
         try:
-            sha256 = _checked_sha256(part, name, origin)
+            sha256 = _checked_sha256(part, name, origin, origin.address)
             detected = identify(part, f"the file from {origin.address}")
             folder, kind = build_module(detected, work, _about(model, origin), label, listener)
         except cache.CacheError:
@@ -182,30 +221,33 @@ def _fetch(
     return store.keep(name, label, origin.address, build, listener)
 
 
-def _checked_sha256(part: Path, name: str, origin: Origin) -> str:
-    """Return the SHA-256 of a download. Raises ChecksumError if it or the MD5 is wrong."""
+def _checked_sha256(part: Path, name: str, origin: Origin, giver: str) -> str:
+    """Return the SHA-256 of a download. Raises ChecksumError if it or the MD5 is wrong.
+
+    giver is the address or file that it is from.
+    """
     with part.open("rb") as file:
         if origin.md5 is not None:
             new_md5 = partial(hashlib.md5, usedforsecurity=False)
             md5 = hashlib.file_digest(file, new_md5).hexdigest()
             if md5 != origin.md5:
                 raise ChecksumError(
-                    f"{origin.address} sent a file with the MD5 checksum {md5}; "
+                    f"{giver} gave a file with the MD5 checksum {md5}; "
                     f"the published one is {origin.md5}.",
                     "It was changed on the way or at the source; nothing of it was kept.",
                 )
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    _check_same_as_first(name, origin.address, sha256)
+    _check_same_as_first(name, giver, sha256)
     return sha256
 
 
-def _check_same_as_first(name: str, sender: str, checksum: str) -> None:
+def _check_same_as_first(name: str, giver: str, checksum: str) -> None:
     """Raise ChecksumError unless the checksum is that of the first download, if there was one."""
     first = store.read_record(name)
     if first is not None and first.sha256 != checksum:
         raise ChecksumError(
-            f"{sender} sent other bytes (SHA-256 {checksum[:16]}…) than when it was first fetched "
+            f"{giver} gave other bytes (SHA-256 {checksum[:16]}…) than when it was first fetched "
             f"on {first.made[:10]} ({first.sha256[:16]}…).",
             f"If you know why and trust it, run `nasnet cache rm {name}` and try again.",
         )
@@ -222,7 +264,7 @@ def _about(model: Published | None, origin: Origin) -> About:
         classification=model.classification,
         accuracy=model.accuracy if origin.kind == "slim" else None,
         source=origin.address,
-        licence=_LICENCE,
+        licence=LICENCE,
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 Size = Literal["mobile", "large"]
 OriginKind = Literal["slim", "hub", "kaggle", "keras"]
 
+LICENCE = "Apache-2.0"
+
 _DESCRIPTIONS: dict[OriginKind, str] = {
     "slim": "TF-Slim's checkpoint",
     "hub": "the hub's module",
