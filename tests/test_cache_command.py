@@ -33,7 +33,7 @@ def module(tmp_path):
 
 
 def compiled(name, data=b"blob"):
-    path = cache.compiled_folder() / f"{name}.blob"
+    path = cache.subfolder("compiled") / f"{name}.blob"
     cache.store(path, data)
     return path
 
@@ -47,8 +47,8 @@ def test_ls_of_an_empty_cache_prints_only_the_total(cache_folder):
 
 def test_ls_prints_models_compiled_models_and_unfinished_downloads(module, tmp_path):
     compiled("a"), compiled("b")
-    cache.partial_folder().mkdir()
-    (cache.partial_folder() / "x-1.part").write_bytes(bytes(5_000_000))
+    cache.subfolder("partial").mkdir()
+    (cache.subfolder("partial") / "x-1.part").write_bytes(bytes(5_000_000))
     code, out, _ = nasnet("ls")
     lines = [line.split() for line in out.splitlines()]
     assert code == 0

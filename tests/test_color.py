@@ -167,9 +167,8 @@ def test_broken_profiles_are_ignored(profile: bytes, format: str) -> None:
     assert np.array_equal(color.to_srgb(with_profile), plain)
 
 
-def test_transforms_are_cached_and_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(color, "_transforms", {})
-    monkeypatch.setattr(color, "_MAX_TRANSFORMS", 2)
+def test_transforms_are_cached_and_shared_by_threads() -> None:
+    color._transform.cache_clear()
     profiles = [rgb_profile(DISPLAY_P3, gamma) for gamma in (1.9, 2.0, 2.1, 2.4)]
     image = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     files = [saved(image, "PNG", icc_profile=profile) for profile in profiles]
@@ -182,7 +181,9 @@ def test_transforms_are_cached_and_shared_by_threads(monkeypatch: pytest.MonkeyP
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
-    assert len(color._transforms) == 2
+    cached = color._transform.cache_info()
+    assert cached.currsize == 4
+    assert cached.hits > 4 * cached.misses
 
 
 def test_workers_convert_colours_too() -> None:

@@ -11,6 +11,8 @@ import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -24,6 +26,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.decode import decode
+from nasnet_cli.images.load import load
+from nasnet_cli.images.pixel_budget import PixelBudget
+from nasnet_cli.images.preprocess import Preprocessing
+from nasnet_cli.images.source import Source
 from support.icc import DISPLAY_P3, rgb_profile
 
 RNG = np.random.default_rng(7)
@@ -426,10 +432,18 @@ def test_jpeg_without_its_last_pixels_is_truncated() -> None:
             assert decode_error(data[:-cut]).kind == "truncated"
 
 
-def test_pixels_are_reserved_once_for_a_damaged_file() -> None:
-    reserved: list[int] = []
-    decode(jpegs()[0][:-2], reserve=reserved.append)
-    assert reserved == [40 * 56]
+def test_pixels_are_reserved_once_for_a_damaged_file(tmp_path: Path) -> None:
+    held: list[int] = []
+
+    class Budget(PixelBudget):
+        def hold(self, pixels: int) -> AbstractContextManager[None]:
+            held.append(pixels)
+            return super().hold(pixels)
+
+    file = tmp_path / "cut.jpg"
+    file.write_bytes(jpegs()[0][:-2])
+    load(Source("cut.jpg", file=str(file)), Preprocessing((40, 56)), budget=Budget())
+    assert held == [40 * 56]
 
 
 def chunk(name: bytes, data: bytes, damage: int = 0) -> bytes:

@@ -179,13 +179,6 @@ def test_built_in_list_is_imagenets() -> None:
     assert len({label.wnid for label in labels}) == 1001
 
 
-@pytest.mark.parametrize("name", ["none", "../labels/imagenet_1001", ""])
-def test_unknown_list_is_refused_and_known_ones_are_listed(name: str) -> None:
-    with pytest.raises(NasnetError, match="imagenet_1001") as caught:
-        builtin_labels(name)
-    assert "tiny_imagenet_200" in caught.value.remedy
-
-
 def test_labels_for_depends_on_the_count_of_classes() -> None:
     with_background, without = labels_for(1001), labels_for(1000)
     assert with_background is not None

@@ -20,13 +20,14 @@ import pytest
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import read_card, read_module_labels
-from nasnet_cli.models.convert import About, write_module
+from nasnet_cli.models.convert import write_module
 from nasnet_cli.models.detect import detect
-from nasnet_cli.models.formats.slim import Slim
+from nasnet_cli.models.formats.base import Network
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.fetch import ChecksumError
 from nasnet_cli.models.hub.published import PUBLISHED, hub_cache_name
 from nasnet_cli.models.listener import ProgressListener
+from nasnet_cli.network.spec import SIZES
 from nasnet_cli.network.weights import weight_shapes
 from support import crafted, golden
 from support.hub_server import Answer, hub_server, tar_of
@@ -481,15 +482,18 @@ def test_the_published_checkpoint_becomes_the_published_module_exactly(
 
 
 def test_the_features_of_a_checkpoint_become_a_module_without_its_classes(
-    checkpoint, tmp_path, tiny_spec
+    monkeypatch, tmp_path, tiny_spec
 ):
-    about = About(name="imagenet-x-features", classification=False)
-    network = Slim().read_network(checkpoint / "model.ckpt")
-    write_module(network, tmp_path / "module", about, "a TF-Slim checkpoint")
+    size = replace(tiny_spec, classes=1001)
+    monkeypatch.setitem(SIZES, "mobile", size)  # so small a network is quickly written
+    published = PUBLISHED["imagenet-mobile-features"]
+    weights = golden.weights(weight_shapes(size))
+    network = Network("model.ckpt", size, weights, classification=True)
+    write_module(network, tmp_path / "module", published.origins[0], published)
     opened = open_saved_model(tmp_path / "module")
     assert opened.classification is None
     assert opened.feature_depth == tiny_spec.feature_depth
-    assert (opened.card.name, opened.labels) == ("imagenet-x-features", None)
+    assert (opened.card.name, opened.labels) == ("imagenet-mobile-features", None)
 
 
 def test_a_name_comes_from_the_next_place_when_one_has_not_got_it(

@@ -43,7 +43,8 @@ def make_images(count):
 
 
 def run(runtime, batches):
-    results = list(runtime.run(batches))
+    pending = [runtime.submit(batch) for batch in batches]
+    results = [request.result() for request in pending]
     return {
         name: np.concatenate([result[name] for result in results])
         for name in ("logits", "features")
@@ -185,7 +186,7 @@ def test_right_output_is_taken_in_every_process(golden_module, tmp_path):
         "from nasnet_cli.model import load_model\n"
         f"model = load_model({str(golden_module)!r}, preprocessing={{'resample': 'tf1'}})\n"
         f"noise = np.load({str(tmp_path / 'noise.npy')!r})\n"
-        "(got,) = model.runtime(('features', 'logits')).run([noise])\n"
+        "got = model.runtime(('features', 'logits')).submit(noise).result()\n"
         "print(got['logits'].shape, got['features'].shape, float(got['logits'][0, 0]))\n"
     )
     seen = set()

@@ -70,7 +70,8 @@ def make_images(count: int) -> np.ndarray:
 
 
 def run(runtime: Any, batches: Any) -> dict[str, np.ndarray]:
-    results = list(runtime.run(batches))
+    pending = [runtime.submit(batch) for batch in batches]
+    results = [request.result() for request in pending]
     return {
         name: np.concatenate([result[name] for result in results])
         for name in ("logits", "features")
@@ -91,7 +92,8 @@ plan, threads = load_model(sys.argv[1])._plan(("logits", "features")), int(sys.a
 images = np.random.default_rng(3).integers(0, 256, (23, 32, 32, 3), np.uint8)
 runtime = TensorFlowRuntime(plan, threads=threads)
 for size in (1, 2, 3, 4):
-    results = list(runtime.run(images[i : i + size] for i in range(0, 23, size)))
+    pending = [runtime.submit(images[i : i + size]) for i in range(0, 23, size)]
+    results = [request.result() for request in pending]
     for name in ("logits", "features"):
         values = np.concatenate([result[name] for result in results])
         print(name, values.shape, hashlib.sha256(values.tobytes()).hexdigest())

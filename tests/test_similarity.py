@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nasnet_cli import similarity
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.results.neighbours import Match
+from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.records import Embedded, Failure
 from nasnet_cli.similarity import near_groups, open_index, similar, without_direction
 
@@ -62,11 +62,10 @@ def test_matches_are_those_of_all_pairs(tmp_path, small_blocks, dtype):
         found = matches(index, array[query].astype(np.float32), 40)
         order = np.argsort(-expected[query], kind="stable")
         assert [match.row for match in found] == order.tolist()
-        assert [match.rank for match in found] == list(range(1, 41))
         np.testing.assert_allclose(
             [match.similarity for match in found], expected[query][order], atol=1e-12
         )
-        assert found[0] == Match(1, query, f"{query}.jpg", 1.0)
+        assert found[0] == Neighbour(query, f"{query}.jpg", 1.0)
 
 
 def test_equal_similarities_are_ordered_by_row(tmp_path, small_blocks):
@@ -197,7 +196,7 @@ def test_lines_of_failed_inputs_have_no_row(tmp_path):
     index = open_index(write_index(tmp_path, array, lines))
     (group,) = near_groups(index, 0.99)
     assert [member.path for member in group.members] == ["a.jpg", "b\udcff.jpg"]
-    assert index.paths([1]) == {1: "é.jpg"}
+    assert list(index.neighbours([(1, 0.5)])) == [Neighbour(1, "é.jpg", 0.5)]
 
 
 def test_an_empty_index_has_no_matches(tmp_path):

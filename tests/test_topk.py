@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.labels import Label
-from nasnet_cli.results.topk import best_classes, predictions
+from nasnet_cli.results.topk import predictions, with_best
 
 
 def by_sorting(row: np.ndarray, top: int) -> list[int]:
     """The result of a stable sort of all classes, in Python's own numbers."""
     return sorted(range(len(row)), key=lambda i: -float(row[i]))[:top]
+
+
+def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np.ndarray:
+    return with_best({"logits": outputs}, top=top, is_logits=is_logits)["best"]
 
 
 @given(st.data())

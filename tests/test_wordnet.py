@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasnet_cli import wordnet
+from nasnet_cli import labels
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.labels import Label, builtin_labels
 from nasnet_cli.wordnet import Hierarchy, Synset, is_wnid, load_hierarchy
@@ -183,6 +183,6 @@ def test_damaged_table_is_an_error_in_words(
     if content is not None:
         raw = content.encode() if isinstance(content, str) else content
         (package / "labels_data" / "wordnet.tsv").write_bytes(raw)
-    monkeypatch.setattr(wordnet, "__file__", str(package / "wordnet.py"))
+    monkeypatch.setattr(labels, "__file__", str(package / "labels.py"))
     with pytest.raises(NasnetError, match=r"Cannot read .*wordnet\.tsv"):
         load_hierarchy.__wrapped__()

@@ -21,6 +21,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from nasnet_cli.atomic import hidden_path
 from nasnet_cli.errors import ModelError
@@ -43,29 +44,11 @@ def cache_folder() -> Path:
     return root / "nasnet"
 
 
-def modules_folder() -> Path:
-    """Return the folder of complete models."""
-    return cache_folder() / "modules"
-
-
-def partial_folder() -> Path:
-    """Return the folder of unfinished downloads."""
-    return cache_folder() / "partial"
-
-
-def compiled_folder() -> Path:
-    """Return the folder of compiled models."""
-    return cache_folder() / "compiled"
-
-
-def scanned_folder() -> Path:
-    """Return the folder that records which models passed the safety check."""
-    return cache_folder() / "scanned"
-
-
-def downloads_folder() -> Path:
-    """Return the folder of files that the user has fetched elsewhere."""
-    return cache_folder() / "downloads"
+def subfolder(
+    name: Literal["modules", "partial", "downloads", "locks", "compiled", "scanned"],
+) -> Path:
+    """Return a folder in the cache, there or not; the table above says what it holds."""
+    return cache_folder() / name
 
 
 def is_first_today() -> bool:
@@ -90,7 +73,7 @@ def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
     # Importing it takes 50 ms, and only what has to be fetched or converted needs a lock.
     from filelock import FileLock, Timeout
 
-    path = cache_folder() / "locks" / f"{name}.lock"
+    path = subfolder("locks") / f"{name}.lock"
     file_lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -62,23 +62,22 @@ def parse_labels(text: str, source: str, suffix: str = "") -> tuple[Label, ...]:
     return tuple(labels)
 
 
+def lists_folder() -> Path:
+    """Return the folder of the package's lists: a wheel has it inside, a checkout beside it."""
+    package = Path(__file__).parent
+    inside = package / "labels_data"
+    return inside if inside.is_dir() else package.parents[1] / "labels"
+
+
 def builtin_labels(name: str) -> tuple[Label, ...]:
     """Return a list of labels that comes with the package, such as imagenet_1001.
 
-    Raises NasnetError if there is no such list.
+    Raises NasnetError when it is missing or damaged.
     """
-    from importlib import resources  # slow to import, and `nasnet --help` needs no labels
-
-    # A wheel has the lists inside the package, a checkout beside it.
-    folders = [resources.files("nasnet_cli") / "labels_data", Path(__file__).parents[2] / "labels"]
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    files = {file.name: file for file in folder.iterdir()} if folder else {}
-    if f"{name}.tsv" not in files:
-        known = sorted(file.removesuffix(".tsv") for file in files if file.endswith(".tsv"))
-        remedy = f"Expected one of: {', '.join(known)}." if known else "Install nasnet-cli again."
-        raise NasnetError(f"There is no built-in list of labels {name!r}.", remedy)
-    with resources.as_file(files[f"{name}.tsv"]) as file:
-        return read_labels(file)
+    path = lists_folder() / f"{name}.tsv"
+    if not path.is_file():
+        raise NasnetError(f"The list of labels {path} is missing.", "Install nasnet-cli again.")
+    return read_labels(path)
 
 
 def labels_for(count: int) -> tuple[Label, ...] | None:

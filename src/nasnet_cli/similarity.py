@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.meta import meta_path
-from nasnet_cli.results.neighbours import Group, Match, Matched, Member
+from nasnet_cli.results.neighbours import Group, Matched, Neighbour
 from nasnet_cli.results.records import Embedded
 
 Vectors = NDArray[np.floating[Any]]
@@ -36,14 +36,6 @@ Pairs = Iterable[tuple[int, int]]
 BLOCK = 4096
 # Queries that are searched for in one pass over the index.
 _QUERIES = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A row of the index and its cosine similarity to the query."""
-
-    row: int
-    similarity: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +66,15 @@ class Index:
         """Return the first rows of the blocks."""
         return range(0, self.rows, BLOCK)
 
-    def paths(self, rows: Collection[int]) -> dict[int, str]:
-        """Return the paths of these rows; bytes that are not UTF-8 are surrogate escapes."""
+    def neighbours(self, cosines: Iterable[tuple[int, float]]) -> Iterator[Neighbour]:
+        """Yield the images of these rows and cosines, with their paths.
+
+        Bytes of a path that are not UTF-8 are surrogate escapes.
+        """
         with lines_path(self.path).open("rb") as lines:
-            paths = {}
-            for row in rows:
+            for row, cosine in cosines:
                 lines.seek(self.offsets[row])
-                paths[row] = _path(json.loads(lines.readline()))
-        return paths
+                yield Neighbour(row, _path(json.loads(lines.readline())), cosine)
 
     def meta(self) -> dict[str, Any]:
         """Return the OUT.meta.json of embed, with digests of the model and the preprocessing.
@@ -192,40 +185,33 @@ def similar(index: Index, queries: Iterable[Embedded], top: int) -> Iterator[Mat
             if query.vector is None:
                 yield Matched(query.path, None, query.error)
             else:
-                yield Matched(query.path, _matches(index, next(neighbours)))
+                yield Matched(query.path, tuple(index.neighbours(next(neighbours))))
 
 
-def _matches(index: Index, neighbours: list[Neighbour]) -> tuple[Match, ...]:
-    paths = index.paths([neighbour.row for neighbour in neighbours])
-    return tuple(
-        Match(rank, neighbour.row, paths[neighbour.row], neighbour.similarity)
-        for rank, neighbour in enumerate(neighbours, start=1)
-    )
+def nearest(index: Index, queries: Vectors, top: int) -> list[list[tuple[int, float]]]:
+    """Return the top-k rows of the index with their cosines for each of queries [n, depth].
 
-
-def nearest(index: Index, queries: Vectors, top: int) -> list[list[Neighbour]]:
-    """Return the top-k rows of the index for each of queries [n, depth], ties by row."""
+    Ties go to the lower row.
+    """
     units = _units(queries)
-    best: list[list[Neighbour]] = [[] for _ in queries]
+    best: list[list[tuple[int, float]]] = [[] for _ in queries]
     for start in index.starts():
         block = index.block(start)
         scores = units @ _units(block).T
         for query, approximate, neighbours in zip(queries, scores, best, strict=True):
             rows = _candidates(approximate, neighbours, top, _margin(index.depth))
             exact = _cosines(block[rows], query)
-            neighbours += [
-                Neighbour(start + int(r), float(c)) for r, c in zip(rows, exact, strict=True)
-            ]
-            neighbours.sort(key=lambda neighbour: (-neighbour.similarity, neighbour.row))
+            neighbours += zip((start + rows).tolist(), exact.tolist(), strict=True)
+            neighbours.sort(key=lambda neighbour: (-neighbour[1], neighbour[0]))
             del neighbours[top:]
     return best
 
 
 def _candidates(
-    scores: Vectors, neighbours: list[Neighbour], top: int, margin: float
+    scores: Vectors, neighbours: list[tuple[int, float]], top: int, margin: float
 ) -> NDArray[np.intp]:
     """Return the rows of a block that may be in the top k, by its cosines in float32, scores."""
-    least = neighbours[-1].similarity - margin if len(neighbours) == top else -np.inf
+    least = neighbours[-1][1] - margin if len(neighbours) == top else -np.inf
     known = scores[~np.isnan(scores)]
     if len(known) > top:
         least = max(least, np.partition(known, -top)[-top] - 2 * margin)
@@ -314,16 +300,12 @@ class _UnionFind:
 
 
 def _group(index: Index, number: int, rows: Rows) -> Group:
-    members: list[Member] = []
+    members: list[Neighbour] = []
     (first,) = index.take(rows[:1])
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
-        paths = index.paths(part.tolist())
-        cosines = _cosines(index.take(part), first).tolist()
-        members += [
-            Member(row, path, cosine)
-            for (row, path), cosine in zip(paths.items(), cosines, strict=True)
-        ]
+        cosines = _cosines(index.take(part), first)
+        members += index.neighbours(zip(part.tolist(), cosines.tolist(), strict=True))
     return Group(number, tuple(members))
 
 

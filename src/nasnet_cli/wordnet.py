@@ -12,13 +12,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from nasnet_cli.errors import NasnetError
-
-if TYPE_CHECKING:
-    from nasnet_cli.labels import Label
+from nasnet_cli.labels import Label, lists_folder
 
 _COLUMNS = "wnid\tparents\tname\tsynonyms\tmark\tqualifier"
 _WNID = re.compile("n[0-9]{8}")
@@ -160,10 +157,7 @@ def load_hierarchy() -> Hierarchy:
 
     Raises NasnetError when its file is missing or damaged.
     """
-    # A wheel has the lists inside of the package; a checkout has them where they are kept.
-    package = Path(__file__).parent
-    folders = (package / "labels_data", package.parents[1] / "labels")
-    path = next((folder for folder in folders if folder.is_dir()), folders[0]) / "wordnet.tsv"
+    path = lists_folder() / "wordnet.tsv"
     try:
         return Hierarchy(_parse(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from nasnet_cli import cache
+from nasnet_cli.cli import exits
 from nasnet_cli.cli.sections import json_option, print_json, print_line
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.models.hub import store
@@ -16,7 +17,7 @@ from nasnet_cli.models.hub import store
 COMPILED = "compiled"
 SCANNED = "scanned"
 UNFINISHED = "unfinished"
-EXIT_DAMAGED = 1
+_UNKNOWN = ("broken", "", "", "")  # the kind, label, source and date of a model without a record
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     else:
         for item in items:
             print_line(f"{item.name}: {faults[item.name] or 'ok'}")
-    return EXIT_DAMAGED if any(faults.values()) else 0
+    return exits.PROBLEM if any(faults.values()) else exits.OK
 
 
 @command.command()
@@ -141,21 +142,13 @@ def _items() -> Iterator[Item]:
     for name in store.names():
         folder, record = store.folder_of(name), store.read_record(name)
         count, size = _measure([folder, store.record_file(name)])
-        yield Item(
-            name=name,
-            kind=record.kind if record else "broken",
-            label=record.label if record else "",
-            source=record.source if record else "",
-            made=record.made if record else "",
-            bytes=size,
-            files=count,
-            path=str(folder),
-        )
+        known = (record.kind, record.label, record.source, record.made) if record else _UNKNOWN
+        yield Item(name, *known, size, count, str(folder))
     unfinished = store.unfinished()
     for name, folder, paths in (
-        (COMPILED, cache.compiled_folder(), [cache.compiled_folder()]),
-        (SCANNED, cache.scanned_folder(), [cache.scanned_folder()]),
-        (UNFINISHED, cache.partial_folder(), unfinished),
+        (COMPILED, cache.subfolder("compiled"), [cache.subfolder("compiled")]),
+        (SCANNED, cache.subfolder("scanned"), [cache.subfolder("scanned")]),
+        (UNFINISHED, cache.subfolder("partial"), unfinished),
     ):
         count, size = _measure(paths)
         if count or (name == UNFINISHED and unfinished):

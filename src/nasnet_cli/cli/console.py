@@ -33,7 +33,7 @@ class Console:
     def note(self, message: str) -> None:
         """Write a message unless quiet."""
         if not self.quiet:
-            click.secho(printable(message), err=True, dim=sys.stderr.isatty() and _has_colour())
+            click.secho(printable(message), err=True, dim=not os.environ.get("NO_COLOR"))
 
     def detail(self, message: str) -> None:
         """Write a message if verbose."""
@@ -138,7 +138,3 @@ def _bar(**settings: Any) -> Any:
 
 def _ignore(units: int) -> None:
     pass
-
-
-def _has_colour() -> bool:
-    return not os.environ.get("NO_COLOR")

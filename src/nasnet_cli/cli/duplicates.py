@@ -45,7 +45,7 @@ def command(
     """
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
     from nasnet_cli import __version__
-    from nasnet_cli.results.meta import document
+    from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import GROUPS
     from nasnet_cli.similarity import count_pairs, near_groups, open_index, without_direction
 
@@ -68,14 +68,14 @@ def command(
             yield group
 
     about = {"index": index.describe(), "options": {"threshold": threshold}}
-    tool = {"tool": {"name": "nasnet", "version": __version__}}
+    tool = {"name": "nasnet", "version": __version__}
     neighbours.write(
         GROUPS,
         tally(near_groups(index, threshold, walk)),
         output,
         head=about,
         summary=lambda: counts,
-        meta=lambda: (document({**tool, **about, "summary": counts}) + "\n").encode(),
+        meta=lambda: meta_document(tool=tool, **about, summary=counts),
     )
     left_out = counts["without_direction"]
     ignored = f" ({left_out:,} zero or not finite, ignored)" if left_out else ""

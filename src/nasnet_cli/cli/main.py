@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from nasnet_cli import __version__
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.errors import NasnetError
 
@@ -47,14 +48,6 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from nasnet_cli import __version__
-
-        click.echo(f"nasnet {__version__}")
-        ctx.exit()
-
-
 @click.group(
     cls=LazyGroup,
     context_settings={
@@ -63,14 +56,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         "max_content_width": 100,
     },
 )
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Show the version and exit.",
-)
+@click.version_option(__version__, message="nasnet %(version)s")
 def main() -> None:
     """Classify and embed folders of images with NASNet-A, offline, on a CPU.
 

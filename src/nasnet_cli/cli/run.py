@@ -25,7 +25,7 @@ from nasnet_cli.jobs.run import NoInputError, RunOptions, run_to_files, stream_r
 from nasnet_cli.jobs.spec import JobSpec, Kind
 from nasnet_cli.results.formats import FormatName, format_by_ending, formats_of
 from nasnet_cli.results.records import Summary
-from nasnet_cli.results.text import counted
+from nasnet_cli.results.text import counted, shortened
 from nasnet_cli.timings import Timings
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ class Inputs:
             names = [path if path != "-" else "the list on standard input" for path in self._paths]
             if self._list_file:
                 names.append(f"the list {getattr(self._list_file, 'name', '')}".strip())
-            place = ", ".join(names[:3])
-            if len(names) > 3:
-                place += f" and {len(names) - 3} more"
+            place = shortened(names, 3)
         return NasnetError(
             f"There are no images in {place}.", "Name images, or folders that have some."
         )

@@ -23,8 +23,9 @@ from nasnet_cli.jobs.shards.manifest import (
     manifest_exists,
     open_manifest,
 )
-from nasnet_cli.jobs.shards.shard import ShardRunner, states
+from nasnet_cli.jobs.shards.shard import ShardRunner, finished_shards
 from nasnet_cli.results.formats import mergeable_formats
+from nasnet_cli.results.text import shortened
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.spec import Kind
@@ -53,13 +54,7 @@ def run_sharded(job: Job, output: OutputOptions, shards: ShardOptions) -> int:
         clear_job(out)
     work = describe_work(job.spec, job.model, {kind: format_})
     manifest = _update_manifest(job, out, work, Cut(shards.shards, shards.shard_size))
-    job.summary.passed_over = manifest.passed_over
-    missing = []
-    for shard in states(manifest):
-        if shard.counts is None:
-            missing.append(shard.shard)
-        else:
-            job.summary.add(shard.counts)
+    _, missing, job.summary = finished_shards(manifest)
     earlier = job.summary.inputs
     failed = []
     with job.console.progress(lambda: manifest.images, initial=earlier) as advance:
@@ -112,9 +107,9 @@ def _run(
 
 
 def _failure(failed: Sequence[Outcome], manifest: Manifest) -> NasnetError:
-    some = "; ".join(f"shard {one.shard}: {one.why.rstrip('.')}" for one in failed[:_LISTED])
-    more = f"; and {len(failed) - _LISTED:,} more" if len(failed) > _LISTED else ""
+    reasons = [f"shard {outcome.shard}: {outcome.why.rstrip('.')}" for outcome in failed]
     return NasnetError(
-        f"{len(failed):,} of {manifest.shards:,} shards failed: {some}{more}.",
+        f"{len(failed):,} of {manifest.shards:,} shards failed: "
+        f"{shortened(reasons, _LISTED, separator='; ')}.",
         "Finished shards stay. Fix the cause, and run again.",
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,10 +27,6 @@ _COLORS = {"RGB": "RGB", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB", 
 
 # A profile that changes no colour by more levels than this is sRGB, in whatever form.
 _SRGB_TOLERANCE = 1
-
-_transforms: dict[bytes, ImageCmsTransform | None] = {}
-_transforms_lock = threading.Lock()
-_MAX_TRANSFORMS = 32
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -98,21 +93,12 @@ def _profile_mode(image: Image.Image) -> str | None:
     return mode if _transform(profile, mode) else None
 
 
+@functools.lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
     """Return the transform from a profile to sRGB; None where it is sRGB or broken.
 
     A transform may be used by several threads at once.
     """
-    digest = hashlib.sha256(profile).digest()
-    with _transforms_lock:
-        if digest not in _transforms:
-            if len(_transforms) >= _MAX_TRANSFORMS:
-                del _transforms[next(iter(_transforms))]  # the oldest
-            _transforms[digest] = _build_transform(profile, mode)
-        return _transforms[digest]
-
-
-def _build_transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
     from PIL import ImageCms
 
     try:

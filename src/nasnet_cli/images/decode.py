@@ -108,8 +108,8 @@ def decode(
     caller. With it, a large JPEG is decoded at a fraction of its size (see DRAFT_MARGIN), several
     times faster, and the returned image is smaller than the one in the file.
 
-    reserve is called before decoding with the number of pixels that decoding holds in memory, and
-    may wait until there is room.
+    reserve is called before each attempt to decode with the number of pixels that it holds in
+    memory, and may wait until there is room.
 
     Thread-safe. Sets Pillow's pixel limit, a global of the process, to max_pixels: it guards
     images within images, such as those in icons.
@@ -180,7 +180,7 @@ def _register(name: str) -> None:
 
 
 class _Decoder:
-    """A decoder of one file, in several attempts if need be, that reserves its pixels once."""
+    """A decoder of one file, in several attempts if need be."""
 
     def __init__(
         self,
@@ -188,8 +188,7 @@ class _Decoder:
         needed_size: Callable[[Size], Size] | None,
         reserve: Callable[[int], object],
     ) -> None:
-        self._max_pixels, self._needed_size = max_pixels, needed_size
-        self._reserve, self._has_reserved = reserve, False
+        self._max_pixels, self._needed_size, self._reserve = max_pixels, needed_size, reserve
 
     def decode(
         self, name: str | None, stream: BinaryIO, orientation: int | None = None
@@ -232,7 +231,7 @@ class _Decoder:
         has_16_bit_transparency = png.has_16_bit_transparency(image)
         # A progressive JPEG is in memory at its full size, at whatever size it is decoded.
         is_progressive = "progressive" in image.info
-        self._reserve_once(width * height if is_progressive else image.width * image.height)
+        self._reserve(width * height if is_progressive else image.width * image.height)
         image.load()
         # Read after loading: TIFF and HEIC apply the orientation themselves and remove it, and a
         # PNG's EXIF may follow its pixels.
@@ -241,11 +240,6 @@ class _Decoder:
             png.whiten_16_bit_transparency(image, stream)
         rgb = to_rgb(image)
         return rgb if transpose is None else rgb.transpose(transpose)
-
-    def _reserve_once(self, pixels: int) -> None:
-        if not self._has_reserved:
-            self._reserve(pixels)
-            self._has_reserved = True
 
 
 def _decode_repaired(

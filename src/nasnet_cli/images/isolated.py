@@ -6,7 +6,7 @@ can be ended, and its end is one image's error.
 
 The two sides talk over a socket. The parent sends a line of JSON with the file's descriptor. The
 worker answers with the number of pixels that decoding holds in memory, and waits for an empty line,
-which means that there is room. It then sends a line of JSON and the bytes of the array.
+which means that there is room, before each attempt to decode. It then sends a line of JSON and the bytes of the array.
 isolated_worker is the other side.
 """
 
@@ -99,16 +99,8 @@ class DecoderPool:
         add_seconds is called with the processor time that the worker took. Raises InputError, with
         two more kinds: timeout and crashed; NasnetError when no worker starts.
         """
-        has_reserved = False
-
-        def reserve_once(pixels: int) -> None:
-            nonlocal has_reserved
-            if not has_reserved:
-                reserve(pixels)
-                has_reserved = True
-
         with _file_descriptor(stream) as descriptor:
-            task = _Task(descriptor, preprocessing, max_pixels, reserve_once, add_seconds)
+            task = _Task(descriptor, preprocessing, max_pixels, reserve, add_seconds)
             worker = self._take()
             try:
                 try:
@@ -209,7 +201,7 @@ class _Worker:
             line = json.dumps(request).encode() + b"\n"
             socket.send_fds(self._socket, [line], [task.descriptor])
             answer = self._receive()
-            if "pixels" in answer:
+            while "pixels" in answer:
                 task.reserve(answer["pixels"])
                 timeout = _timeout(file_size + answer["pixels"])
                 self._socket.settimeout(timeout)

@@ -48,10 +48,14 @@ def load(
     limits = limits or Limits()
     budget = budget or PixelBudget()
     timings = timings or Timings()
+    has_reserved = False
     with ExitStack() as stack:
 
         def reserve(pixels: int) -> None:
-            stack.enter_context(budget.hold(pixels))
+            nonlocal has_reserved
+            if not has_reserved:  # by an attempt before this one
+                stack.enter_context(budget.hold(pixels))
+                has_reserved = True
 
         with timings.spent("read"):
             stream = stack.enter_context(source.open(limits.max_bytes))

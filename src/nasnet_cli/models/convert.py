@@ -7,9 +7,8 @@ paths and dates.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nasnet_cli.cache import CacheError
 from nasnet_cli.errors import ModelError
@@ -20,6 +19,7 @@ from nasnet_cli.models.files import add_file
 from nasnet_cli.models.formats.base import DetectedModel, Network
 from nasnet_cli.models.formats.saved_model import SavedModel
 from nasnet_cli.models.formats.tf1_hub import TF1Hub
+from nasnet_cli.models.hub.published import LICENCE, Origin, Published
 from nasnet_cli.models.hub.store import Kind, entry_name, keep, known_name
 from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
@@ -29,22 +29,6 @@ VERSION = 2
 """Counts the changes after which a module that was converted before is converted again."""
 
 _IMAGENET_CLASSES = (1000, 1001)
-
-
-@dataclass(frozen=True)
-class About:
-    """The facts known before a module is made; none for a user's own file.
-
-    size is the published size that it must have, with ImageNet's classes. classification False
-    leaves the classification layer out; True requires it; None takes what there is.
-    """
-
-    name: str | None = None
-    size: str | None = None
-    classification: bool | None = None
-    accuracy: dict[str, Any] | None = None
-    source: str = ""
-    licence: str = ""
 
 
 def cached_module(detected: DetectedModel, shown: str, listener: ProgressListener) -> Path:
@@ -59,7 +43,7 @@ def cached_module(detected: DetectedModel, shown: str, listener: ProgressListene
         raise ModelError(f"{shown} cannot be read: {error.strerror}.", "Check it.") from None
 
     def build(work: Path) -> tuple[Path, Kind, str]:
-        return *build_module(detected, work, About(), shown, listener), sha256
+        return *build_module(detected, work, shown, listener), sha256
 
     # A checkpoint is mostly called model.ckpt, with no file of that name; its folder says more.
     path = detected.path
@@ -70,15 +54,21 @@ def cached_module(detected: DetectedModel, shown: str, listener: ProgressListene
 
 
 def build_module(
-    detected: DetectedModel, work: Path, about: About, shown: str, listener: ProgressListener
+    detected: DetectedModel,
+    work: Path,
+    shown: str,
+    listener: ProgressListener,
+    origin: Origin | None = None,
+    published: Published | None = None,
 ) -> tuple[Path, Kind]:
     """Make the module of a model in the folder work; return its folder and how it was made.
 
-    Errors call the model shown, since the names in work mean nothing to the user. Raises ModelError
-    when it is broken or of a format that no module can be made of.
+    origin is where it was fetched from, published which model it must be. Errors call the model
+    shown, since the names in work mean nothing to the user. Raises ModelError when it is broken or
+    of a format that no module can be made of.
     """
     try:
-        return _build(detected, work, about, shown, listener)
+        return _build(detected, work, shown, listener, origin, published)
     except CacheError:
         raise
     except ModelError as error:
@@ -89,7 +79,12 @@ def build_module(
 
 
 def _build(
-    detected: DetectedModel, work: Path, about: About, shown: str, listener: ProgressListener
+    detected: DetectedModel,
+    work: Path,
+    shown: str,
+    listener: ProgressListener,
+    origin: Origin | None,
+    published: Published | None,
 ) -> tuple[Path, Kind]:
     kind: Kind = "converted"
     if detected.format is ARCHIVE:
@@ -108,19 +103,20 @@ def _build(
         )
     listener.note(f"{shown}: converting it to a TF1 Hub module, which the cache keeps.")
     network = entry.read_network(detected.path)
-    write_module(network, work / "module", about, entry.title)
+    write_module(network, work / "module", origin or Origin("file", entry.title), published)
     return work / "module", "converted"
 
 
-def write_module(network: Network, folder: Path, about: About, origin: str) -> None:
+def write_module(
+    network: Network, folder: Path, origin: Origin, published: Published | None = None
+) -> None:
     """Write the TF1 Hub module of a network into folder, which must be empty or absent.
 
-    origin is its card's source where about has none. Raises ModelError when it is not the network
-    that about describes.
+    Raises ModelError when it is not the published network that it is said to be.
     """
     # A file that export wrote has a card that knows the preprocessing too.
-    if network.card is None or network.card.network is None or about.name is not None:
-        network = _with_card(network, about, origin)
+    if network.card is None or network.card.network is None or published is not None:
+        network = _with_card(network, origin, published)
     assert network.card is not None
     TF1Hub().write(folder, network, card_texts(network.card, network.labels), "f32")
 
@@ -131,37 +127,40 @@ def without_classification(network: Network) -> Network:
     return replace(network, weights=weights, classification=False, labels=None)
 
 
-def _with_card(network: Network, about: About, origin: str) -> Network:
+def _with_card(network: Network, origin: Origin, published: Published | None) -> Network:
     from nasnet_cli import __version__
 
-    if about.classification and not network.classification:
-        raise ModelError(
-            "It has no classification layer, only features.", "Use its -features form instead."
-        )
     spec = network.spec
-    _check_size(spec, network.classification, about)
-    if about.classification is False:
-        network = without_classification(network)
+    if published is not None:
+        _check_published(network, published)
+        if not published.classification:
+            network = without_classification(network)
     card = Card(
-        name=about.name or _size_name(spec),
+        name=published.name if published else _size_name(spec),
         preprocessing={"size": [spec.image_size, spec.image_size], **PUBLISHED_PREPROCESSING},
         network=spec.to_dict(),
-        accuracy=about.accuracy,
-        source=about.source or origin,
-        licence=about.licence,
+        # The figures are the published checkpoint's.
+        accuracy=published.accuracy if published and origin.kind == "slim" else None,
+        source=origin.address,
+        licence=LICENCE if published else "",
         tool=f"nasnet-cli {__version__}",
     )
     labels = labels_for(spec.classes) if network.classification else None
     return replace(network, card=card, labels=labels)
 
 
-def _check_size(spec: NASNetA, has_classes: bool, about: About) -> None:
+def _check_published(network: Network, published: Published) -> None:
     """Check that what gets a published module's name and figures is at least of its size."""
-    fits = _size_name(spec) == f"nasnet-a-{about.size}"
-    if about.size and not (fits and (not has_classes or spec.classes in _IMAGENET_CLASSES)):
+    if published.classification and not network.classification:
         raise ModelError(
-            f"It isn't the published network: {_size_name(spec)} with {spec.classes} classes, "
-            f"not nasnet-a-{about.size} with ImageNet's.",
+            "It has no classification layer, only features.", "Use its -features form instead."
+        )
+    name, classes = _size_name(network.spec), network.spec.classes
+    has_other_classes = network.classification and classes not in _IMAGENET_CLASSES
+    if name != f"nasnet-a-{published.size}" or has_other_classes:
+        raise ModelError(
+            f"It isn't the published network: {name} with {classes} classes, "
+            f"not nasnet-a-{published.size} with ImageNet's.",
             "Name the file itself to use it as it is.",
         )
 

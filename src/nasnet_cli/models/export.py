@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from nasnet_cli.models.formats.base import Format, Kind, Network, Outputs, Preci
 from nasnet_cli.models.probes import probe_images
 from nasnet_cli.models.safety.gate import check_safe
 from nasnet_cli.models.savedmodel.reader import PB
+from nasnet_cli.results.atomic import errors_in_words
 
 TOLERANCE = 1e-4
 """The largest difference allowed between an output and the source's, in float32."""
@@ -79,7 +79,7 @@ def export(
     names = entry.written_names(out.name)
     _check_free(out, entry, overwrite)
     written = network if classification else without_classification(network)
-    with _errors_in_words(out), hidden_folder(out) as staging:
+    with errors_in_words(out), hidden_folder(out) as staging:
         target = staging / out.name
         note(f"writing {entry.name}")
         entry.write(target, written, card_texts(_card(written), written.labels), precision)
@@ -179,17 +179,6 @@ def _check_free(out: Path, entry: Format, overwrite: bool) -> None:
             raise OutputError(
                 f"{path} is not a SavedModel, so it is not replaced.", "Name another folder."
             )
-
-
-@contextmanager
-def _errors_in_words(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{out} cannot be written: {(error.strerror or str(error)).lower()}.",
-            "Check the folder, its permissions and the free space.",
-        ) from error
 
 
 def _publish(staging: Path, out: Path, names: list[str]) -> None:

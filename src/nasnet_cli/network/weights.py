@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nasnet_cli.errors import ModelError
 from nasnet_cli.network.builder import Window, build_network
 from nasnet_cli.network.spec import SIZES, NASNetA, Stem
+from nasnet_cli.results.text import shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +138,7 @@ def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], sourc
         if name in weights and weights[name].shape != shape
     ]
     problems = [
-        f"{len(names)} {problem} ({_first(names)})"
+        f"{len(names)} {problem} ({shortened(names, 5, '; ')})"
         for problem, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
         if names
     ]
@@ -146,11 +147,6 @@ def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], sourc
             f"The variables of {source} do not match the network: {', '.join(problems)}.",
             "Check the network's size and number of classes.",
         )
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return "; ".join(names[:5]) + more
 
 
 def _times(shape: Sequence[int]) -> str:

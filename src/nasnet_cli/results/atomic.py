@@ -228,6 +228,15 @@ _REASONS = {
 }
 
 
+@contextmanager
+def errors_in_words(name: StrPath) -> Iterator[None]:
+    """Raise in_words of the system's errors in a block that writes the file of that name."""
+    try:
+        yield
+    except OSError as error:
+        raise in_words(os.fspath(name), error) from error
+
+
 def in_words(name: str, error: OSError) -> OutputError:
     """Return the error to raise when the system cannot write the file that the user calls name."""
     folder = Path(error.filename or name).parent

@@ -16,18 +16,10 @@ def meta_path(result: str | os.PathLike[str]) -> Path:
     return Path(os.fspath(result) + META_SUFFIX)
 
 
-def meta_document(
-    *,
-    tool: Mapping[str, object],
-    runtime: Mapping[str, object],
-    model: Mapping[str, object],
-    preprocessing: Mapping[str, object],
-    options: Mapping[str, object],
-    summary: Mapping[str, object],
-) -> bytes:
+def meta_document(**sections: Mapping[str, object]) -> bytes:
     """Return the content of OUT.meta.json: UTF-8, one key per line, keys sorted in each section.
 
-    tool and runtime have a name and a version; model and preprocessing have a digest; options are
+    The sections come in the order of the arguments. tool and runtime have a name and a version; model and preprocessing have a digest; options are
     those that the results depend on; summary is Summary.counts(). Values are JSON's: str, int,
     finite float, bool, None, and lists and dicts of these. Raises TypeError or ValueError for
     others.
@@ -35,20 +27,8 @@ def meta_document(
     The same arguments give the same bytes, so they must not differ between runs: no time, no host,
     no number of workers.
     """
-    sections = {
-        "tool": tool,
-        "runtime": runtime,
-        "model": model,
-        "preprocessing": preprocessing,
-        "options": options,
-        "summary": summary,
-    }
-    return (document(sections) + "\n").encode()
-
-
-def document(sections: Mapping[str, Mapping[str, object]]) -> str:
-    """Return a JSON object with the sections in their order, each indented on lines of its own."""
-    return "{\n" + ",\n".join(section(name, body) for name, body in sections.items()) + "\n}"
+    members = ",\n".join(section(name, body) for name, body in sections.items())
+    return f"{{\n{members}\n}}\n".encode()
 
 
 def section(name: str, body: Mapping[str, object]) -> str:

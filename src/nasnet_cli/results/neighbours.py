@@ -11,13 +11,12 @@ from nasnet_cli.results.writers import Layout, json_object, json_path, no_formul
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """An image of the index that is similar to the query.
+class Neighbour:
+    """An image of the index that is similar to a query, or to the first of its group.
 
-    rank counts from 1, row from 0; similarity is the cosine of the two vectors, in [-1, 1].
+    row counts from 0; similarity is the cosine of the two vectors, in [-1, 1].
     """
 
-    rank: int
     row: int
     path: str
     similarity: float
@@ -28,17 +27,8 @@ class Matched:
     """The matches of one query, best first; exactly one of matches and error is set."""
 
     path: str
-    matches: tuple[Match, ...] | None
+    matches: tuple[Neighbour, ...] | None
     error: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """An image in a group. similarity is its cosine with the group's first, in [-1, 1]."""
-
-    row: int
-    path: str
-    similarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +36,23 @@ class Group:
     """Near-duplicates, in the order of their rows. number counts from 1."""
 
     number: int
-    members: tuple[Member, ...]
+    members: tuple[Neighbour, ...]
+
+
+def _json(neighbour: Neighbour) -> str:
+    """Return the members of a neighbour's JSON object, without its braces."""
+    similarity = decimal(neighbour.similarity, missing="null")
+    return f'"row": {neighbour.row}, {json_path(neighbour.path)}, "similarity": {similarity}'
+
+
+def _cells(neighbour: Neighbour) -> list[str]:
+    path = no_formula(neighbour.path, mark="./")
+    return [str(neighbour.row), path, decimal(neighbour.similarity, missing="")]
 
 
 def _matched_json(row: Matched) -> str:
-    matches = ", ".join(
-        f'{{"rank": {match.rank}, "row": {match.row}, {json_path(match.path)}, '
-        f'"similarity": {decimal(match.similarity, missing="null")}}}'
-        for match in row.matches or ()
-    )
+    ranked = enumerate(row.matches or (), start=1)
+    matches = ", ".join(f'{{"rank": {rank}, {_json(match)}}}' for rank, match in ranked)
     return json_object(row.path, row.error, f'"matches": [{matches}]')
 
 
@@ -65,10 +63,8 @@ def _matched_cells(row: Matched) -> Iterator[list[str]]:
         yield [path, "error", "", "", "", "", row.error.kind, message]
     elif not row.matches:
         yield [path, "ok", "", "", "", "", "", ""]
-    for match in row.matches or ():
-        match_path = no_formula(match.path, mark="./")
-        similarity = decimal(match.similarity, missing="")
-        yield [path, "ok", str(match.rank), str(match.row), match_path, similarity, "", ""]
+    for rank, match in enumerate(row.matches or (), start=1):
+        yield [path, "ok", str(rank), *_cells(match), "", ""]
 
 
 def _matched_lines(row: Matched) -> Iterator[str]:
@@ -77,24 +73,18 @@ def _matched_lines(row: Matched) -> Iterator[str]:
         yield f"      {row.error.kind}: {printable(row.error.message)}"
     elif not row.matches:
         yield "      nothing to compare it with"
-    for match in row.matches or ():
-        yield f"{match.rank:>4}  {match.similarity:7.4f}  {printable(match.path)}"
+    for rank, match in enumerate(row.matches or (), start=1):
+        yield f"{rank:>4}  {match.similarity:7.4f}  {printable(match.path)}"
 
 
 def _group_json(group: Group) -> str:
-    members = ", ".join(
-        f'{{"row": {member.row}, {json_path(member.path)}, '
-        f'"similarity": {decimal(member.similarity, missing="null")}}}'
-        for member in group.members
-    )
+    members = ", ".join(f"{{{_json(member)}}}" for member in group.members)
     return f'{{"group": {group.number}, "members": [{members}]}}'
 
 
 def _group_cells(group: Group) -> Iterator[list[str]]:
     for member in group.members:
-        path = no_formula(member.path, mark="./")
-        similarity = decimal(member.similarity, missing="")
-        yield [str(group.number), str(member.row), path, similarity]
+        yield [str(group.number), *_cells(member)]
 
 
 def _group_lines(group: Group) -> Iterator[str]:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # DEL, the C1 controls and the two Unicode line ends: JSON allows them raw, but terminals obey
@@ -63,6 +64,12 @@ def decimal(value: float, *, missing: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it is not one: "2,000 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def shortened(items: Sequence[object], most: int, separator: str = ", ") -> str:
+    """Return a list as text, cut after so many items: "1, 2, 3 and 4 more"."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return separator.join(map(str, items[:most])) + more
 
 
 def printable(text: str) -> str:

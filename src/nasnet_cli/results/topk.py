@@ -14,17 +14,11 @@ BEST = np.dtype([("index", "<i4"), ("probability", "<f8"), ("output", "<f8")])
 """A class: its index in the model's output, its probability in [0, 1], and the output itself."""
 
 
-def best_classes(outputs: np.ndarray, top: int, *, is_logits: bool = True) -> np.ndarray:
-    """Return the top-k classes of each row of outputs [n, classes]: [n, min(top, classes)] of BEST.
-
-    The best come first, and equal ones by index. outputs are logits or, where is_logits is false,
-    probabilities. A row's classes do not depend on the other rows.
-    """
-    values = outputs.astype(np.float64)
-    return _best_classes(values, _softmax(values) if is_logits else values, top)
-
-
 def _best_classes(values: np.ndarray, probabilities: np.ndarray, top: int) -> np.ndarray:
+    """Return the top-k classes of each row of values [n, classes]: [n, min(top, classes)] of BEST.
+
+    The best come first, and equal ones by index. A row's classes do not depend on the other rows.
+    """
     count = min(top, values.shape[1])
     index = np.empty((len(values), count), np.intp)
     for row, value in zip(index, values, strict=True):
@@ -47,6 +41,7 @@ def with_best(
 ) -> dict[str, np.ndarray]:
     """Replace the logits in the outputs of n images by their top-k classes, "best", if top is given.
 
+    is_logits is false where the outputs called logits are probabilities.
     everyday adds everyday labels of at least the probability sure: "sure", [n] of SURE.
     """
     if top is None or "logits" not in outputs:
@@ -63,7 +58,7 @@ def with_best(
 def predictions(
     best: np.ndarray, labels: Sequence[Label], *, threshold: float = 0.0, with_logits: bool = False
 ) -> tuple[Prediction, ...]:
-    """Return a row of best_classes with labels, without classes of a probability under threshold.
+    """Return a row of BEST with labels, without classes of a probability under threshold.
 
     with_logits adds the model's output to each prediction.
     """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -87,16 +86,6 @@ class Runtime(ABC):
         The images are copied at once. Requests start in the order of the calls and run in parallel;
         an output depends on its image only.
         """
-
-    def run(self, batches: Iterable[Sequence[np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the outputs of each batch of up to plan.request_size images, in order."""
-        pending: deque[Pending] = deque()
-        for batch in batches:
-            pending.append(self.submit(batch))
-            if len(pending) > self.threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
 
 def available_cores() -> int:

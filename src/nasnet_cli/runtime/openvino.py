@@ -92,7 +92,7 @@ class OpenVINORuntime(Runtime):
             "passes": openvino_passes.VERSION,
         }
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return cache.compiled_folder() / f"{name}.blob"
+        return cache.subfolder("compiled") / f"{name}.blob"
 
     def _from_cache(self, core: Any) -> Any:
         blob = cache.load(self._cache_file())

@@ -35,15 +35,14 @@ def save_checkpoint(path: Path, state: Checkpoint, copies: Sequence[Path] = ()) 
     arrays.update({f"average/{name}": value for name, value in state.average.items()})
     arrays.update({f"optimizer/{i}": value for i, value in enumerate(state.optimizer)})
     head = json.dumps({"step": state.step, "seen": state.seen})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.part.npz")
-    np.savez(partial, head=np.array(head), **arrays)
-    partial.replace(path)
-    for copy in copies:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        partial = copy.with_name(f"{copy.stem}.part.npz")
-        shutil.copyfile(path, partial)
-        partial.replace(copy)
+    for place in (path, *copies):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f"{place.stem}.part.npz")
+        if place is path:
+            np.savez(partial, head=np.array(head), **arrays)
+        else:
+            shutil.copyfile(path, partial)
+        partial.replace(place)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

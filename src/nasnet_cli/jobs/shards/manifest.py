@@ -25,7 +25,7 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
 from nasnet_cli.jobs.spec import JobSpec, Kind, difference
-from nasnet_cli.results.atomic import in_words, open_output
+from nasnet_cli.results.atomic import errors_in_words, open_output
 
 if TYPE_CHECKING:
     from nasnet_cli.model import Model
@@ -53,10 +53,8 @@ class Cut:
         number of shards."""
         if self.shards is None:
             assert self.shard_size is not None
-            full, rest = divmod(images, self.shard_size)
-            yield from (self.shard_size for _ in range(full))
-            if rest:
-                yield rest
+            for first in range(0, images, self.shard_size):
+                yield min(self.shard_size, images - first)
             return
         shards = min(self.shards, images)
         for i in range(shards):
@@ -248,13 +246,10 @@ def clear_job(out: Path) -> None:
 
 
 def _remove_files(folder: Path, names: str) -> None:
-    try:
-        with suppress(FileNotFoundError):
-            for path in folder.iterdir():
-                if re.fullmatch(names, path.name):
-                    path.unlink(missing_ok=True)
-    except OSError as error:
-        raise in_words(str(folder), error) from error
+    with errors_in_words(folder), suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            if re.fullmatch(names, path.name):
+                path.unlink(missing_ok=True)
 
 
 def open_manifest(out: Path) -> Manifest:
@@ -311,10 +306,8 @@ def save(manifest: Manifest) -> None:
 
 def add_segment(manifest: Manifest, lines: Iterable[bytes], cut: Cut) -> Manifest:
     """Return the manifest with a new last segment of lines: its files are written, it isn't."""
-    try:
+    with errors_in_words(manifest.folder):
         manifest.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise in_words(str(manifest.folder), error) from error
     revision = manifest.revision + 1
     blank = Segment(len(manifest.segments), revision, manifest.shards, 0, manifest.images, 0, "")
     images = 0

@@ -16,11 +16,12 @@ from typing import BinaryIO
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target, prepare
 from nasnet_cli.jobs.shards.manifest import Manifest
-from nasnet_cli.jobs.shards.shard import DESCRIBED, ShardState, states
+from nasnet_cli.jobs.shards.shard import DESCRIBED, ShardState, finished_shards
 from nasnet_cli.results.atomic import open_outputs
-from nasnet_cli.results.formats import format_by_ending
+from nasnet_cli.results.formats import FormatName, format_by_ending
 from nasnet_cli.results.meta import meta_document
 from nasnet_cli.results.records import Summary
+from nasnet_cli.results.text import shortened
 
 # A row of vectors.jsonl that has a vector ends so; rows with an error end in two braces.
 _ROW = re.compile(rb'"row": (\d+)\}\n$')
@@ -34,12 +35,15 @@ class Part:
     path: Path
     sha256: str
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes in pieces. Raises NasnetError at the end if the sha256 differs."""
+    def chunks(self, *, by_line: bool = False) -> Iterator[bytes]:
+        """Yield the bytes in pieces, or line by line.
+
+        Raises NasnetError at the end if the sha256 differs.
+        """
         digest = hashlib.sha256()
         try:
             with self.path.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
+                for chunk in stream if by_line else iter(lambda: stream.read(1 << 20), b""):
                     digest.update(chunk)
                     yield chunk
         except OSError as error:
@@ -51,15 +55,6 @@ class Part:
                 f"{self.path} is not what was written: its sha256 differs from its marker's.",
                 "Remove it and run the job again, then merge.",
             )
-
-    def lines(self) -> Iterator[bytes]:
-        """Yield the bytes as lines, with their ends. Raises as chunks does."""
-        rest = b""
-        for chunk in self.chunks():
-            *whole, rest = (rest + chunk).split(b"\n")
-            yield from (line + b"\n" for line in whole)
-        if rest:
-            yield rest
 
 
 @dataclass(frozen=True)
@@ -80,22 +75,12 @@ class Parts:
 
 def finished_parts(manifest: Manifest, *, partial: bool) -> Parts:
     """Return the parts to merge. Raises NasnetError when shards are not done, unless partial."""
-    done: list[ShardState] = []
-    missing: list[int] = []
-    summary = Summary(passed_over=manifest.passed_over)
-    for shard in states(manifest):
-        if shard.counts is None:
-            missing.append(shard.shard)
-        else:
-            done.append(shard)
-            summary.add(shard.counts)
+    done, missing, summary = finished_shards(manifest)
     if missing and not partial:
-        some = ", ".join(map(str, missing[:_LISTED]))
-        more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
         noun = "shard" if len(missing) == 1 else "shards"
         raise NasnetError(
             f"{len(missing):,} of {manifest.shards:,} shards of {manifest.out} are not done: "
-            f"{noun} {some}{more}.",
+            f"{noun} {shortened(missing, _LISTED)}.",
             "Run the job again to finish it, or merge the finished shards with --partial.",
         )
     if not done:
@@ -124,10 +109,8 @@ def merge(parts: Parts, out: Path, *, overwrite: bool) -> None:
         if format_ == "npy":
             _join_vectors(parts, stream)
             _join_sidecars(parts, beside[0])
-        elif format_ == "csv":
-            _join_csv(parts, stream)
         else:
-            _join_lines(parts, stream)
+            _join_text(parts, stream, format_)
 
 
 def _check_ending(target: Target, parts: Parts) -> None:
@@ -140,16 +123,10 @@ def _check_ending(target: Target, parts: Parts) -> None:
         )
 
 
-def _join_lines(parts: Parts, stream: BinaryIO) -> None:
-    for part in parts.files(".jsonl"):
-        for chunk in part.chunks():
-            stream.write(chunk)
-
-
-def _join_csv(parts: Parts, stream: BinaryIO) -> None:
-    """Join the rows of all parts, below the header of the first."""
-    for number, part in enumerate(parts.files(".csv")):
-        has_header = number > 0
+def _join_text(parts: Parts, stream: BinaryIO, format_: FormatName) -> None:
+    """Join the rows of all parts; in CSV, below the header of the first."""
+    for number, part in enumerate(parts.files(f".{format_}")):
+        has_header = format_ == "csv" and number > 0
         for chunk in part.chunks():
             if has_header:  # whole in the first piece: it is shorter than any piece
                 chunk, has_header = chunk[chunk.index(b"\n") + 1 :], False
@@ -177,7 +154,7 @@ def _join_sidecars(parts: Parts, stream: BinaryIO) -> None:
     """Join the lines beside vectors, with the numbers of the rows in the merged array."""
     rows = 0
     for part in parts.files(".jsonl"):
-        for line in part.lines():
+        for line in part.chunks(by_line=True):
             if match := _ROW.search(line):
                 line = line[: match.start(1)] + b"%d}\n" % rows
                 rows += 1

@@ -24,7 +24,7 @@ from nasnet_cli.jobs.run import SILENT, Reporter, RunOptions, run_to_files
 from nasnet_cli.jobs.shards.manifest import Manifest, Slice, check_same_work, describe_work
 from nasnet_cli.jobs.state import state_path
 from nasnet_cli.jobs.state_errors import BrokenStateError
-from nasnet_cli.results.atomic import in_words, open_output
+from nasnet_cli.results.atomic import errors_in_words, open_output
 from nasnet_cli.results.records import Summary
 
 if TYPE_CHECKING:
@@ -85,11 +85,9 @@ class ShardRunner:
         piece = manifest.slice(shard)
         sources = manifest.sources(shard, max_bytes=self._spec.max_bytes)
         marker_path = _marker_path(manifest.out, shard)
-        try:
-            # A marker must not stand for outputs that are being replaced.
+        # A marker must not stand for outputs that are being replaced.
+        with errors_in_words(marker_path):
             marker_path.unlink(missing_ok=True)
-        except OSError as error:
-            raise in_words(str(marker_path), error) from error
         counts, outputs = self._write(sources, manifest.out / shard_name(shard))
         if counts.inputs != piece.images:
             raise NasnetError(
@@ -149,6 +147,18 @@ def states(manifest: Manifest, *, verify: bool = False) -> Iterator[ShardState]:
         yield _state(manifest.out, piece, digest, verify)
 
 
+def finished_shards(manifest: Manifest) -> tuple[list[ShardState], list[int], Summary]:
+    """Return the finished shards, the numbers of the others, and the counts of the finished."""
+    done, missing, summary = [], [], Summary(passed_over=manifest.passed_over)
+    for shard in states(manifest):
+        if shard.counts is None:
+            missing.append(shard.shard)
+        else:
+            done.append(shard)
+            summary.add(shard.counts)
+    return done, missing, summary
+
+
 def _write_marker(manifest: Manifest, piece: Slice, counts: Summary, outputs: list[Path]) -> None:
     marker = {
         "format": "nasnet-shard",
@@ -177,7 +187,6 @@ def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
         return ShardState(piece.shard, piece.images, "failed" if why else "missing", why)
     except (OSError, ValueError, KeyError, TypeError):
         return ShardState(piece.shard, piece.images, "missing", "its marker is damaged")
-    why = ""
     if version != MARKER_VERSION:
         why = "its marker is of another version"
     elif slice_digest != piece.sha256:

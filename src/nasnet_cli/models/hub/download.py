@@ -57,9 +57,6 @@ class RetryPolicy:
     pause: float = 0.5
 
 
-DEFAULT_POLICY = RetryPolicy()
-
-
 class DownloadError(ModelError):
     """url cannot be fetched; reason is a clause about the server.
 
@@ -105,7 +102,7 @@ def download(
     *,
     name: str,
     listener: ProgressListener,
-    policy: RetryPolicy = DEFAULT_POLICY,
+    policy: RetryPolicy = RetryPolicy(),
 ) -> None:
     """Download url to path, resuming an earlier, interrupted download of it.
 
@@ -285,10 +282,7 @@ class _Download:
         return DownloadError(self.url, reason, remedy)
 
     def _size(self) -> int:
-        try:
-            return self.path.stat().st_size
-        except OSError:
-            return 0
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def _start_over(self, response: Any, total: int | None) -> None:
         """Empty the partial file, after recording what it will contain."""

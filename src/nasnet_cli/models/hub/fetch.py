@@ -2,7 +2,7 @@
 
 A model is looked for in nasnet's cache, then in tensorflow-hub's (TFHUB_CACHE_DIR, else its folder
 in the temporary folder if the user owns that), then among the files that the user has fetched
-elsewhere (cache.downloads_folder()), then at its origins in order. A damaged copy in
+elsewhere (cache.subfolder("downloads")), then at its origins in order. A damaged copy in
 nasnet's cache is fetched again. One in tensorflow-hub's is skipped and never touched: it is not
 ours, and another program may be using it.
 
@@ -18,10 +18,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from nasnet_cli import cache
@@ -29,12 +27,9 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.models.files import digest
 from nasnet_cli.models.hub import store
 from nasnet_cli.models.hub.download import DownloadError, check_url, discard, download
-from nasnet_cli.models.hub.published import LICENCE, Origin, Published, hub_cache_name
+from nasnet_cli.models.hub.published import Origin, Published, hub_cache_name
 from nasnet_cli.models.listener import SILENT, ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
-
-if TYPE_CHECKING:
-    from nasnet_cli.models.convert import About
 
 
 class ChecksumError(ModelError):
@@ -121,7 +116,7 @@ def _local_file(name: str, origin: Origin) -> Path:
     """Return the place of an origin's file that the user has fetched elsewhere, there or not."""
     # A handle's last part is its version: every model's is called 1.
     file = f"{name}.tar.gz" if origin.kind == "hub" else origin.address.rpartition("/")[2]
-    return cache.downloads_folder() / file
+    return cache.subfolder("downloads") / file
 
 
 def _is_here(name: str, origin: Origin) -> bool:
@@ -141,18 +136,18 @@ def _listed(failures: dict[str, list[str]]) -> str:
     return "; ".join(f"{' and '.join(origins)}: {reason}" for reason, origins in failures.items())
 
 
-def hub_caches() -> Iterator[Path]:
-    """Yield the folder of tensorflow-hub's cache, if there is one that can be trusted."""
+def _hub_cache() -> Path | None:
+    """Return the folder of tensorflow-hub's cache, if there is one that can be trusted."""
     if folder := os.environ.get("TFHUB_CACHE_DIR"):
-        yield Path(folder)
-        return
+        return Path(folder)
     default = Path(tempfile.gettempdir(), "tfhub_modules")
     # In a temporary folder that users share, anyone may create a folder of that name.
     with contextlib.suppress(OSError):
         status = default.lstat()
         is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
         if stat.S_ISDIR(status.st_mode) and is_own:
-            yield default
+            return default
+    return None
 
 
 def _entry_name(model: Published, origin: Origin) -> str:
@@ -172,18 +167,17 @@ def _cached(name: str, label: str, listener: ProgressListener) -> Path | None:
 
 
 def _in_hub_cache(handle: str, listener: ProgressListener) -> Path | None:
-    for root in hub_caches():
-        folder = root / hub_cache_name(handle)
-        if not os.path.isdir(folder):  # noqa: PTH112 - pathlib's raises in an unreadable folder
-            continue
-        try:
-            read_saved_model(folder)
-            return folder
-        except ModelError as error:
-            listener.note(
-                f"Skipping {handle} in tensorflow-hub's cache, which is damaged: {error.problem}"
-            )
-    return None
+    root = _hub_cache()
+    # Not Path.is_dir, which raises in an unreadable folder.
+    if root is None or not os.path.isdir(folder := root / hub_cache_name(handle)):  # noqa: PTH112
+        return None
+    try:
+        read_saved_model(folder)
+        return folder
+    except ModelError as error:
+        problem = f"which is damaged: {error.problem}"
+        listener.note(f"Skipping {handle} in tensorflow-hub's cache, {problem}")
+        return None
 
 
 def _fetch(
@@ -201,15 +195,15 @@ def _fetch(
         if file.is_file():
             sha256 = _checked_sha256(file, name, origin, str(file))
             detected = identify(file, str(file))
-            about = _about(model, origin)
-            return *build_module(detected, work, about, str(file), listener), sha256
-        part = cache.partial_folder() / f"{name}.part"
+            made = build_module(detected, work, str(file), listener, origin, model)
+            return *made, sha256
+        part = cache.subfolder("partial") / f"{name}.part"
         url = _archive_url(origin.address) if origin.kind == "hub" else origin.address
         download(url, part, name=label, listener=listener)
         try:
             sha256 = _checked_sha256(part, name, origin, origin.address)
             detected = identify(part, f"the file from {origin.address}")
-            folder, kind = build_module(detected, work, _about(model, origin), label, listener)
+            folder, kind = build_module(detected, work, label, listener, origin, model)
         except cache.CacheError:
             raise
         except ModelError:
@@ -251,21 +245,6 @@ def _check_same_as_first(name: str, giver: str, checksum: str) -> None:
             f"on {first.made[:10]} ({first.sha256[:16]}…).",
             f"If you know why and trust it, run `nasnet cache rm {name}` and try again.",
         )
-
-
-def _about(model: Published | None, origin: Origin) -> About:
-    from nasnet_cli.models.convert import About
-
-    if model is None:
-        return About(source=origin.address)
-    return About(
-        name=model.name,
-        size=model.size,
-        classification=model.classification,
-        accuracy=model.accuracy if origin.kind == "slim" else None,
-        source=origin.address,
-        licence=LICENCE,
-    )
 
 
 def _archive_url(handle: str) -> str:

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Size = Literal["mobile", "large"]
-OriginKind = Literal["slim", "hub", "kaggle", "keras"]
+OriginKind = Literal["slim", "hub", "kaggle", "keras", "file"]
 
 LICENCE = "Apache-2.0"
+"""The licence of all published models."""
 
 _DESCRIPTIONS: dict[OriginKind, str] = {
     "slim": "TF-Slim's checkpoint",
     "hub": "the hub's module",
     "kaggle": "Kaggle's copy of the hub",
     "keras": "Keras' weights",
+    "file": "a file",
 }
 
 _SLIM = (
@@ -40,7 +42,9 @@ _TOP_1_AND_5 = {"mobile": (0.740, 0.916), "large": (0.827, 0.962)}
 
 @dataclass(frozen=True)
 class Origin:
-    """A place to download a model from. address is a URL, for Kaggle a handle of kagglehub.
+    """The place that a model is from.
+
+    address is a URL, for Kaggle a handle of kagglehub, for a user's own file its format in words.
 
     md5 is the published checksum of the file, where there is one.
     """

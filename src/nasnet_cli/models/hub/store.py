@@ -65,12 +65,12 @@ def _short_digest(identity: str) -> str:
 
 def folder_of(name: str) -> Path:
     """Return the folder of a model, there or not."""
-    return cache.modules_folder() / name
+    return cache.subfolder("modules") / name
 
 
 def record_file(name: str) -> Path:
     """Return the file of a model's record, there or not."""
-    return cache.modules_folder() / f"{name}.json"
+    return cache.subfolder("modules") / f"{name}.json"
 
 
 def read_record(name: str) -> Record | None:
@@ -80,12 +80,9 @@ def read_record(name: str) -> Record | None:
         if path.stat().st_size > _MAX_RECORD_BYTES:
             return None
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        values = {field.name: data[field.name] for field in fields(Record)}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return None
-    keys = {field.name for field in fields(Record)}
-    if not isinstance(data, dict) or not keys <= data.keys():
-        return None
-    values = {key: data[key] for key in keys}
     files = values.pop("files")
     if not isinstance(files, dict) or not all(isinstance(v, str) for v in values.values()):
         return None
@@ -175,7 +172,7 @@ def names() -> list[str]:
     """Return the names of all models in the cache, damaged ones too, sorted."""
     entries = set()
     with contextlib.suppress(OSError):
-        for path in cache.modules_folder().iterdir():
+        for path in cache.subfolder("modules").iterdir():
             if not path.name.startswith("."):
                 entries.add(path.name if path.is_dir() else path.name.removesuffix(".json"))
     return sorted(entries)
@@ -185,9 +182,9 @@ def unfinished() -> list[Path]:
     """Return what unfinished downloads and killed processes left, or still write, sorted."""
     paths = []
     with contextlib.suppress(OSError):
-        paths += list(cache.partial_folder().iterdir())
+        paths += list(cache.subfolder("partial").iterdir())
     with contextlib.suppress(OSError):
-        paths += list(cache.modules_folder().glob(".*.partial"))
+        paths += list(cache.subfolder("modules").glob(".*.partial"))
     return sorted(paths)
 
 
@@ -213,7 +210,7 @@ def _remove_leftovers(name: str) -> None:
 
 
 def _remove_partial_download(name: str) -> None:
-    for path in cache.partial_folder().glob(f"{name}.part*"):
+    for path in cache.subfolder("partial").glob(f"{name}.part*"):
         path.unlink(missing_ok=True)
 
 

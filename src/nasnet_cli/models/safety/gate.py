@@ -8,6 +8,7 @@ from pathlib import Path
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.info import OpenedModel
+from nasnet_cli.results.text import shortened
 
 # A hostile model may have thousands of unsafe operations; the message names a few.
 _MAX_NAMED = 5
@@ -24,10 +25,9 @@ def check_safe(model: OpenedModel) -> None:
         return
     unsafe = model.unsafe_operations
     if unsafe:
-        more = f" and {len(unsafe) - _MAX_NAMED} more" if len(unsafe) > _MAX_NAMED else ""
         raise ModelError(
             f"The model {model.path} has operations that could touch files, the network or "
-            f"run code: {', '.join(unsafe[:_MAX_NAMED])}{more}.",
+            f"run code: {shortened(unsafe, _MAX_NAMED)}.",
             "Use a model from a source that you trust, or add --allow-unsafe-ops to run it anyway.",
         )
     cache.store(clean_record, b"")
@@ -37,4 +37,4 @@ def _clean_record(model: OpenedModel) -> Path:
     key = hashlib.sha256(model.digest.encode())
     for scanner in ("safety/scan.py", "safety/allowed.py", "savedmodel/graph.py"):
         key.update((Path(__file__).parents[1] / scanner).read_bytes())
-    return cache.scanned_folder() / key.hexdigest()
+    return cache.subfolder("scanned") / key.hexdigest()

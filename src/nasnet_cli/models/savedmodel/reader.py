@@ -66,7 +66,6 @@ class Variable:
     name: str
     dtype: str
     shape: Shape
-    trainable: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +114,6 @@ class MetaGraph:
         return None
 
     @cached_property
-    def collections(self) -> dict[str, tuple[str, ...]]:
-        """The names in each collection of nodes or variables, such as "update_ops"."""
-        names = {}
-        for name in sorted(self.proto.collection_def):
-            collection = self.proto.collection_def[name]
-            if name.endswith("variables"):
-                names[name] = tuple(v.variable_name for v in self.variable_defs(name))
-            elif collection.HasField("node_list"):
-                names[name] = tuple(collection.node_list.value)
-        return names
-
-    @cached_property
     def variables(self) -> tuple[Variable, ...]:
         """The variables of the object graph in a TF2 SavedModel, else of the graph.
 
@@ -164,20 +151,15 @@ class MetaGraph:
                 ) from None
 
     def _graph_variables(self) -> Iterator[Variable]:
-        names = self.collections
-        trainable = set(names.get("trainable_variables", ()))
-        listed = {schema.node_name(name) for name in names.get("variables", ())}
+        variables = self.variable_defs("variables")
+        listed = {schema.node_name(variable.variable_name) for variable in variables}
         for node in self.proto.graph_def.node:
-            if node.op not in ("VarHandleOp", "VariableV2", "Variable"):
-                continue
-            if listed and node.name not in listed:
-                continue
-            yield Variable(
-                node.name,
-                schema.dtype_name(schema.attribute(node, "dtype").type),
-                schema.shape_of(node.attr["shape"].shape) if "shape" in node.attr else None,
-                f"{node.name}:0" in trainable,
-            )
+            is_variable = node.op in ("VarHandleOp", "VariableV2", "Variable")
+            if is_variable and (not listed or node.name in listed):
+                dtype = schema.dtype_name(schema.attribute(node, "dtype").type)
+                has_shape = "shape" in node.attr
+                shape = schema.shape_of(node.attr["shape"].shape) if has_shape else None
+                yield Variable(node.name, dtype, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,15 +205,11 @@ def read_saved_model(folder: Path) -> SavedModelFile:
 
 
 def _tensors(infos: Any) -> dict[str, Tensor]:
-    return {
-        key: Tensor(
-            key,
-            infos[key].name,
-            schema.dtype_name(infos[key].dtype),
-            schema.shape_of(infos[key].tensor_shape),
-        )
-        for key in sorted(infos)
-    }
+    def tensor(key: str, info: Any) -> Tensor:
+        dtype, shape = schema.dtype_name(info.dtype), schema.shape_of(info.tensor_shape)
+        return Tensor(key, info.name, dtype, shape)
+
+    return {key: tensor(key, infos[key]) for key in sorted(infos)}
 
 
 def _object_variables(objects: Any) -> Iterator[Variable]:
@@ -247,12 +225,8 @@ def _object_variables(objects: Any) -> Iterator[Variable]:
             break
     for index in indices:
         variable = nodes[index].variable
-        yield Variable(
-            variable.name,
-            schema.dtype_name(variable.dtype),
-            schema.shape_of(variable.shape),
-            variable.trainable,
-        )
+        dtype, shape = schema.dtype_name(variable.dtype), schema.shape_of(variable.shape)
+        yield Variable(variable.name, dtype, shape)
 
 
 def _reached(nodes: Any, start: list[int]) -> set[int]:

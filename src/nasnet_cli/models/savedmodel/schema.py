@@ -102,7 +102,7 @@ OnnxTensor: dims=1:*int64 data_type=2:int32 float_data=4:*float name=8:string ra
 
 _MESSAGES = dict(re.findall(r"^(\w+):(.*(?:\n .*)*)", _TABLE, re.MULTILINE))
 
-# NumPy's names where it has the type; a dash where nasnet has no use for one.
+# In the order of their numbers; a dash where nasnet has no use for one.
 _DTYPES = [
     "-",
     "float32",

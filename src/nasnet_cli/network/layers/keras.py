@@ -152,18 +152,11 @@ class PortableLayers(KerasLayers):
 
 
 def build_keras_model(
-    spec: NASNetA,
-    *,
-    classification: bool = True,
-    auxiliary: bool = False,
-    layers: KerasLayers | None = None,
+    spec: NASNetA, *, auxiliary: bool = False, layers: KerasLayers | None = None
 ) -> keras.Model:
     """Return a Keras model from images [batch, size, size, 3] in [0, 1] to all endpoints."""
     images = keras.Input((spec.image_size, spec.image_size, 3), name="images")
-    layers = layers or KerasLayers(spec)
-    endpoints = build_network(
-        spec, layers, images, classification=classification, auxiliary=auxiliary
-    )
+    endpoints = build_network(spec, layers or KerasLayers(spec), images, auxiliary=auxiliary)
     return keras.Model(images, endpoints, name="nasnet_a")
 
 
