@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from nasnet_cli.labels import Label
 from nasnet_cli.models import card
 from nasnet_cli.models.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
 from nasnet_cli.models.info import MultiplyAdds
-from nasnet_cli.models.outputs import output_kind
-from nasnet_cli.models.savedmodel.graph import operations_before
+from nasnet_cli.models.outputs import Head, Operation, UnclearOutputError, read_head
+from nasnet_cli.models.savedmodel.graph import Graph
 from nasnet_cli.models.savedmodel.signatures import pick_signature
 from nasnet_cli.network.spec import MOBILE
 from support import crafted
@@ -261,20 +262,67 @@ def test_a_softmax_at_the_end_gives_probabilities(tmp_path: Path) -> None:
     assert _open(tmp_path, [node("images", "Placeholder"), call], (last,)).output == "probabilities"
 
 
+LOGITS, SOFTMAX = Head("logits", "softmax"), Head("probabilities", "softmax")
+SIGMOIDS, LOGARITHMS = Head("probabilities", "sigmoid"), Head("logits", "log_softmax")
+
+
+def chain(text: str) -> Operation | None:
+    """Return the graph of "Div(Exp Sum(Exp))": operations, each with what it is made of."""
+    words = re.findall(r"\w+|[()]", text)
+
+    def read() -> list[Operation]:
+        found = []
+        while words and words[0] != ")":
+            kind = words.pop(0)
+            inputs: list[Operation] = []
+            if words and words[0] == "(":
+                words.pop(0)
+                inputs = read()
+                words.pop(0)
+            found.append(Operation(kind, lambda inputs=inputs: inputs))
+        return found
+
+    return next(iter(read()), None)
+
+
 @pytest.mark.parametrize(
-    ("operations", "kind"),
+    ("graph", "head"),
     [
-        (["Softmax", "MatMul"], "probabilities"),
-        (["Identity", "Reshape", "Squeeze", "Softmax"], "probabilities"),
-        (["Convert", "Transpose", "Unsqueeze", "Sigmoid"], "probabilities"),
-        (["LogSoftmax", "MatMul"], "logits"),
-        (["MatMul", "Softmax"], "logits"),
-        (["Relu", "Softmax"], "logits"),
-        ([], "logits"),
+        ("Softmax(MatMul)", SOFTMAX),
+        ("Identity(Reshape(Squeeze(Softmax) Const))", SOFTMAX),
+        ("Dequantize(Quantize(Softmax))", SOFTMAX),
+        ("FakeQuantize(Convert(Transpose(Sigmoid)))", SIGMOIDS),
+        ("Identity(LogSoftmax(MatMul))", LOGARITHMS),
+        ("Log(Softmax)", LOGARITHMS),
+        ("Exp(LogSoftmax)", SOFTMAX),
+        ("Div(Exp(Sub) Sum(Exp(Sub)))", SOFTMAX),
+        ("StridedSlice(Softmax)", SOFTMAX),
+        ("MatMul(Softmax)", LOGITS),
+        ("Relu(Softmax)", LOGITS),
+        ("Add(MatMul(Mul(Conv Sigmoid(Conv))) Const)", LOGITS),
+        ("Mean(Mul(Conv Sigmoid(Conv)))", LOGITS),
+        ("Mul(Add(MatMul Const) Const)", LOGITS),
+        ("", LOGITS),
     ],
 )
-def test_output_kind_is_that_of_the_last_operation(operations: list[str], kind: str) -> None:
-    assert output_kind(operations) == kind
+def test_head_is_that_of_the_last_operation(graph: str, head: Head) -> None:
+    assert read_head(chain(graph)) == head
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "Mul(Add(Softmax Softmax) Const)",
+        "Concat(Sub(Const Sigmoid) Sigmoid)",
+        "Mean(Pack(Softmax Softmax))",
+        "Mul(Softmax Const)",
+        "ArgMax(MatMul)",
+        "Tanh(MatMul)",
+    ],
+)
+def test_what_is_made_of_probabilities_is_unclear(graph: str) -> None:
+    with pytest.raises(UnclearOutputError, match=graph.partition("(")[0]):
+        read_head(chain(graph))
 
 
 def test_multiply_adds_of_each_operation() -> None:
@@ -310,7 +358,9 @@ ENDLESS = function("f", ["x"], node("y", "PartitionedCall", "x", f="f"), r="y:ou
 def test_untraceable_output_is_taken_for_logits() -> None:
     nodes = [node("y", "PartitionedCall", "x", f="f"), node("x", "Placeholder")]
     graph = meta_graph([*nodes, node("loop", "Identity", "loop")], [ENDLESS])
-    assert list(operations_before(graph, "x:0")) == ["Placeholder"]
-    assert not [*operations_before(graph, "y:0"), *operations_before(graph, "none:0")]
+    before = Graph(graph).before
+    found = before("x:0")
+    assert found is not None and (found.kind, found.inputs()) == ("Placeholder", [])
+    assert before("y:0") is None and before("none:0") is None
     for name in ("y:0", "loop:0", "none:0"):
-        assert output_kind(operations_before(graph, name)) == "logits"
+        assert read_head(before(name)) == LOGITS

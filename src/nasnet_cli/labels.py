@@ -113,6 +113,14 @@ def check_count(labels: Sequence[Label], count: int, file: str | os.PathLike[str
     )
 
 
+def digest(labels: Sequence[Label]) -> str:
+    """Return the SHA-256 of a list of labels, in hexadecimal."""
+    import hashlib
+
+    text = "\n".join(f"{label.wnid}\t{label.name}" for label in labels)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _read_text(path: str) -> str:
     try:
         with Path(path).open("rb") as file:

@@ -49,7 +49,7 @@ def load_model(
     downloaded, and kept in the cache.
 
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
-    have resize, crop_fraction and resample, which override the model's own. runtime is openvino or
+    have resize, crop_fraction, resample, input_range and channels, which override the model's own. runtime is openvino or
     tensorflow; by default, OpenVINO runs what it can read and TensorFlow the rest. precision is f32
     or bf16 (faster on CPUs that support it, and slightly less accurate). allow_unsafe_ops runs
     modules that could touch files, the network or run code, which are refused by default: only for
@@ -108,10 +108,17 @@ class Model:
 
     @cached_property
     def everyday(self) -> EverydayLabels:
-        """The everyday labels of the model's classes; none where no label has a WordNet id."""
+        """The everyday labels of the model's classes.
+
+        There are none where no label has a WordNet id, and for independent probabilities.
+        """
         from nasnet_cli.results.everyday import EverydayLabels
 
-        return EverydayLabels(self.labels)
+        labels = self.labels
+        if self.module.activation == "sigmoid" and len(labels) > 2:
+            # Independent probabilities have no sum that means anything.
+            labels = tuple(Label("", label.name) for label in labels)
+        return EverydayLabels(labels)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -124,6 +131,8 @@ class Model:
                 f"The model {self.module.path} doesn't say its image size.",
                 "Use a model whose input has a fixed size.",
             )
+        if assumed := self.module.check_values(self.changes):
+            self.listener.note(assumed)
         return Preprocessing.from_dict({**settings, **self.changes})
 
     @property
@@ -234,6 +243,7 @@ class Model:
                 with_best,
                 top=top,
                 is_logits=self.module.output == "logits",
+                activation=self.module.activation,
                 everyday=self.everyday if "logits" in outputs and top is not None else None,
                 sure=sure,
             ),
@@ -277,7 +287,9 @@ class Model:
             from nasnet_cli.runtime.base import available_cores
             from nasnet_cli.runtime.select import open_runtime
 
-            if not self.allow_unsafe_ops:
+            if self.allow_unsafe_ops:
+                self.module.check_whole()
+            else:
                 from nasnet_cli.models.safety.gate import check_safe
 
                 check_safe(self.module)
@@ -297,6 +309,8 @@ class Model:
             purpose = self.module.classification if output == "logits" else self.module.features
             if purpose is None:
                 raise self._without(output)
+            if output == "logits":
+                self.module.check_head()
             tensors.append((output, purpose.output.tensor))
         return Plan(
             self.module,
@@ -304,6 +318,9 @@ class Model:
             self.preprocessing.size,
             pixels=self.preprocessing.dtype,
             precision=self.precision,
+            input_range=self.preprocessing.input_range,
+            channels=self.preprocessing.channels,
+            fixed_request=self.module.batch,
         )
 
     def _without(self, output: Output) -> ModelError:
@@ -325,7 +342,16 @@ class Model:
             "digest": self.module.digest,
             "format": self.module.format,
             "classes": self.module.classes,
+            **self._describe_labels(),
         }
+
+    def _describe_labels(self) -> dict[str, Any]:
+        """Return where the labels are from, and their digest, unless they are the model's own."""
+        if self.labels_file is not None or self.module.labels_from in (None, "the model"):
+            return {}
+        from nasnet_cli.labels import digest
+
+        return {"labels": self.module.labels_from, "labels_digest": digest(self.labels)}
 
     def describe_preprocessing(self) -> dict[str, Any]:
         """Return the preprocessing in a result: the settings and their digest."""

@@ -52,6 +52,14 @@ def silence() -> Iterator[None]:
 
 
 @contextmanager
+def silence_errors() -> Iterator[None]:
+    """Discard what is written to standard error, for a moment, and Python's warnings."""
+    with _discarded(2), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def _discarded(*descriptors: int) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
@@ -107,6 +115,22 @@ def _needed(package: str) -> Any:
         ) from error
 
 
+class _LiteRT:
+    """TensorFlow Lite's interpreter, from its own package or, where that is missing, TensorFlow."""
+
+    def __init__(self) -> None:
+        try:
+            with _discarded(2):
+                package = importlib.import_module("ai_edge_litert.interpreter")
+            from importlib.metadata import version
+
+            self.VERSION = version("ai-edge-litert")
+        except ImportError:
+            tf = __getattr__("tf")
+            package, self.VERSION = tf.lite, f"TensorFlow {tf.__version__}"
+        self.Interpreter = package.Interpreter
+
+
 def _after_tensorflow(package: str) -> Callable[[], Any]:
     def load() -> Any:
         __getattr__("tf")
@@ -118,6 +142,7 @@ def _after_tensorflow(package: str) -> Callable[[], Any]:
 _IMPORTS: dict[str, Callable[[], Any]] = {
     "openvino": _openvino,
     "tf": _tensorflow,
+    "litert": _LiteRT,
     "hub": _after_tensorflow("tensorflow_hub"),
     "keras": _after_tensorflow("keras"),
 }

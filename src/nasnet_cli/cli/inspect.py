@@ -86,13 +86,21 @@ def _lines(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _signature(name, signature)
     size = fields["image_size"]
     low, high = fields["image_range"]
-    yield "images", (f"{size[0]}x{size[1]} RGB, " if size else "") + f"values {low:g} to {high:g}"
+    shown = f"{size[0]}x{size[1]} {fields['channels'].upper()}, " if size else ""
+    source = fields["input_range_from"]
+    shown += f"values {low:g} to {high:g}"
+    yield "images", shown + (f" ({source})" if source != "its card" else "")
     yield "preprocessing", _preprocessing(fields["preprocessing"])
     if fields["classes"] is not None:
         labels = (
             f"{fields['labels']} labels of its own" if fields["labels"] else "no labels of its own"
         )
-        yield "classes", f"{fields['classes']:,} ({labels}), given as {fields['output']}"
+        if fields["labels_from"] not in (None, "the model"):
+            labels = f"labels from {fields['labels_from']}"
+        given = fields["output"]
+        if fields["activation"] == "sigmoid":
+            given = "independent " + given if fields["classes"] > 2 else f"{given} (a sigmoid)"
+        yield "classes", f"{fields['classes']:,} ({labels}), given as {given}"
     if fields["everyday_labels"] is not None:
         yield "everyday labels", _everyday(fields["everyday_labels"])
     if fields["feature_depth"] is not None:

@@ -133,6 +133,17 @@ preprocessing_options = (
         type=click.Choice(["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]),
         help="Resampling filter; tf1 is TensorFlow 1's bilinear.  [default: the model's own]",
     ),
+    of_model(
+        "--input-range",
+        type=click.Choice(["0..1", "-1..1", "0..255", "imagenet"]),
+        help="Range of values that the model takes for pixels; imagenet subtracts ImageNet's mean "
+        "and divides by its standard deviation.  [default: what the model says, else 0..1]",
+    ),
+    of_model(
+        "--channels",
+        type=click.Choice(["rgb", "bgr"]),
+        help="Order of the channels that the model takes.  [default: what the model says, else rgb]",
+    ),
 )
 
 label_options = (
@@ -189,9 +200,17 @@ def spec_options(kind: Literal["labels", "vectors"], *decorators: Decorator) -> 
         resize: str | None = None,
         crop_fraction: float | None = None,
         resample: str | None = None,
+        input_range: str | None = None,
+        channels: str | None = None,
         **fields: Any,
     ) -> JobSpec:
-        changes = {"resize": resize, "crop_fraction": crop_fraction, "resample": resample}
+        changes = {
+            "resize": resize,
+            "crop_fraction": crop_fraction,
+            "resample": resample,
+            "input_range": input_range,
+            "channels": channels,
+        }
         changed = {name: value for name, value in changes.items() if value is not None}
         return JobSpec((kind,), preprocessing=changed, **fields)
 

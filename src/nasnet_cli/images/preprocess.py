@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Resize = Literal["stretch", "crop", "pad"]
 Resample = Literal["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]
+Channels = Literal["rgb", "bgr"]
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
@@ -33,7 +34,8 @@ class Preprocessing:
     size's aspect ratio, then its central crop_fraction; `pad` takes the central crop_fraction of
     each side, fits it into size and fills the rest with mid grey. crop_fraction is in (0, 1].
     resample is one of Pillow's filters, which average when they shrink, or `tf1`, TensorFlow 1's
-    bilinear, which doesn't.
+    bilinear, which doesn't. input_range and channels say which values the model takes for pixels
+    (models/values.py); the runtime makes them.
 
     Raises ValueError for any other value.
     """
@@ -42,6 +44,8 @@ class Preprocessing:
     resize: Resize = "stretch"
     crop_fraction: float = 0.875
     resample: Resample = "bilinear"
+    input_range: str = "0..1"
+    channels: Channels = "rgb"
 
     def __post_init__(self) -> None:
         size = tuple(self.size)
@@ -53,18 +57,30 @@ class Preprocessing:
             raise ValueError(f"resample must be one of {get_args(Resample)}, not {self.resample!r}")
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must be in (0, 1], not {self.crop_fraction!r}")
+        if self.input_range != "0..1":
+            from nasnet_cli.models.values import factors
+
+            factors(self.input_range)
+        if self.channels not in get_args(Channels):
+            raise ValueError(f"channels must be rgb or bgr, not {self.channels!r}")
         # 1 and 1.0, or a list and a tuple, must give the same digest.
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "crop_fraction", float(self.crop_fraction))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON types; from_dict reads them back."""
-        return {
+        settings: dict[str, Any] = {
             "size": list(self.size),
             "resize": self.resize,
             "crop_fraction": self.crop_fraction,
             "resample": self.resample,
         }
+        # Only what isn't usual, so that the digest of the others stays as it was.
+        if self.input_range != "0..1":
+            settings["input_range"] = self.input_range
+        if self.channels != "rgb":
+            settings["channels"] = self.channels
+        return settings
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +12,6 @@ from nasnet_cli.models.listener import SILENT, ProgressListener
 
 if TYPE_CHECKING:
     from nasnet_cli.images.load import Limits
-    from nasnet_cli.labels import Label
     from nasnet_cli.model import Model
     from nasnet_cli.results.npy import VectorType
     from nasnet_cli.runtime.base import Output, Precision, RuntimeName
@@ -97,7 +95,9 @@ class JobSpec:
         names = [name for kind in self.results for name in _OPTIONS[kind]]
         options = {name: getattr(self, name) for name in [*names, "max_pixels", "max_bytes"]}
         if self.labels is not None:
-            options["labels"] = _digest(model.labels)
+            from nasnet_cli.labels import digest
+
+            options["labels"] = digest(model.labels)
         return {
             "tool": {"name": "nasnet", "version": __version__},
             "runtime": {
@@ -112,11 +112,6 @@ class JobSpec:
         }
 
 
-def _digest(labels: tuple[Label, ...]) -> str:
-    text = "\n".join(f"{label.wnid}\t{label.name}" for label in labels)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 Identity = Mapping[str, Mapping[str, Any]]
 _SHOWN = 3
 # The same model may be named in several ways; its digest counts.
@@ -127,6 +122,8 @@ _FLAGS = {
     ("preprocessing", "resize"),
     ("preprocessing", "crop_fraction"),
     ("preprocessing", "resample"),
+    ("preprocessing", "input_range"),
+    ("preprocessing", "channels"),
     ("runtime", "precision"),
 }
 _WORDS = {

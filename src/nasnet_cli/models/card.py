@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from nasnet_cli.errors import ModelError, NasnetError
 from nasnet_cli.labels import Label, parse_labels, read_labels
+from nasnet_cli.models.values import CHANNELS, RANGES, UNIT, factors
 
 if TYPE_CHECKING:
     from nasnet_cli.network.spec import NASNetA
 
 Output = Literal["logits", "probabilities"]
+Activation = Literal["softmax", "log_softmax", "sigmoid"]
 Resize = Literal["stretch", "crop", "pad"]
 Resample = Literal["bilinear", "bicubic", "box", "lanczos", "hamming", "nearest", "tf1"]
 Labels = tuple[Label, ...]
@@ -39,14 +41,17 @@ _EMBEDDED_REMEDY = "Get the file again, or export the model again."
 class Card:
     """The facts about a module.
 
+    output is what the model gives, activation what makes or has made probabilities of it: sigmoids
+    are independent probabilities, which need not add up to 1; a single one is two classes.
     preprocessing may have size ([height, width] in pixels), resize (stretch, crop or pad),
-    crop_fraction (the central share of each side that is kept, over 0 and at most 1) and resample
-    (the filter's name). network is NASNetA.to_dict(). accuracy says what was measured: dataset,
+    crop_fraction (the central share of each side that is kept, over 0 and at most 1), resample
+    (the filter's name), input_range and channels (values.py). network is NASNetA.to_dict(). accuracy says what was measured: dataset,
     pictures, top1 and top5 (0 to 1), how. tool is the program and version that wrote the module.
     """
 
     name: str
     output: Output = "logits"
+    activation: Activation = "softmax"
     preprocessing: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] | None = None
     accuracy: dict[str, Any] | None = None
@@ -102,7 +107,10 @@ def card_texts(card: Card, labels: Sequence[Label] | None) -> dict[str, str]:
 
     White space within a label's name becomes single spaces.
     """
-    texts = {CARD.as_posix(): json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n"}
+    fields_ = asdict(card)
+    if card.activation == "softmax":  # as cards were before there was a choice
+        del fields_["activation"]
+    texts = {CARD.as_posix(): json.dumps(fields_, indent=1, ensure_ascii=False) + "\n"}
     if labels is not None:
         rows = [("index", "wnid", "name")]
         # The format has no quotes, so that a name can hold no tabs and no ends of lines.
@@ -183,6 +191,8 @@ def _problems(values: dict[str, Any]) -> list[tuple[str, str]]:
         problems.append(("name", "text"))
     if values.get("output", "logits") not in get_args(Output):
         problems.append(("output", "logits or probabilities"))
+    if values.get("activation", "softmax") not in get_args(Activation):
+        problems.append(("activation", "one of " + ", ".join(get_args(Activation))))
     for key in ("source", "licence", "tool"):
         if not isinstance(values.get(key, ""), str):
             problems.append((key, "text"))
@@ -207,7 +217,18 @@ def _preprocessing_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
         problems.append(("preprocessing crop_fraction", "a number over 0 and at most 1"))
     if values.get("resample", "tf1") not in get_args(Resample):
         problems.append(("preprocessing resample", "one of " + ", ".join(get_args(Resample))))
+    if not _is_range(values.get("input_range", UNIT)):
+        problems.append(("preprocessing input_range", "one of " + ", ".join(RANGES)))
+    if values.get("channels", "rgb") not in CHANNELS:
+        problems.append(("preprocessing channels", "rgb or bgr"))
     return problems
+
+
+def _is_range(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(factors(value))
+    except ValueError:
+        return False
 
 
 def _is_side(value: object) -> bool:

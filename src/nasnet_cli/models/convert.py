@@ -25,7 +25,7 @@ from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.models.savedmodel.reader import read_saved_model
 from nasnet_cli.network.spec import SIZES, NASNetA
 
-VERSION = 2
+VERSION = 3
 """Counts the changes after which a module that was converted before is converted again."""
 
 _IMAGENET_CLASSES = (1000, 1001)
@@ -137,7 +137,12 @@ def _with_card(network: Network, origin: Origin, published: Published | None) ->
             network = without_classification(network)
     card = Card(
         name=published.name if published else _size_name(spec),
-        preprocessing={"size": [spec.image_size, spec.image_size], **PUBLISHED_PREPROCESSING},
+        preprocessing={
+            "size": [spec.image_size, spec.image_size],
+            **PUBLISHED_PREPROCESSING,
+            **({"input_range": network.input_range} if network.input_range else {}),
+        },
+        activation=network.activation,
         network=spec.to_dict(),
         # The figures are the published checkpoint's.
         accuracy=published.accuracy if published and origin.kind == "slim" else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.base import HEAD_BYTES, DetectedModel, Format
 from nasnet_cli.models.formats.saved_model import FILES
 from nasnet_cli.models.formats.table import FORMATS
+from nasnet_cli.models.refusals import check_not_pointers, named_refusal
 
 _GZIP = b"\x1f\x8b"
 _DEPTH = 3
@@ -49,6 +51,25 @@ def detect(path: Path) -> DetectedModel | None:
     return None
 
 
+def _detect_within(folder: Path) -> DetectedModel | None:
+    """Return the model in a folder: TensorFlow Serving's latest version, or the only file.
+
+    Raises ModelError when there are several files, and OSError when it cannot be read.
+    """
+    entries = sorted(folder.iterdir())
+    versions = [e for e in entries if re.fullmatch(r"[0-9]{1,18}", e.name) and e.is_dir()]
+    for version in sorted(versions, key=lambda entry: int(entry.name), reverse=True):
+        if (found := detect(version)) is not None:
+            return found
+    suffixes = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
+    files = [e for e in entries if e.name.lower().endswith(suffixes) and e.is_file()]
+    models = [found for file in files if (found := detect(file)) is not None]
+    if len(models) > 1:
+        names = ", ".join(model.path.name for model in models[:5])
+        raise ModelError(f"{folder} has {len(models)} models: {names}.", "Name one of them.")
+    return models[0] if models else None
+
+
 def identify(path: Path, shown: str) -> DetectedModel:
     """Return the model at path.
 
@@ -56,6 +77,10 @@ def identify(path: Path, shown: str) -> DetectedModel:
     """
     try:
         detected = detect(path)
+        if detected is None and path.is_dir():
+            detected = _detect_within(path)
+        if detected is not None:
+            check_not_pointers(_main_files(detected), shown)
         if detected is None and not path.exists():
             raise MissingModelError(
                 f"There is no model {shown!r}: no such name, file or folder.", "Check the path."
@@ -67,6 +92,12 @@ def identify(path: Path, shown: str) -> DetectedModel:
             f"{shown} cannot be read: {error.strerror}.", "Check the permissions."
         ) from None
     return detected
+
+
+def _main_files(detected: DetectedModel) -> list[Path]:
+    if detected.path.is_dir():
+        return [detected.path / FILES[0], *detected.path.glob("variables/*")]
+    return list(detected.format.files(detected.path).values())
 
 
 def search(folder: Path, shown: str) -> DetectedModel:
@@ -97,10 +128,16 @@ def _unrecognized(path: Path, shown: str) -> ModelError:
     unknown = ModelError(
         f"The {kind} {shown} is not a model nasnet can read.", f"Expected one of: {_expected()}."
     )
+    if path.is_dir():
+        return named_refusal(path, b"", shown) or unknown
     if not path.is_file():  # opening a pipe would wait for somebody to write
         return unknown
+    check_not_pointers([path], shown)
     with path.open("rb") as file:
-        head = file.read(256).lstrip().lower()
+        raw = file.read(HEAD_BYTES)
+    head = raw[:256].lstrip().lower()
+    if refusal := named_refusal(path, raw, shown):
+        return refusal
     if not path.stat().st_size:
         return ModelError(f"{shown} is empty.", "Get it again, whole.")
     if head.startswith((b"<!doctype html", b"<html")):

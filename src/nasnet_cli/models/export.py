@@ -98,7 +98,12 @@ def export(
 
 def _card(network: Network) -> Card:
     size = [network.spec.image_size] * 2
-    known = network.card or Card(network.name, preprocessing=dict(PUBLISHED_PREPROCESSING))
+    own = {"input_range": network.input_range} if network.input_range else {}
+    known = network.card or Card(
+        network.name,
+        activation=network.activation,
+        preprocessing={**PUBLISHED_PREPROCESSING, **own},
+    )
     return replace(
         known,
         output="logits",

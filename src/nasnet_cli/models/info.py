@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +12,15 @@ from typing import Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label
-from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, Output
-from nasnet_cli.models.outputs import output_kind
+from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Activation, Card, Output
+from nasnet_cli.models.outputs import Head, Operation, UnclearOutputError, read_head
 from nasnet_cli.models.savedmodel.reader import Signature, Tensor
 from nasnet_cli.models.savedmodel.signatures import Choice
+from nasnet_cli.models.values import BYTES, UNIT, InputValues, limits
+
+_INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64")
+# Types of outputs that are indices or counts.
+_COUNTS = (*_INTEGERS, "uint32", "uint64", "bool", "string")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class OpenedModel(ABC):
     image_size: tuple[int, int] | None
 
     @property
+    def labels_from(self) -> str | None:
+        """The place of its labels, None when it has none."""
+        return None if self.labels is None else "the model"
+
+    @property
     def tag_sets(self) -> list[list[str]]:
         """The tag sets of its graphs, in the order of the file; only SavedModels have any."""
         return []
@@ -52,8 +62,13 @@ class OpenedModel(ABC):
         return False
 
     @property
+    def needs_interpreter(self) -> bool:
+        """Whether only TensorFlow Lite's interpreter gives its results."""
+        return False
+
+    @property
     def runs_on_tensorflow(self) -> bool:
-        """True if TensorFlow can run it too; OpenVINO runs every format."""
+        """True if TensorFlow can run it too."""
         return False
 
     @property
@@ -72,20 +87,72 @@ class OpenedModel(ABC):
         """The signature, input and output that give the feature vector, if any."""
 
     @abstractmethod
-    def operations_before(self, tensor: str) -> Iterable[str]:
-        """Yield the types of the operations that compute a tensor, as output_kind takes them."""
+    def operation_before(self, tensor: str) -> Operation | None:
+        """Return the operation that computes a tensor; None where the graph cannot be followed."""
 
     @cached_property
-    def output(self) -> Output | None:
-        """The kind of classification's output: logits, or probabilities after a softmax.
+    def head(self) -> Head | None:
+        """The kind of classification's output, logits or probabilities, with its activation.
 
-        The card has precedence over the graph. None without classification.
+        The card has precedence over the graph. None without classification. Raises ModelError when
+        it is neither.
         """
         if self.classification is None:
             return None
         if self.card is not None:
-            return self.card.output
-        return output_kind(self.operations_before(self.classification.output.tensor))
+            return Head(self.card.output, self.card.activation)
+        output = self.classification.output
+        if output.dtype in _COUNTS and not self.is_quantized:
+            raise _unclear(self.path, f"gives {output.dtype}, which are no scores of classes")
+        try:
+            return read_head(self.operation_before(output.tensor))
+        except UnclearOutputError as error:
+            raise _unclear(self.path, f"cannot be understood: {error.problem}") from None
+
+    @property
+    def output(self) -> Output | None:
+        """What classification gives: logits, or probabilities. None without classification."""
+        return self.head.output if self.head else None
+
+    @property
+    def activation(self) -> Activation:
+        """The activation that makes or has made probabilities of the output."""
+        return self.head.activation if self.head else "softmax"
+
+    @property
+    def is_quantized(self) -> bool:
+        """True if its inputs and outputs go by a scale and a zero point."""
+        return False
+
+    @property
+    def batch(self) -> int | None:
+        """The number of images in a request, where the model takes no other."""
+        choice = self.classification or self.features
+        shape = choice.input.shape if choice else None
+        return shape[0] if shape else None
+
+    def read_values(self) -> InputValues:
+        """Return what the model itself says of the values of its input, without the card."""
+        return InputValues()
+
+    @cached_property
+    def values(self) -> InputValues:
+        """What is known of the values of its input."""
+        card = self.card
+        choice = self.classification or self.features
+        if choice is not None and choice.input.dtype in _INTEGERS and not self.is_quantized:
+            if choice.input.dtype == "int8":
+                raise _unclear(self.path, "takes int8 images without a scale and a zero point")
+            return InputValues(BYTES, "rgb", f"its input of {choice.input.dtype}")
+        if card is not None and {"input_range", "channels"} & card.preprocessing.keys():
+            return InputValues(
+                card.preprocessing.get("input_range", UNIT),
+                card.preprocessing.get("channels", "rgb"),
+                "its card",
+            )
+        if card is not None and (card.network is not None or card.tool.startswith("nasnet")):
+            return InputValues(UNIT, "rgb", "its card")
+        return self.read_values()
 
     @property
     @abstractmethod
@@ -118,7 +185,8 @@ class OpenedModel(ABC):
     @property
     def classes(self) -> int | None:
         """The count of classes; None when it has none or doesn't say."""
-        return _length(self.classification)
+        length = _length(self.classification)
+        return 2 if length == 1 and self.activation == "sigmoid" else length
 
     @property
     def feature_depth(self) -> int | None:
@@ -134,6 +202,10 @@ class OpenedModel(ABC):
         """
         of_card = self.card.preprocessing if self.card else {}
         chosen = {key: of_card.get(key, value) for key, value in PUBLISHED_PREPROCESSING.items()}
+        if (self.values.range or UNIT) != UNIT:
+            chosen["input_range"] = self.values.range
+        if self.values.channels == "bgr":
+            chosen["channels"] = "bgr"
         return {"size": list(self.image_size), **chosen} if self.image_size else chosen
 
     @cached_property
@@ -153,6 +225,40 @@ class OpenedModel(ABC):
                 return MultiplyAdds(*count_multiply_adds(graph, shape))
         except Exception:  # OpenVINO's own exceptions share no base but Exception
             return None
+
+    def check_whole(self) -> None:  # noqa: B027  # most formats have no checksums
+        """Raise ModelError when the checksums of its weights are wrong."""
+
+    def check_head(self) -> None:
+        """Raise ModelError for a single output that is not a sigmoid, which says nothing."""
+        if self.classes == 1:
+            raise ModelError(
+                f"The model {self.path} has a single output that is not a sigmoid, which gives no "
+                "probability.",
+                "Use a model that ends in a sigmoid or has an output for each class.",
+            )
+
+    def check_values(self, changes: Mapping[str, Any]) -> str | None:
+        """Return a sentence on what is assumed of the values of its input; None where it is known.
+
+        changes are those that the user has made to the preprocessing. Raises ModelError when they
+        cannot be.
+        """
+        named = changes.get("input_range")
+        if self.values.source.startswith("its input of") and named not in (None, BYTES):
+            raise ModelError(
+                f"The model {self.path} takes bytes, not values of {named}.",
+                "Leave out --input-range.",
+            )
+        if self.values.range or named:
+            return None
+        unknown = "values of 0 to 1"
+        if not (self.values.channels or "channels" in changes):
+            unknown += " and RGB"
+        return (
+            f"{self.path} doesn't say what it takes for pixels: {unknown} assumed. If that is "
+            "wrong, use --input-range and --channels."
+        )
 
     def check_labels(self, source: Path) -> None:
         """Raise ModelError, naming the source of the labels, unless there is one for each class."""
@@ -176,10 +282,16 @@ def describe(model: OpenedModel) -> dict[str, Any]:
         "tag_sets": model.tag_sets,
         "signatures": {name: _describe_signature(s) for name, s in model.signatures.items()},
         "image_size": list(model.image_size) if model.image_size else None,
-        "image_range": [0.0, 1.0],
+        "image_range": list(limits(model.values.range or UNIT)),
+        "input_range": model.values.range or UNIT,
+        "channels": model.values.channels or "rgb",
+        "input_range_from": model.values.source,
+        "batch": model.batch,
         "output": model.output,
+        "activation": model.activation if model.head else None,
         "classes": model.classes,
         "labels": len(model.labels) if model.labels is not None else None,
+        "labels_from": model.labels_from,
         "feature_depth": model.feature_depth,
         "parameters": model.parameters,
         "multiply_adds": counted.total if counted else None,
@@ -192,6 +304,14 @@ def describe(model: OpenedModel) -> dict[str, Any]:
         "licence": card.licence if card else None,
         "written_by": card.tool if card else None,
     }
+
+
+def _unclear(path: Path, problem: str) -> ModelError:
+    return ModelError(
+        f"The model {path} {problem}.",
+        "Use a model that takes images of floats or of bytes, and ends in logits, a softmax or "
+        "sigmoids.",
+    )
 
 
 def _describe_signature(signature: Signature) -> dict[str, Any]:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nasnet_cli.models.outputs import Operation
+from nasnet_cli.models.values import stated_by_scaling
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_SCALINGS = ("Add", "Divide", "Multiply", "Subtract")
+# What comes before and between the scaling of images, and changes no value.
+_PLAIN = ("Convert", "FakeQuantize", "Gather", "Reverse", "Reshape", "StridedSlice", "Transpose")
+_MOST_STEPS = 50
 
 
 def count_multiply_adds(model: Any, shape: Sequence[int]) -> tuple[int, int]:
@@ -26,13 +37,74 @@ def count_parameters(model: Any) -> int:
     return sum(size for size in sizes if size > 1)
 
 
-def operations_before(port: Any) -> Iterator[str]:
-    """Yield the types of the operations that compute an output, as outputs.output_kind takes them."""
-    operation = port.get_node()
-    while operation.get_input_size():
-        if operation.get_type_name() != "Result":
-            yield operation.get_type_name()
-        operation = operation.input_value(0).get_node()
+def operation_before(port: Any) -> Operation:
+    """Return the operation that computes an output, to be followed backwards."""
+    node = port.get_node()
+    if node.get_type_name() == "Result":
+        return operation_before(node.input_value(0))
+    if (quantized := _dequantized(node)) is not None:
+        return Operation("Dequantize", lambda: [operation_before(quantized)])
+    values = node.input_values()
+    return Operation(
+        str(node.get_type_name()), lambda: [operation_before(value) for value in values]
+    )
+
+
+def _dequantized(node: Any) -> Any:
+    """Return what a node makes floats of, as (integer - zero point) * scale; None for other nodes."""
+    if node.get_type_name() != "Multiply" or constant_of(node.input_value(1)) is None:
+        return None
+    before = node.input_value(0).get_node()
+    if before.get_type_name() == "Subtract" and constant_of(before.input_value(1)) is not None:
+        before = before.input_value(0).get_node()
+    if before.get_type_name() != "Convert" or not before.get_input_element_type(0).is_integral():
+        return None
+    return before.input_value(0)
+
+
+def constant_of(output: Any) -> np.ndarray | None:
+    """Return the values of a constant, also of a converted one; None for what is not constant."""
+    node = output.get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant":
+        return None
+    values: np.ndarray = node.data
+    return values
+
+
+def stated_range(model: Any) -> str | None:
+    """Return the range of values that an openvino.Model takes by what it does with them first."""
+    import numpy as np
+
+    port = model.inputs[0]
+    scale, offset, scaled = np.ones(1), np.zeros(1), False
+    for _ in range(_MOST_STEPS):
+        users = [user.get_node() for user in port.get_target_inputs()]
+        users = [user for user in users if user.get_type_name() != "ShapeOf"]
+        if len(users) != 1:
+            break
+        (node,) = users
+        kind = node.get_type_name()
+        if kind in _SCALINGS:
+            place = node.input_values().index(port)
+            number = constant_of(node.input_value(1 - place))
+            if number is None or number.size not in (1, 3) or (kind == "Divide" and place):
+                break
+            number = number.astype(np.float64).ravel()
+            if kind == "Multiply":
+                scale, offset = scale * number, offset * number
+            elif kind == "Divide":
+                scale, offset = scale / number, offset / number
+            else:
+                sign = -1 if kind == "Subtract" else 1
+                offset = offset + sign * number if not place else number + sign * offset
+                scale = scale if not place else sign * scale
+            scaled = True
+        elif kind not in _PLAIN:
+            break
+        port = node.output(0)
+    return stated_by_scaling(scale.tolist(), offset.tolist()) if scaled else None
 
 
 def select_outputs(model: Any, indices: Sequence[int]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,23 @@ from nasnet_cli.results.records import Prediction
 
 BEST = np.dtype([("index", "<i4"), ("probability", "<f8"), ("output", "<f8")])
 """A class: its index in the model's output, its probability in [0, 1], and the output itself."""
+
+
+Activation = Literal["softmax", "log_softmax", "sigmoid"]
+
+
+def _values(
+    outputs: np.ndarray, is_logits: bool, activation: Activation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the outputs and the probabilities of each class, in float64."""
+    values = outputs.astype(np.float64)
+    probabilities = values
+    if is_logits:
+        probabilities = _ACTIVATIONS[activation](values)
+    if values.shape[1] == 1 and activation == "sigmoid":
+        values = np.concatenate([-values if is_logits else 1 - values, values], axis=1)
+        probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+    return values, probabilities
 
 
 def _best_classes(values: np.ndarray, probabilities: np.ndarray, top: int) -> np.ndarray:
@@ -36,6 +54,7 @@ def with_best(
     *,
     top: int | None,
     is_logits: bool,
+    activation: Activation = "softmax",
     everyday: EverydayLabels | None = None,
     sure: float = 0.5,
 ) -> dict[str, np.ndarray]:
@@ -47,8 +66,7 @@ def with_best(
     if top is None or "logits" not in outputs:
         return outputs
     reduced = {name: values for name, values in outputs.items() if name != "logits"}
-    values = outputs["logits"].astype(np.float64)
-    probabilities = _softmax(values) if is_logits else values
+    values, probabilities = _values(outputs["logits"], is_logits, activation)
     reduced["best"] = _best_classes(values, probabilities, top)
     if everyday is not None:
         reduced["sure"] = everyday.choose(probabilities, sure)
@@ -98,3 +116,15 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
 def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(-np.abs(logits))  # no overflow
+    return np.asarray(np.where(logits < 0, powers, 1.0) / (1 + powers))
+
+
+_ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": _softmax,
+    "log_softmax": np.exp,
+    "sigmoid": _sigmoid,
+}

@@ -32,7 +32,9 @@ class Plan:
     """A plan of inference: a model, its outputs by their tensors' names, and the input.
 
     size is (height, width) in pixels; pixels is the type of the arrays: uint8 in 0..255 or float32
-    in [0, 1].
+    in [0, 1]. input_range and channels are the values that the model takes for them
+    (models/values.py). fixed_request is the number of images in a request, where the model takes no
+    other.
     """
 
     model: OpenedModel
@@ -40,6 +42,9 @@ class Plan:
     size: tuple[int, int]
     pixels: Literal["uint8", "float32"] = "uint8"
     precision: Precision = "f32"
+    input_range: str = "0..1"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    fixed_request: int | None = None
 
     @property
     def tensors(self) -> list[str]:
@@ -53,6 +58,8 @@ class Plan:
         Small enough that a single image wastes little, large enough that the overhead of a request
         doesn't show. It depends on the size only, so that results depend on nothing else.
         """
+        if self.fixed_request is not None:
+            return self.fixed_request
         height, width = self.size
         return max(1, min(LARGEST_REQUEST, _REQUEST_PIXELS // (height * width)))
 

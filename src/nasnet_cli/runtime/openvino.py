@@ -65,7 +65,9 @@ class OpenVINORuntime(Runtime):
         """Wait for a request of count images, and keep it for reuse."""
         request.wait()
         outputs: dict[str, np.ndarray] = {
-            name: request.get_output_tensor(i).data[:count].copy()
+            name: request.get_output_tensor(i)
+            .data.reshape(self.plan.request_size, -1)[:count]
+            .copy()
             for i, (name, _) in enumerate(self.plan.outputs)
         }
         self._idle.append(request)
@@ -91,6 +93,8 @@ class OpenVINORuntime(Runtime):
             "processor": fingerprint(),
             "passes": openvino_passes.VERSION,
         }
+        if (self.plan.input_range, self.plan.channels) != ("0..1", "rgb"):
+            key["values"] = [self.plan.input_range, self.plan.channels]
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return cache.subfolder("compiled") / f"{name}.blob"
 
@@ -135,18 +139,50 @@ class OpenVINORuntime(Runtime):
         if len(model.inputs) != 1:
             raise RuntimeError(f"it has {len(model.inputs)} inputs")
         steps = PrePostProcessor(model)
-        if self.plan.model.channels_first:
-            steps.input(0).tensor().set_layout(openvino.Layout("NHWC"))
-            steps.input(0).model().set_layout(openvino.Layout("NCHW"))
-        if self.plan.pixels == "uint8":
-            steps.input(0).tensor().set_element_type(openvino.Type.u8)
-            steps.input(0).preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+        images = steps.input(0)
+        images.tensor().set_layout(openvino.Layout("NHWC"))
+        channels_first = self.plan.model.channels_first
+        images.model().set_layout(openvino.Layout("NCHW" if channels_first else "NHWC"))
+        images.tensor().set_element_type(
+            openvino.Type.u8 if self.plan.pixels == "uint8" else openvino.Type.f32
+        )
+        self._add_values(images.preprocess(), model.inputs[0].get_element_type().is_integral())
         for i in range(len(model.outputs)):
             steps.output(i).tensor().set_element_type(openvino.Type.f32)
         model = steps.build()
         model.reshape([self.plan.request_size, *self.plan.size, 3])
+        for output in model.outputs:
+            # A model may have its number of images as a constant in it.
+            shape = output.get_partial_shape()
+            if (
+                shape.rank.is_static
+                and shape.rank.get_length()
+                and shape[0] != self.plan.request_size
+            ):
+                raise RuntimeError(
+                    f"it gives {shape[0]} results for {self.plan.request_size} images"
+                )
         openvino_passes.rewrite(model)
         return model
+
+    def _add_values(self, steps: Any, to_integers: bool) -> None:
+        """Add the steps from pixels to the values that the model takes."""
+        is_unit = self.plan.pixels == "float32"
+        if to_integers:  # bytes as they are
+            if is_unit:
+                steps.scale(1 / 255.0).custom(lambda port: openvino.opset13.round(port, "half_up"))
+        elif self.plan.input_range == "0..1":
+            if not is_unit:
+                steps.convert_element_type(openvino.Type.f32).scale(255.0)
+        else:
+            from nasnet_cli.models.values import factors
+
+            mean, std = (list(numbers) for numbers in factors(self.plan.input_range))
+            if is_unit:
+                steps.scale(1 / 255.0)
+            steps.convert_element_type(openvino.Type.f32).mean(mean).scale(std)
+        if self.plan.channels == "bgr":
+            steps.reverse_channels()
 
 
 def _has_bf16(core: Any) -> bool:

@@ -15,12 +15,22 @@ def open_runtime(
     *,
     threads: int | None = None,
 ) -> Runtime:
-    """Return the runtime of that name, ready for the plan; threads is for OpenVINO.
+    """Return the runtime of that name, ready for the plan; threads is for OpenVINO and
+    TensorFlow Lite.
 
-    Without a name it is OpenVINO, or TensorFlow for a module that OpenVINO cannot read; note then
+    Without a name it is OpenVINO, TensorFlow Lite for what computes in integers, or TensorFlow for a module that OpenVINO cannot read; note then
     receives a sentence about it. The model must be safe to run. Raises ModelError when the runtime
     cannot read it.
     """
+    if plan.model.needs_interpreter:
+        if named is not None:
+            raise ModelError(
+                f"{plan.model.path} computes in integers, which TensorFlow Lite's interpreter runs.",
+                "Leave out --runtime.",
+            )
+        from nasnet_cli.runtime.tflite import TFLiteRuntime
+
+        return TFLiteRuntime(plan, threads)
     if named == "tensorflow":
         if not plan.model.runs_on_tensorflow:
             raise ModelError(

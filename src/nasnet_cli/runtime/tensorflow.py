@@ -16,6 +16,7 @@ from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models.formats.saved_model import OpenedSavedModel
 from nasnet_cli.models.savedmodel.extract import find_signature
 from nasnet_cli.models.savedmodel.signatures import image_input
+from nasnet_cli.models.values import factors
 from nasnet_cli.quiet import hub, tf
 from nasnet_cli.runtime.base import Pending, Plan, Runtime
 
@@ -79,23 +80,40 @@ class TensorFlowRuntime(Runtime):
         loaded = hub.load(str(module.path), tags=list(module.model.inference.tags))
         sources = [find_signature(module.model, tensor) for tensor in self.plan.tensors]
 
+        shape = (self.plan.request_size, *self.plan.size, 3)
+
         def outputs(images: Any) -> list[Any]:
-            values = images
-            if self.plan.pixels == "uint8":
-                values = tf.cast(images, tf.float32) / 255.0
             results = []
             for signature, key in sources:
                 argument = image_input(signature)
                 assert argument is not None  # or no plan would have named the signature
+                values = self._values(images, argument.dtype)
                 tensors = loaded.signatures[signature.name](**{argument.key: values})
-                results.append(tf.cast(tensors[key], tf.float32))
+                results.append(tf.reshape(tf.cast(tensors[key], tf.float32), (shape[0], -1)))
             return results
 
-        shape = (self.plan.request_size, *self.plan.size, 3)
         function = tf.function(outputs, autograph=False)
         # The variables live as long as the loaded module.
         self._loaded = loaded
         return function.get_concrete_function(tf.TensorSpec(shape, self.plan.pixels))
+
+    def _values(self, images: Any, dtype: str) -> Any:
+        """Return the values that the module takes for the pixels of images, of its dtype."""
+        wanted = tf.as_dtype(dtype)
+        if self.plan.pixels == "uint8":
+            unit, values = tf.constant(255.0), tf.cast(images, tf.float32)
+        else:
+            unit, values = tf.constant(1.0), images
+        if wanted.is_integer:  # bytes as they are
+            values = tf.round(values * (255.0 / unit))
+        elif self.plan.input_range == "0..1":
+            values = values / unit
+        else:
+            mean, std = factors(self.plan.input_range)
+            values = (values * (255.0 / unit) - tf.constant(mean)) / tf.constant(std)
+        if self.plan.channels == "bgr":
+            values = values[..., ::-1]
+        return tf.cast(values, wanted)
 
 
 def _configure(requests: int) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nasnet_cli.labels import Label
-    from nasnet_cli.models.card import Card
+    from nasnet_cli.models.card import Activation, Card
     from nasnet_cli.models.formats.saved_model import OpenedSavedModel
     from nasnet_cli.models.info import OpenedModel
     from nasnet_cli.network.spec import NASNetA
@@ -37,7 +37,9 @@ class Network:
 
     weights are float32 by their TF-Slim names, without the classification layer's when
     classification is false. labels are in the order of the classes, None where neither the source
-    nor ImageNet has any. module is the source itself where TensorFlow can run it as it is.
+    nor ImageNet has any. module is the source itself where TensorFlow can run it as it is. activation makes
+    probabilities of the logits; input_range is that of the images where it is not the usual one
+    (values.py).
     """
 
     name: str
@@ -47,6 +49,8 @@ class Network:
     card: Card | None = None
     labels: tuple[Label, ...] | None = None
     module: OpenedSavedModel | None = None
+    activation: Activation = "softmax"
+    input_range: str | None = None
 
 
 class Format:

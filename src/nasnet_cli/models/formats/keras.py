@@ -26,6 +26,7 @@ from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.labels import labels_for
 from nasnet_cli.models.card import CARD, LABELS, network_of_card, read_texts
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.keras_config import EXPORT, read_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,12 +87,22 @@ class Keras(Format):
 
         with _opened(path) as (archive, config, weights_file):
             spec, weights, classification = _read(weights_file, config, path)
+            settings = read_settings(config, path)
             card, labels = read_texts(_texts_in(archive, path), path)
         if card is not None and card.network is not None:
             spec = network_of_card(card, spec, path)
             check_weights(weights, weight_shapes(spec, classification=classification), str(path))
         labels = labels or (labels_for(spec.classes) if classification else None)
-        return Network(path.stem, spec, weights, classification, card, labels)
+        return Network(
+            path.stem,
+            spec,
+            weights,
+            classification,
+            card,
+            labels,
+            activation=card.activation if card else settings.activation,
+            input_range=None if card else settings.input_range,
+        )
 
     def write(
         self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
@@ -246,13 +257,13 @@ def _variables(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
                 raise ModelError(
                     f"{path} has a layer {layer.name!r} with weights that NASNet doesn't "
                     "have, or twice.",
-                    "Use a file of keras.applications' NASNet with at most a new last Dense layer.",
+                    f"Only NASNets are read from Keras files. {EXPORT}",
                 )
             found[name] = dataset
     if not {"conv0/weights", "l1_stem_3x3/weights"} & found.keys():
         raise ModelError(
             f"{path} doesn't hold the layers of a NASNet.",
-            "Use a file that was saved from keras.applications' NASNetMobile or NASNetLarge.",
+            f"Only NASNets are read from Keras files. {EXPORT}",
         )
     return found
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import Card, Labels, network_of_card, read_texts
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
-from nasnet_cli.models.formats.openvino_file import OpenedFile, open_file, read_graph
+from nasnet_cli.models.formats.openvino_file import Facts, OpenedFile, open_file, read_graph
+from nasnet_cli.models.values import InputValues
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,15 @@ _IR_VERSION = 8
 
 _METADATA_PREFIX = "nasnet/"
 """Keys of metadata_props: this and the file's name in a module's folder."""
+
+# ONNX' own metadata of images (MetadataProps.md), and the keys under which others keep labels.
+_PIXEL_RANGES = {
+    "NominalRange_0_255": "0..255",
+    "Normalized_0_1": "0..1",
+    "Normalized_1_1": "-1..1",
+}
+_CHANNELS = {"rgb": "rgb", "bgr": "bgr"}
+_LABEL_KEYS = ("labels", "names", "classes", "class_names", "class_labels", "id2label", "label_map")
 
 # Field numbers and values in ONNX' protobuf schema.
 _IR_VERSION_FIELD, _GRAPH_FIELD, _OPSETS_FIELD = 1, 7, 8
@@ -58,8 +68,9 @@ class ONNX(Format):
 
     def open(self, path: Path) -> OpenedFile:
         # Before OpenVINO reads it: an ONNX file may name other files to read.
-        card, labels = _card_in(_read(path), path)
-        return open_file(self, path, read_graph(self, path, path), card, labels)
+        model = _read(path)
+        facts = _facts(model, path)
+        return open_file(self, path, read_graph(self, path, path), facts)
 
     def read_network(self, path: Path) -> Network:
         from nasnet_cli.network.weights import check_weights, weight_shapes
@@ -171,6 +182,17 @@ def _card_in(model: Any, path: Path) -> tuple[Card | None, Labels | None]:
         },
         path,
     )
+
+
+def _facts(model: Any, path: Path) -> Facts:
+    """Return what the metadata says: export's card, and what others write there."""
+    card, labels = _card_in(model, path)
+    given = {entry.key: entry.value for entry in model.metadata_props}
+    found = _PIXEL_RANGES.get(given.get("Image.NominalPixelRange", ""))
+    channels = _CHANNELS.get(given.get("Image.BitmapPixelFormat", "")[:3].lower())
+    values = InputValues(found, channels, "its metadata" if found else "assumed")
+    texts = tuple((key, given[key]) for key in _LABEL_KEYS if key in given)
+    return Facts(card, labels, values=values, label_texts=texts)
 
 
 def _weights(model: Any) -> dict[str, np.ndarray]:

@@ -6,21 +6,29 @@ What export wrote has its card and its labels with it; of other files, the shape
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models import files
 from nasnet_cli.models.card import Card, Labels
 from nasnet_cli.models.formats.base import Format
+from nasnet_cli.models.found_labels import labels_beside, labels_in
 from nasnet_cli.models.info import OpenedModel
-from nasnet_cli.models.openvino_graph import count_parameters, operations_before, select_outputs
+from nasnet_cli.models.openvino_graph import (
+    count_parameters,
+    operation_before,
+    select_outputs,
+    stated_range,
+)
+from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.reader import Shape, Signature, Tensor
 from nasnet_cli.models.savedmodel.signatures import Choice
+from nasnet_cli.models.values import InputValues
 
 # OpenVINO's words for a missing operation: of TFLite, of ONNX, of its own files (twice).
 _MISSING_OPERATION = re.compile(
@@ -33,6 +41,20 @@ class UnknownOutputsError(ModelError):
     """A model's outputs could be anything."""
 
 
+class Facts(NamedTuple):
+    """What a file and those beside it say of a model: its card, its labels and where they are, and
+    the values that it takes.
+
+    label_texts are texts in it that may be its labels, with the names of their places.
+    """
+
+    card: Card | None = None
+    labels: Labels | None = None
+    labels_from: str | None = None
+    values: InputValues = InputValues()
+    label_texts: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class OpenedFile(OpenedModel):
     """A file that OpenVINO has read: graph is an openvino.Model, parts its files by their role."""
@@ -40,10 +62,21 @@ class OpenedFile(OpenedModel):
     graph: Any
     signature: Signature
     parts: Mapping[str, Path]
+    facts: Facts
 
     @property
     def channels_first(self) -> bool:
-        return _is_channels_first(_sizes(self.graph.inputs[0]))
+        return is_channels_first(_sizes(self.graph.inputs[0]))
+
+    @property
+    def labels_from(self) -> str | None:
+        return self.facts.labels_from
+
+    def read_values(self) -> InputValues:
+        found = self.facts.values
+        if found.range is None and (stated := stated_range(self.graph)):
+            return InputValues(stated, found.channels, "its graph")
+        return found
 
     @property
     def signatures(self) -> dict[str, Signature]:
@@ -51,19 +84,14 @@ class OpenedFile(OpenedModel):
 
     @cached_property
     def classification(self) -> Choice | None:
-        return self._choice("logits")
+        return choice_of(self.signature, "logits")
 
     @cached_property
     def features(self) -> Choice | None:
-        return self._choice("features")
+        return choice_of(self.signature, "features")
 
-    def _choice(self, key: str) -> Choice | None:
-        output = self.signature.outputs.get(key)
-        images = next(iter(self.signature.inputs.values()))
-        return Choice(self.signature, images, output) if output else None
-
-    def operations_before(self, tensor: str) -> Iterable[str]:
-        return operations_before(self.graph.outputs[_index(tensor)])
+    def operation_before(self, tensor: str) -> Operation | None:
+        return operation_before(self.graph.outputs[output_index(tensor)])
 
     @cached_property
     def parameters(self) -> int:
@@ -85,30 +113,75 @@ class OpenedFile(OpenedModel):
 
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
-        yield select_outputs(self.graph.clone(), [_index(tensor) for tensor in tensors])
+        yield select_outputs(self.graph.clone(), [output_index(tensor) for tensor in tensors])
 
 
-def open_file(
-    entry: Format, path: Path, graph: Any, card: Card | None, labels: Labels | None
-) -> OpenedFile:
-    """Return the model in a file of a format, given what OpenVINO read and its card and labels.
+def open_file(entry: Format, path: Path, graph: Any, facts: Facts) -> OpenedFile:
+    """Return the model in a file of a format, given what OpenVINO read and what is known of it.
 
-    It has one input of images, [batch, height, width, 3] or [batch, 3, height, width] in [0, 1], and
-    outputs [batch, length]: "logits" and "features", or as a card tells, or one of classes. Raises
+    It has one input of images, [batch, height, width, 3] or [batch, 3, height, width], and outputs
+    [batch, length]: "logits" and "features", or as a card tells, or one of classes. Raises
     ModelError when it is not such a model.
     """
-    if len(graph.inputs) != 1:
-        raise _misfit(path, f"{len(graph.inputs)} inputs")
-    images = _image_input(path, graph.inputs[0])
-    outputs = _named_outputs(path, graph.outputs, card)
+    inputs = [_tensor(f"input {i}", f"input:{i}", port) for i, port in enumerate(graph.inputs)]
+    outputs = [
+        _tensor(min(port.get_names(), default=f"output {i}"), f"output:{i}", port)
+        for i, port in enumerate(graph.outputs)
+    ]
+    signature, size = image_signature(path, inputs, outputs, facts.card)
+    facts = with_labels(facts, path, signature)
+    parts = model_parts(entry, path)
+    model = OpenedFile(
+        path, entry.name, facts.card, facts.labels, size, graph, signature, parts, facts
+    )
+    model.check_labels(path)
+    return model
+
+
+def choice_of(signature: Signature, key: str) -> Choice | None:
+    """Return the output under a key, logits or features, with the images that it is made of."""
+    output = signature.outputs.get(key)
+    images = next(iter(signature.inputs.values()))
+    return Choice(signature, images, output) if output else None
+
+
+def with_labels(facts: Facts, path: Path, signature: Signature) -> Facts:
+    """Return the facts with the labels in the file's texts or beside it, where they have none."""
+    if facts.labels is not None:
+        return facts._replace(labels_from=facts.labels_from or "the model")
+    choice = choice_of(signature, "logits")
+    length = choice.output.shape[-1] if choice and choice.output.shape else None
+    count = 2 if length == 1 else length  # a single sigmoid is two classes
+    for place, text in facts.label_texts if count else ():
+        if labels := labels_in(text, count):
+            return facts._replace(labels=labels, labels_from=f"{place} in its metadata")
+    if beside := labels_beside(path, count):
+        return facts._replace(labels=beside[0], labels_from=beside[1])
+    return facts
+
+
+def model_parts(entry: Format, path: Path) -> dict[str, Path]:
+    """Return the files of a model that exist, by their role."""
+    return {role: part for role, part in entry.files(path).items() if part.is_file()}
+
+
+def image_signature(
+    path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor], card: Card | None
+) -> tuple[Signature, tuple[int, int] | None]:
+    """Return the signature of a model for images, and their (height, width) if they have one.
+
+    Raises ModelError when it is not a model for images.
+    """
+    if len(inputs) != 1:
+        raise _misfit(path, f"{len(inputs)} inputs")
+    images = _image_input(path, inputs[0])
     assert images.shape is not None
     height, width = images.shape[1:3]
     size = (height, width) if height and width else None
-    signature = Signature("default", {images.key: images}, outputs)
-    parts = {role: part for role, part in entry.files(path).items() if part.is_file()}
-    model = OpenedFile(path, entry.name, card, labels, size, graph, signature, parts)
-    model.check_labels(path)
-    return model
+    if not any(len(output.shape or ()) == 2 for output in outputs):
+        outputs = list(map(_as_vector, outputs))
+    named = _named_outputs(path, outputs, card)
+    return Signature("default", {images.key: images}, named), size
 
 
 def read_graph(
@@ -139,31 +212,40 @@ def read_graph(
     raise ModelError(f"{path} cannot be read as {entry.title}: {problem}.", if_damaged)
 
 
-def _index(tensor: str) -> int:
+def output_index(tensor: str) -> int:
     """Return the number of the graph's output that a Tensor of a signature stands for."""
     return int(tensor.rpartition(":")[2])
 
 
-def _image_input(path: Path, port: Any) -> Tensor:
-    sizes = _sizes(port)
-    if sizes is not None and _is_channels_first(sizes):
+def _image_input(path: Path, port: Tensor) -> Tensor:
+    sizes = port.shape
+    if sizes is not None and is_channels_first(sizes):
         batch, channels, *sides = sizes
         sizes = (batch, *sides, channels)
     if sizes is None or len(sizes) != 4 or sizes[3] != 3:
-        raise _misfit(path, f"an input of shape {port.get_partial_shape()}")
-    return Tensor("images", "input:0", _dtype(port), sizes)
+        shown = "unknown" if sizes is None else [n or "?" for n in sizes]
+        raise _misfit(path, f"an input of shape {shown}".replace("'", ""))
+    return Tensor("images", "input:0", port.dtype, sizes)
 
 
-def _is_channels_first(sizes: Shape) -> bool:
+def _as_vector(port: Tensor) -> Tensor:
+    """Return an output of shape [batch, length, 1, 1] as [batch, length], which is the same."""
+    shape = port.shape
+    if shape is None or len(shape) < 3:
+        return port
+    batch, *rest = shape
+    lengths = [size for size in rest if size != 1]
+    return replace(port, shape=(batch, *(lengths or [1]))) if len(lengths) < 2 else port
+
+
+def is_channels_first(sizes: Shape) -> bool:
+    """Return whether images of this shape are [batch, 3, height, width]."""
     return sizes is not None and len(sizes) == 4 and sizes[1] == 3 and sizes[3] != 3
 
 
-def _named_outputs(path: Path, ports: Sequence[Any], card: Card | None) -> dict[str, Tensor]:
+def _named_outputs(path: Path, ports: Sequence[Tensor], card: Card | None) -> dict[str, Tensor]:
     """Return the outputs under the keys logits and features, as far as they can be told."""
-    outputs = {}
-    for i, port in enumerate(ports):
-        key = min(port.get_names(), default=f"output {i}")
-        outputs[key] = Tensor(key, f"output:{i}", _dtype(port), _sizes(port))
+    outputs = {port.key: port for port in ports}
     if outputs.keys() & {"logits", "features"}:
         return outputs
     vectors = {key: tensor for key, tensor in outputs.items() if len(tensor.shape or ()) == 2}
@@ -208,9 +290,9 @@ def _sizes(port: Any) -> Shape:
     return tuple(d.get_length() if d.is_static else None for d in shape)
 
 
-def _dtype(port: Any) -> str:
+def _tensor(key: str, tensor: str, port: Any) -> Tensor:
     name: str = port.get_element_type().to_dtype().name
-    return name
+    return Tensor(key, tensor, name, _sizes(port))
 
 
 def _misfit(path: Path, problem: str, kind: type[ModelError] = ModelError) -> ModelError:

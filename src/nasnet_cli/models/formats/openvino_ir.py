@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import CARD, LABELS, read_texts
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
-from nasnet_cli.models.formats.openvino_file import OpenedFile, open_file, read_graph
+from nasnet_cli.models.formats.openvino_file import Facts, OpenedFile, open_file, read_graph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ _RT_INFO = "nasnet"
 """The entry of an .xml file's rt_info that holds the card and the labels."""
 
 _DEEPEST = 100
+_OLDEST = 10
 _HEAD = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<net\s")
 _TENSORS = {"logits": "final_layer/FC/BiasAdd:0", "features": "final_layer/global_pool:0"}
 
@@ -52,7 +53,8 @@ class OpenVINOIR(Format):
             for place in (CARD, LABELS)
             if graph.has_rt_info([_RT_INFO, place.name])
         }
-        return open_file(self, path, graph, *read_texts(texts, path))
+        card, labels = read_texts(texts, path)
+        return open_file(self, path, graph, Facts(card, labels))
 
     def write(
         self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
@@ -109,6 +111,13 @@ def _check_xml(path: Path) -> None:
             raise ModelError(
                 f"{path} is nested over {_DEEPEST} deep, which no network is.",
                 "Get it from a place that you trust.",
+            )
+        version = attributes.get("version", "")
+        if depth == 1 and version.isdecimal() and int(version) < _OLDEST:
+            raise ModelError(
+                f"{path} is of OpenVINO's file version {version}; those before {_OLDEST} are no "
+                "longer read.",
+                "Convert the model that it was made from with a current OpenVINO.",
             )
         place = (attributes.get("offset", ""), attributes.get("size", ""))
         if name == "data" and all(re.fullmatch(r"\d{1,20}", number) for number in place):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ from nasnet_cli.models.card import (
     CARD,
     LABELS,
     Card,
+    Labels,
     network_of_card,
     read_card,
     read_module_labels,
@@ -25,7 +26,8 @@ from nasnet_cli.models.card import (
 )
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 from nasnet_cli.models.info import OpenedModel
-from nasnet_cli.models.savedmodel.graph import operations_before
+from nasnet_cli.models.outputs import Operation
+from nasnet_cli.models.savedmodel.graph import Graph
 from nasnet_cli.models.savedmodel.reader import (
     PB,
     SavedModelFile,
@@ -34,12 +36,16 @@ from nasnet_cli.models.savedmodel.reader import (
     read_saved_model,
 )
 from nasnet_cli.models.savedmodel.signatures import Choice, Purpose, pick_signature
+from nasnet_cli.models.values import InputValues
 
 if TYPE_CHECKING:
     import numpy as np
 
     from nasnet_cli.models.savedmodel.bundle import Bundle
     from nasnet_cli.network.spec import NASNetA
+
+_RANGE_VERSION = 1
+"""To be raised when openvino_graph.stated_range finds other ranges."""
 
 # The text form and the split form are recognized, to be refused by the reader with a reason.
 FILES = (PB, "saved_model.pbtxt", "saved_model.cpb")
@@ -50,6 +56,7 @@ class OpenedSavedModel(OpenedModel):
     """A module that was read and checked; what takes time is computed when it is asked for."""
 
     model: SavedModelFile
+    found_labels: tuple[Labels, str] | None = None
 
     @property
     def tag_sets(self) -> list[list[str]]:
@@ -71,8 +78,47 @@ class OpenedSavedModel(OpenedModel):
     def features(self) -> Choice | None:
         return _choice_if_any(self.model, "feature_vector")
 
-    def operations_before(self, tensor: str) -> Iterable[str]:
-        return operations_before(self.model.inference.proto, tensor)
+    def operation_before(self, tensor: str) -> Operation | None:
+        return Graph(self.model.inference.proto).before(tensor)
+
+    @property
+    def labels_from(self) -> str | None:
+        return self.found_labels[1] if self.found_labels else super().labels_from
+
+    def read_values(self) -> InputValues:
+        if self.is_hub_module:
+            return InputValues("0..1", "rgb", "tensorflow-hub's signatures for images")
+        stated = self._stated_range
+        return InputValues(stated, None, "its graph") if stated else InputValues()
+
+    @property
+    def is_hub_module(self) -> bool:
+        """Whether it has tensorflow-hub's signatures for images, which take values of 0 to 1."""
+        names = ("image_classification", "image_feature_vector")
+        return self.format == "tf1-hub" or any(name in self.signatures for name in names)
+
+    @cached_property
+    def _stated_range(self) -> str | None:
+        """Return the range that the graph begins with, kept by the model's digest.
+
+        Only of a model that does no more than compute, and that OpenVINO reads.
+        """
+        from nasnet_cli import cache as kept
+        from nasnet_cli.models.openvino_graph import stated_range
+
+        choice = self.classification or self.features
+        if choice is None or self.unsafe_operations:
+            return None
+        record = kept.scanned_folder() / f"{self.digest}-{_RANGE_VERSION}.range"
+        if (text := kept.load(record)) is not None:
+            return bytes(text).decode() or None
+        try:
+            with self.openvino_model([choice.output.tensor]) as graph:
+                found = stated_range(graph)
+        except Exception:  # OpenVINO's own exceptions share no base but Exception
+            return None
+        kept.store(record, (found or "").encode())
+        return found
 
     @property
     def parameters(self) -> int:
@@ -91,6 +137,13 @@ class OpenedSavedModel(OpenedModel):
         from nasnet_cli.models.safety.scan import unsafe_operations
 
         return unsafe_operations(self.model)
+
+    def check_whole(self) -> None:
+        from nasnet_cli.models.savedmodel.bundle import read_bundle
+
+        prefix = self.path / "variables" / "variables"
+        if prefix.with_suffix(".index").exists():
+            read_bundle(prefix).check_sums()
 
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
@@ -158,6 +211,8 @@ class SavedModel(Format):
         card = read_card(path)
         size = _image_size(model, card)
         module = OpenedSavedModel(path, self.name, card, read_module_labels(path), size, model)
+        if module.labels is None and card is None:
+            module = _with_labels(module)
         if module.features is None:
             pick_signature(
                 model.inference, "classification"
@@ -232,6 +287,16 @@ def _static_size(folder: Path, images: Tensor) -> tuple[int, int] | None:
         )
     _, height, width, _ = images.shape
     return (height, width) if height and width else None
+
+
+def _with_labels(module: OpenedSavedModel) -> OpenedSavedModel:
+    """Return a module of another maker with the labels in a file in or beside its folder."""
+    from nasnet_cli.models.found_labels import labels_beside
+
+    length = module.classification and module.classification.output.shape
+    count = length[-1] if length else None
+    found = labels_beside(module.path, 2 if count == 1 else count)
+    return replace(module, labels=found[0], found_labels=found) if found else module
 
 
 def _choice_if_any(model: SavedModelFile, purpose: Purpose) -> Choice | None:

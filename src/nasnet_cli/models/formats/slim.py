@@ -20,6 +20,9 @@ _AVERAGE = "/ExponentialMovingAverage"
 # Parts of a training run that are not part of the network in inference.
 _TRAINING_ONLY = re.compile(r"(global_step$|aux_\d+/)")
 
+# The file in which TensorFlow says which checkpoint is the latest.
+_STATE_FILE, _STATE = "checkpoint", b"model_checkpoint_path:"
+
 
 class Slim(Format):
     """The format of TF-Slim checkpoints, whose path is the prefix of its files' names."""
@@ -32,6 +35,9 @@ class Slim(Format):
     def detect(self, path: Path, head: bytes | None) -> Path | None:
         if path.is_dir():
             return _only_checkpoint(path)
+        if head is not None and head.startswith(_STATE):
+            latest = path.with_name(_latest(path.parent) or "")
+            return latest if _is_index(_index_of(latest)) else None
         data = _DATA.fullmatch(path.name)
         prefixes = [path.with_suffix("")] if path.suffix == ".index" else [path]
         prefixes += [path.with_name(data[1])] if data else []
@@ -80,7 +86,7 @@ def _only_checkpoint(folder: Path) -> Path | None:
 
 def _latest(folder: Path) -> str | None:
     try:
-        text = (folder / "checkpoint").read_text(errors="replace")
+        text = (folder / _STATE_FILE).read_text(errors="replace")
     except OSError:
         return None
     entry = re.search(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import read_labels
+from nasnet_cli.models import files
 from nasnet_cli.models.card import CARD, LABELS, read_card_file
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 from nasnet_cli.models.formats.openvino_file import (
-    OpenedFile,
+    Facts,
     UnknownOutputsError,
+    choice_of,
+    image_signature,
+    is_channels_first,
+    model_parts,
     open_file,
+    output_index,
     read_graph,
+    with_labels,
 )
+from nasnet_cli.models.info import OpenedModel
+from nasnet_cli.models.openvino_graph import select_outputs
+from nasnet_cli.models.outputs import Operation
+from nasnet_cli.models.savedmodel.reader import Signature, Tensor
+from nasnet_cli.models.savedmodel.signatures import Choice
+from nasnet_cli.models.tflite_graph import LiteGraph, labels_in_file, read_lite_graph
+from nasnet_cli.models.values import RANGES, InputValues, nearest, whole_range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,20 +63,31 @@ class TFLite(Format):
         beside = {suffix: _beside(path, suffix) for suffix in (_CARD_SUFFIX, _LABELS_SUFFIX)}
         return {"": path, **beside}
 
-    def open(self, path: Path) -> OpenedFile:
-        graph = self._read_graph(path)
+    def open(self, path: Path) -> OpenedModel:
+        data, lite = _read(path)
         card = read_card_file(_beside(path, _CARD_SUFFIX))
+        found = lite.normalization
+        values = InputValues(
+            found.range, found.channels, "its metadata" if found.range else "assumed"
+        )
         list_file = _beside(path, _LABELS_SUFFIX)
-        labels = read_labels(list_file) if list_file.exists() else None
+        facts = Facts(card, values=values)
+        if list_file.exists():
+            facts = facts._replace(labels=read_labels(list_file), labels_from=list_file.name)
+        else:
+            facts = facts._replace(label_texts=tuple(labels_in_file(data, lite)))
         try:
-            return open_file(self, path, graph, card, labels)
+            if lite.is_quantized:
+                return _open_quantized(self, path, lite, facts)
+            return open_file(self, path, self.read_graph(path), facts)
         except UnknownOutputsError as error:
             if card is None:
                 beside = path.name + _CARD_SUFFIX
                 error.remedy = f"If nasnet export wrote it, put its {beside} beside it again."
             raise
 
-    def _read_graph(self, path: Path) -> Any:
+    def read_graph(self, path: Path) -> Any:
+        """Return the openvino.Model of a file, whatever it is called."""
         if_incomplete = (
             "Convert it again without custom operations and those of TensorFlow (SELECT_TF_OPS), or "
             "name the model that it was made from."
@@ -114,6 +143,144 @@ class TFLite(Format):
         card = {**json.loads(beside.read_text(encoding="utf-8")), "export": result}
         text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
         beside.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedLite(OpenedModel):
+    """A file that computes in integers, which only TensorFlow Lite's interpreter runs rightly."""
+
+    lite: LiteGraph
+    signature: Signature
+    parts: Mapping[str, Path]
+    facts: Facts
+
+    @property
+    def is_quantized(self) -> bool:
+        return True
+
+    @property
+    def needs_interpreter(self) -> bool:
+        return True
+
+    @property
+    def batch(self) -> int:
+        shape = next(iter(self.signature.inputs.values())).shape
+        return (shape and shape[0]) or 1
+
+    @property
+    def channels_first(self) -> bool:
+        shape = self.lite.tensors[self.lite.inputs[0]].shape
+        return is_channels_first(shape)
+
+    @property
+    def input_dtype(self) -> str:
+        """The type of the images."""
+        return next(iter(self.signature.inputs.values())).dtype
+
+    @property
+    def input_quantization(self) -> tuple[float, int] | None:
+        """The scale and the zero point of the images; None for floats."""
+        tensor = self.lite.tensors[self.lite.inputs[0]]
+        if not tensor.is_quantized:
+            return None
+        return tensor.scales[0], tensor.zero_points[0] if tensor.zero_points else 0
+
+    def takes_bytes(self, input_range: str) -> bool:
+        """Return whether the images are bytes as they are, where a range of values is meant.
+
+        That is so where the range is all that the type of the images can hold.
+        """
+        if self.input_dtype not in ("uint8", "int8"):
+            return False
+        tensor = self.lite.tensors[self.lite.inputs[0]]
+        return not tensor.is_quantized or input_range == self._whole_range
+
+    @cached_property
+    def _whole_range(self) -> str | None:
+        found = self.lite.input_quantization()
+        return None if found is None else whole_range(*found)
+
+    @property
+    def labels_from(self) -> str | None:
+        return self.facts.labels_from
+
+    def read_values(self) -> InputValues:
+        found = self.facts.values
+        if found.range is not None or self._whole_range is None:
+            return found
+        meant = nearest(self._whole_range)
+        if self.input_quantization is None and meant not in RANGES:
+            return found
+        return InputValues(meant, found.channels, "its quantization")
+
+    @property
+    def signatures(self) -> dict[str, Signature]:
+        return {self.signature.name: self.signature}
+
+    @cached_property
+    def classification(self) -> Choice | None:
+        return choice_of(self.signature, "logits")
+
+    @cached_property
+    def features(self) -> Choice | None:
+        return choice_of(self.signature, "features")
+
+    def operation_before(self, tensor: str) -> Operation:
+        return self.lite.before(self.lite.outputs[output_index(tensor)])
+
+    @property
+    def parameters(self) -> int:
+        return self.lite.parameters
+
+    @property
+    def unsafe_operations(self) -> list[str]:
+        return []  # the interpreter has operations that compute, and no others
+
+    @cached_property
+    def file_sizes(self) -> dict[str, int]:
+        return files.sizes(self.path.parent, [part.name for part in self.parts.values()])
+
+    @cached_property
+    def digest(self) -> str:
+        return files.digest_of(self.parts)
+
+    @contextmanager
+    def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
+        graph = TFLite().read_graph(self.path)
+        yield select_outputs(graph, [output_index(tensor) for tensor in tensors])
+
+
+def _read(path: Path) -> tuple[bytes, LiteGraph]:
+    """Return the content of a file and what it says. Raises ModelError when it is damaged."""
+    try:
+        data = path.read_bytes()
+        return data, read_lite_graph(data)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check it.") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{path} is damaged or cut off: {error}.",
+            "Get it again, or name the model that it was made from.",
+        ) from None
+
+
+def _open_quantized(entry: TFLite, path: Path, lite: LiteGraph, facts: Facts) -> OpenedLite:
+    """Return the model in a file that computes in integers."""
+    inputs = [_described(lite, number, "input", i) for i, number in enumerate(lite.inputs)]
+    outputs = [_described(lite, number, "output", i) for i, number in enumerate(lite.outputs)]
+    signature, size = image_signature(path, inputs, outputs, facts.card)
+    facts = with_labels(facts, path, signature)
+    parts = model_parts(entry, path)
+    model = OpenedLite(
+        path, entry.name, facts.card, facts.labels, size, lite, signature, parts, facts
+    )
+    model.check_labels(path)
+    return model
+
+
+def _described(lite: LiteGraph, number: int, key: str, index: int) -> Tensor:
+    tensor = lite.tensors[number]
+    return Tensor(tensor.name or f"{key} {index}", f"{key}:{index}", tensor.dtype, tensor.shape)
 
 
 def _beside(path: Path, suffix: str) -> Path:

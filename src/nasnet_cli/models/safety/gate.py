@@ -15,7 +15,7 @@ _MAX_NAMED = 5
 
 
 def check_safe(model: OpenedModel) -> None:
-    """Raise ModelError, with their names, when a model has unsafe operations.
+    """Raise ModelError, with their names, when a model has unsafe operations, or is damaged.
 
     The cache records a clean result by the digests of the model and this scanner, because a scan
     takes a tenth of a second.
@@ -30,11 +30,17 @@ def check_safe(model: OpenedModel) -> None:
             f"run code: {shortened(unsafe, _MAX_NAMED)}.",
             "Use a model from a source that you trust, or add --allow-unsafe-ops to run it anyway.",
         )
+    model.check_whole()
     cache.store(clean_record, b"")
 
 
 def _clean_record(model: OpenedModel) -> Path:
     key = hashlib.sha256(model.digest.encode())
-    for scanner in ("safety/scan.py", "safety/allowed.py", "savedmodel/graph.py"):
+    for scanner in (
+        "safety/scan.py",
+        "safety/allowed.py",
+        "savedmodel/graph.py",
+        "savedmodel/bundle.py",
+    ):
         key.update((Path(__file__).parents[1] / scanner).read_bytes())
     return cache.subfolder("scanned") / key.hexdigest()

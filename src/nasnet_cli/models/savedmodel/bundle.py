@@ -49,7 +49,8 @@ _ITEM_SIZES = {"bool": 1} | {
 class Entry:
     """The position of a tensor: offset and size in bytes in the data file with number shard.
 
-    sliced is True for a variable that is stored in parts under other names.
+    sliced is True for a variable that is stored in parts under other names. checksum is the masked
+    crc32c of its bytes.
     """
 
     dtype: str
@@ -58,6 +59,7 @@ class Entry:
     offset: int
     size: int
     sliced: bool
+    checksum: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,21 @@ class Bundle:
                     f"{path} is cut off: it has {actual} bytes of {size}.", _FETCH_AGAIN
                 )
 
+    def check_sums(self) -> None:
+        """Raise ModelError, with its name, when a tensor's bytes are not those that were written."""
+        for name, entry in self.tensors.items():
+            if entry.dtype in _ITEM_SIZES and not entry.sliced:
+                self._check_sum(name, entry, self._bytes(entry))
+
+    def _check_sum(self, name: str, entry: Entry, data: bytes) -> None:
+        import google_crc32c
+
+        if _masked(google_crc32c.value(data)) != entry.checksum:
+            raise ModelError(
+                f"{self.data_file(entry.shard)} is damaged: the checksum of {name!r} is wrong.",
+                _FETCH_AGAIN,
+            )
+
     def read(self, name: str) -> np.ndarray:
         """Return a tensor's values as a new array of its dtype; bfloat16 becomes float32.
 
@@ -110,7 +127,9 @@ class Bundle:
                 "Save the checkpoint again with unsliced numeric variables.",
             )
         stored = {"bfloat16": "uint16"}.get(entry.dtype, entry.dtype)
-        values = np.frombuffer(self._bytes(entry), np.dtype(stored).newbyteorder("<"))
+        data = self._bytes(entry)
+        self._check_sum(name, entry, data)
+        values = np.frombuffer(data, np.dtype(stored).newbyteorder("<"))
         if entry.dtype == "bfloat16":  # the upper half of a float32
             return (values.astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
         return values.astype(stored).reshape(entry.shape)
@@ -197,6 +216,7 @@ def _entry(value: bytes, shards: int) -> Entry:
         proto.offset,
         proto.size,
         bool(proto.slices),
+        proto.crc32c,
     )
     if not 0 <= entry.shard < shards or entry.offset < 0 or entry.size < 0:
         raise ValueError("a tensor is outside the data")

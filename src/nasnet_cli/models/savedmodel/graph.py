@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.schema import attribute, data_inputs
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -23,45 +25,59 @@ class _Scope:
     caller: _Scope | None = None
 
 
-def operations_before(meta_graph: Any, tensor: str) -> Iterator[str]:
-    """Yield the types of the operations that compute a tensor, as outputs.output_kind takes them.
+class Graph:
+    """A MetaGraphDef's graph, to be followed backwards, calls into their functions included."""
 
-    Each is the one that computes the first input of the operation before. Calls are followed into
-    their functions. Ends early where the graph cannot be followed.
-    """
-    graph = meta_graph.graph_def
-    functions = {function.signature.name: function for function in graph.library.function}
-    nodes_of = {
-        name: {node.name: node for node in function.node_def}
-        for name, function in functions.items()
-    }
-    scope = _Scope({node.name: node for node in graph.node})
-    for _ in range(_MAX_STEPS):
-        name, *output = tensor.split(":")
-        if scope.caller is not None and name in scope.arguments:
-            tensor = data_inputs(scope.call)[scope.arguments.index(name)]
-            scope = scope.caller
-            continue
-        node = scope.nodes.get(name)
-        if node is None or _is_later_output(node, output):
-            return
-        inputs = data_inputs(node)
-        if node.op in _CALLS or node.op in functions:
-            called = attribute(node, "f").func.name if node.op in _CALLS else node.op
-            index = int(output[-1]) if output and output[-1].isdecimal() else 0
-            function = functions.get(called)
-            if function is None or index >= len(function.signature.output_arg):
-                return
-            arguments = tuple(argument.name for argument in function.signature.input_arg)
-            if len(arguments) != len(inputs):
-                return
-            tensor = function.ret.get(function.signature.output_arg[index].name, "")
-            scope = _Scope(nodes_of[called], arguments, node, scope)
-            continue
-        yield str(node.op)
-        if not inputs:
-            return
-        tensor = inputs[0]
+    def __init__(self, meta_graph: Any) -> None:
+        graph = meta_graph.graph_def
+        self._functions = {f.signature.name: f for f in graph.library.function}
+        self._nodes = {
+            name: {node.name: node for node in function.node_def}
+            for name, function in self._functions.items()
+        }
+        self._top = _Scope({node.name: node for node in graph.node})
+
+    def before(self, tensor: str) -> Operation | None:
+        """Return the operation that computes a tensor; None where the graph cannot be followed."""
+        return self._before(tensor, self._top)
+
+    def _before(self, tensor: str, scope: _Scope) -> Operation | None:
+        for _ in range(_MAX_STEPS):
+            name, *output = tensor.split(":")
+            if scope.caller is not None and name in scope.arguments:
+                tensor = data_inputs(scope.call)[scope.arguments.index(name)]
+                scope = scope.caller
+                continue
+            node = scope.nodes.get(name)
+            if node is None or _is_later_output(node, output):
+                return None
+            if node.op not in _CALLS and node.op not in self._functions:
+                return Operation(str(node.op), partial(self._inputs, node, scope))
+            inside = self._enter(node, output, scope)
+            if inside is None:
+                return None
+            tensor, scope = inside
+        return None
+
+    def _inputs(self, node: Any, scope: _Scope) -> list[Operation]:
+        tensors = data_inputs(node)
+        if node.op == "Split":  # the axis comes first
+            tensors.reverse()
+        found = [self._before(tensor, scope) for tensor in tensors]
+        return [operation or Operation("", list) for operation in found]
+
+    def _enter(self, node: Any, output: list[str], scope: _Scope) -> tuple[str, _Scope] | None:
+        """Return the tensor in a function that gives an output of a call, with its scope."""
+        called = attribute(node, "f").func.name if node.op in _CALLS else node.op
+        index = int(output[-1]) if output and output[-1].isdecimal() else 0
+        function = self._functions.get(called)
+        if function is None or index >= len(function.signature.output_arg):
+            return None
+        arguments = tuple(argument.name for argument in function.signature.input_arg)
+        if len(arguments) != len(data_inputs(node)):
+            return None
+        tensor = function.ret.get(function.signature.output_arg[index].name, "")
+        return tensor, _Scope(self._nodes[called], arguments, node, scope)
 
 
 def _is_later_output(node: Any, output: list[str]) -> bool:

@@ -76,7 +76,7 @@ SavedConcreteFunction: bound_inputs=2:*int32
 # The index of a checkpoint.
 BundleHeaderProto: num_shards=1:int32 endianness=2:int32
 BundleEntryProto: dtype=1:int32 shape=2:TensorShapeProto shard_id=3:int32 offset=4:int64
-    size=5:int64 slices=7:*TensorSliceProto
+    size=5:int64 crc32c=6:fixed32 slices=7:*TensorSliceProto
 TensorSliceProto:
 # The objects in a checkpoint of TensorFlow 2.
 TrackableObjectGraph: nodes=1:*TrackableObject

@@ -9,6 +9,8 @@ from typing import Literal
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel.reader import MetaGraph, Signature, Tensor
 
+_PIXELS = ("float32", "float16", "bfloat16", "float64", "uint8", "int32", "int64")
+
 Purpose = Literal["classification", "feature_vector"]
 
 _NAMED: dict[Purpose, tuple[str, ...]] = {
@@ -106,7 +108,7 @@ def image_input(signature: Signature) -> Tensor | None:
     candidates = [
         tensor
         for tensor in signature.inputs.values()
-        if tensor.dtype == "float32" and tensor.shape is not None and len(tensor.shape) == 4
+        if tensor.dtype in _PIXELS and tensor.shape is not None and len(tensor.shape) == 4
     ]
     return candidates[0] if len(candidates) == 1 else None
 
