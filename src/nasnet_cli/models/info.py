@@ -63,7 +63,7 @@ class OpenedModel(ABC):
 
     @property
     def needs_interpreter(self) -> bool:
-        """Whether only TensorFlow Lite's interpreter gives its results."""
+        """True if only TensorFlow Lite's interpreter gives its results."""
         return False
 
     @property
@@ -111,7 +111,7 @@ class OpenedModel(ABC):
 
     @property
     def output(self) -> Output | None:
-        """What classification gives: logits, or probabilities. None without classification."""
+        """The kind of classification's output: logits, or probabilities. None without classification."""
         return self.head.output if self.head else None
 
     @property
@@ -137,7 +137,7 @@ class OpenedModel(ABC):
 
     @cached_property
     def values(self) -> InputValues:
-        """What is known of the values of its input."""
+        """Knowledge of the values of its input."""
         card = self.card
         choice = self.classification or self.features
         if choice is not None and choice.input.dtype in _INTEGERS and not self.is_quantized:

@@ -1,4 +1,4 @@
-"""What a Keras model's configuration says beside its weights: the head, and the layers before it."""
+"""Settings in the configuration of a Keras model beside its weights: the head, and the layers before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's output holds, found by walking back through its graph, whatever its format."""
+"""Kinds of outputs, found by walking back through its graph, whatever its format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Operation(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What an output holds, and the activation that makes or has made probabilities of it."""
+    """The kind of an output, and the activation that makes or has made probabilities of it."""
 
     output: Output = "logits"
     activation: Activation = "softmax"
@@ -114,7 +114,7 @@ _MOST_STEPS = 1000
 
 
 class UnclearOutputError(ModelError):
-    """What a model's output holds cannot be told."""
+    """An output whose kind cannot be told."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(

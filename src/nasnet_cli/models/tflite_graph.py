@@ -1,4 +1,4 @@
-"""What a TFLite file says of itself: tensors with their quantization, operations, metadata.
+"""The content of TFLite files: tensors with their quantization, operations, metadata.
 
 The numbers of fields and operations are those of TensorFlow's schema.fbs and of tflite-support's
 metadata_schema.fbs.
@@ -64,7 +64,7 @@ class LiteTensor(NamedTuple):
 
 
 class Normalization(NamedTuple):
-    """What metadata says of the images: the range of their values; "rgb" where it says so."""
+    """Metadata on the images: the range of their values; "rgb" where it says so."""
 
     range: str | None = None
     channels: str | None = None

@@ -29,7 +29,7 @@ _CLOSE = 0.01
 
 
 class InputValues(NamedTuple):
-    """What is known of a model's input: its range, its channels ("rgb" or "bgr"), and the place
+    """Knowledge of a model's input: its range, its channels ("rgb" or "bgr"), and the place
     that says so. None is unknown."""
 
     range: str | None = None

@@ -42,7 +42,7 @@ class UnknownOutputsError(ModelError):
 
 
 class Facts(NamedTuple):
-    """What a file and those beside it say of a model: its card, its labels and where they are, and
+    """Statements of a file and those beside it: the card, the labels with their place, and
     the values that it takes.
 
     label_texts are texts in it that may be its labels, with the names of their places.

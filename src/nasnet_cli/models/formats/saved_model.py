@@ -93,7 +93,7 @@ class OpenedSavedModel(OpenedModel):
 
     @property
     def is_hub_module(self) -> bool:
-        """Whether it has tensorflow-hub's signatures for images, which take values of 0 to 1."""
+        """True if it has tensorflow-hub's signatures for images, which take values of 0 to 1."""
         names = ("image_classification", "image_feature_vector")
         return self.format == "tf1-hub" or any(name in self.signatures for name in names)
 

@@ -1,0 +1,270 @@
+"""Models of other makers: what goes in, what comes out, held to their own runtimes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_cli.errors import ModelError
+from nasnet_cli.model import load_model
+from support.others import CLASSES, lite, lite_outputs, write_onnx
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+SOFTMAX = [("Softmax", {"axis": 1})]
+WHOLE = {"crop_fraction": 1.0}
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """Return a folder of images of one colour each, and their pixels [n, 3]."""
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    pixels = np.random.RandomState(5).randint(0, 256, (6, 3))
+    for i, colour in enumerate(pixels):
+        Image.new("RGB", (24, 16), tuple(map(int, colour))).save(folder / f"{i}.png")
+    return folder, pixels.astype(np.uint8)
+
+
+def tool(path, folder, **changes):
+    """Return the tool's probabilities [n, classes] for a folder, in the order of the classes."""
+    model = load_model(path, preprocessing={**WHOLE, **changes})
+    rows = []
+    for record in model.classify([folder], top=CLASSES):
+        assert record.error is None
+        rows.append([p.probability for p in sorted(record.predictions, key=lambda p: p.index)])
+    return np.array(rows)
+
+
+def runtime(path, images):
+    """Return ONNX Runtime's outputs."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    fixed = session.get_inputs()[0].shape[0]
+    parts = np.split(images, len(images)) if fixed == 1 else [images]
+    return np.concatenate([session.run(None, {"x": part})[0] for part in parts])
+
+
+def planes(pixels, values=lambda p: p / np.float32(255), channels_first=True):
+    """Return images [n, 3, 8, 12] of one colour each."""
+    images = np.broadcast_to(values(pixels)[:, :, None, None], (len(pixels), 3, 8, 12))
+    images = images if channels_first else images.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images)
+
+
+def softmax(values):
+    powers = np.exp(values - values.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+QDQ = [("QuantizeLinear", {}), ("DequantizeLinear", {})]
+TAILS = {
+    "logits": ([], softmax),
+    "softmax": (SOFTMAX, lambda y: y),
+    "softmax and reshape": ([*SOFTMAX, ("Reshape", {})], lambda y: y),
+    "softmax in integers": ([*SOFTMAX, *QDQ], lambda y: y),
+    "logarithms": ([("LogSoftmax", {"axis": 1})], np.exp),
+    "sigmoids": ([("Sigmoid", {})], lambda y: y),
+    "sigmoids in integers": ([("Sigmoid", {}), *QDQ], lambda y: y),
+}
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+@pytest.mark.parametrize("tail", TAILS)
+def test_onnx_ends(tail, batch, colours, tmp_path, cache_folder):
+    folder, pixels = colours
+    operations, expected = TAILS[tail]
+    path = write_onnx(tmp_path / "m.onnx", operations, batch=batch, channels_first=batch == 1)
+    images = planes(pixels, channels_first=batch == 1).astype(np.float32)
+    np.testing.assert_allclose(tool(path, folder), expected(runtime(path, images)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "source"),
+    [
+        ({"scaling": (1 / 255, 0)}, lambda p: p.astype(np.float32), "its graph"),
+        ({"scaling": (1 / 127.5, -1)}, lambda p: p.astype(np.float32), "its graph"),
+        ({"scaling": (1.0, -117.0)}, lambda p: p.astype(np.float32), "its graph"),
+        ({"scaling": (2.0, -1.0)}, lambda p: p / np.float32(255), "its graph"),
+        ({"dtype": "UINT8", "scaling": (0.01, 0)}, lambda p: p, "its input of uint8"),
+        (
+            {"dtype": "INT32", "scaling": (0.01, 0)},
+            lambda p: p.astype(np.int32),
+            "its input of int32",
+        ),
+        (
+            {"metadata": {"Image.NominalPixelRange": "Normalized_1_1"}},
+            lambda p: p / np.float32(127.5) - np.float32(1),
+            "its metadata",
+        ),
+        ({}, lambda p: p / np.float32(255), "assumed"),
+    ],
+)
+def test_range_of_values(settings, values, source, colours, tmp_path, cache_folder):
+    folder, pixels = colours
+    path = write_onnx(tmp_path / "m.onnx", SOFTMAX, **settings)
+    assert load_model(path).inspect()["input_range_from"] == source
+    np.testing.assert_allclose(tool(path, folder), runtime(path, planes(pixels, values)), atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("resample", ["bilinear", "tf1"])
+@pytest.mark.parametrize("input_range", ["0..1", "-1..1", "0..255", "imagenet"])
+def test_named_range_and_channels(input_range, channels, resample, colours, tmp_path, cache_folder):
+    from nasnet_cli.models.values import RANGES
+
+    folder, pixels = colours
+    mean, std = np.array(RANGES[input_range], np.float32)
+    order = slice(None, None, -1) if channels == "bgr" else slice(None)
+    path = write_onnx(tmp_path / "m.onnx", SOFTMAX, channels_first=resample == "tf1")
+    images = planes(pixels, lambda p: ((p - mean) / std)[:, order], resample == "tf1")
+    got = tool(path, folder, input_range=input_range, channels=channels, resample=resample)
+    np.testing.assert_allclose(got, runtime(path, images), atol=1e-4)
+
+
+def test_assumption_is_said_once(colours, nasnet, tmp_path, cache_folder):
+    path = write_onnx(tmp_path / "m.onnx", SOFTMAX)
+    done = nasnet("classify", "-m", path, colours[0])
+    assert done.exit_code == 0 and done.stderr.count("values of 0 to 1 and RGB assumed") == 1
+    named = nasnet("classify", "-m", path, "--input-range", "0..255", colours[0])
+    assert named.exit_code == 0 and "assumed" not in named.stderr
+
+
+def test_single_sigmoid_is_two_classes(colours, tmp_path, cache_folder):
+    folder, pixels = colours
+    path = write_onnx(tmp_path / "m.onnx", [("Sigmoid", {})], classes=1)
+    p = runtime(path, planes(pixels).astype(np.float32))
+    np.testing.assert_allclose(tool(path, folder), np.hstack([1 - p, p]), atol=1e-5)
+    assert load_model(path).inspect()["classes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("tail", "words"),
+    [
+        ([], "single output that is not a sigmoid"),
+        ([("Tanh", {})], "the operation Tanh"),
+    ],
+)
+def test_outputs_that_say_nothing_are_refused(tail, words, colours, tmp_path, cache_folder):
+    path = write_onnx(tmp_path / "m.onnx", tail, classes=1 if not tail else CLASSES)
+    with pytest.raises(ModelError, match=words):
+        tool(path, colours[0])
+
+
+class TestLabels:
+    @pytest.mark.parametrize("name", ["labels.txt", "labels.tsv", "m_labels.txt", "o_labels.txt"])
+    def test_beside_the_file(self, name, colours, nasnet, tmp_path, cache_folder):
+        head = "index\tname\n" if name.endswith("tsv") else ""
+        mark = "\t" if head else " "
+        lines = "".join(f"{i}{mark}thing {i}\n" for i in range(CLASSES))
+        (tmp_path / name).write_text(head + lines)
+        path = write_onnx(tmp_path / "m.onnx", SOFTMAX)
+        assert [label.name for label in load_model(path).labels] == [
+            f"thing {i}" for i in range(CLASSES)
+        ]
+        assert load_model(path).inspect()["labels_from"] == name
+        out = tmp_path / "out.csv"
+        assert nasnet("classify", "-m", path, colours[0], "-o", out).exit_code == 0
+        meta = json.loads((tmp_path / "out.csv.meta.json").read_text())
+        assert meta["model"]["labels"] == name and len(meta["model"]["labels_digest"]) == 64
+
+    def test_of_another_count_are_left_alone(self, tmp_path):
+        (tmp_path / "labels.txt").write_text("one\ntwo\n")
+        path = write_onnx(tmp_path / "m.onnx", SOFTMAX)
+        assert load_model(path).labels[0].name == "class 0"
+
+    @pytest.mark.parametrize(
+        "text", ["a,b,c,d,e", '["a","b","c","d","e"]', "{0:'a',1:'b',2:'c',3:'d',4:'e'}"]
+    )
+    def test_in_metadata(self, text, tmp_path):
+        path = write_onnx(tmp_path / "m.onnx", SOFTMAX, metadata={"names": text})
+        assert [label.name for label in load_model(path).labels] == list("abcde")
+
+
+@pytest.fixture(scope="module")
+def lite_models():
+    """Return TFLite models by what they compute in."""
+    return {
+        "uint8": lite(quantized="uint8"),
+        "int8": lite(quantized="int8", scaling=(1 / 255, 0), high=255),
+        "int8 logits": lite(quantized="int8", activation="linear", low=-1),
+        "weights": lite(quantized="weights", batch=None),
+        "float": lite(scaling=(1 / 127.5, -1), batch=None),
+    }
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int8 logits", "weights", "float"])
+def test_tflite_is_held_to_its_interpreter(kind, lite_models, tmp_path, cache_folder):
+    content = lite_models[kind]
+    path = tmp_path / "m.tflite"
+    path.write_bytes(content)
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    pixels = np.random.RandomState(8).randint(0, 256, (40, 16, 16, 3)).astype(np.uint8)
+    pixels[::2] = pixels[::2, :1, :1]
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    images = {
+        "uint8": pixels,
+        "int8": (pixels.astype(np.int16) - 128).astype(np.int8),
+        "int8 logits": (pixels.astype(np.int16) - 128).astype(np.int8),
+        "weights": (pixels / 255).astype(np.float32),
+        "float": pixels.astype(np.float32),
+    }[kind]
+    expected, step = lite_outputs(content, images)
+    if kind == "int8 logits":
+        expected = softmax(expected)
+    got = tool(path, folder, resample="nearest")
+    np.testing.assert_allclose(got, expected, atol=1e-3 + step if step else 1e-3)
+    assert np.array_equal(got.argmax(1), expected.argmax(1))
+
+
+def test_parameters_of_integers_are_counted(lite_models, tmp_path, cache_folder):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(lite_models["uint8"])
+    shown = load_model(path).inspect()
+    assert (
+        3 * 3 * 3 * 16 + 16 * CLASSES <= shown["parameters"] <= 3 * 3 * 3 * 16 + 17 * CLASSES + 16
+    )
+    assert shown["output"] == "probabilities" and shown["batch"] == 1
+
+
+def test_quantized_file_has_one_runtime(lite_models, nasnet, tmp_path, cache_folder):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(lite_models["uint8"])
+    done = nasnet("classify", "-m", path, "--runtime", "openvino", "examples/photos/cat.jpg")
+    assert done.exit_code == 1 and "computes in integers" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "m.onnx",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "Git LFS",
+        ),
+        ("model.json", b'{"format": "layers-model", "modelTopology": {}}', "TensorFlow.js"),
+        ("group1-shard1of2.bin", b"\0" * 9, "TensorFlow.js"),
+        ("m.pb", b"\n\x14\n\x05input\x12\x0bPlaceholder", "frozen TensorFlow graph"),
+        ("m.pt", b"PK\x03\x04", "a PyTorch file"),
+        ("m.xml", b'<?xml version="1.0"?>\n<net name="m" version="7">\n</net>', "version 7"),
+    ],
+)
+def test_files_are_named_for_what_they_are(name, content, words, nasnet, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    done = nasnet("inspect", tmp_path / name)
+    assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_folder_with_one_model_file_is_followed(tmp_path, cache_folder):
+    write_onnx(tmp_path / "m.onnx", SOFTMAX)
+    (tmp_path / "README.md").write_text("a model")
+    assert load_model(tmp_path).module.path == tmp_path / "m.onnx"
+    write_onnx(tmp_path / "n.onnx", SOFTMAX)
+    with pytest.raises(ModelError, match=r"2 models: m\.onnx, n\.onnx"):
+        load_model(tmp_path)
