@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ from PIL import Image
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
+from nasnet_cli.models.keras_config import read_settings
 from support.others import CLASSES, lite, lite_outputs, write_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 SOFTMAX = [("Softmax", {"axis": 1})]
+PHOTO = "examples/photos/cat.jpg"
 WHOLE = {"crop_fraction": 1.0}
 
 
@@ -268,3 +272,64 @@ def test_folder_with_one_model_file_is_followed(tmp_path, cache_folder):
     write_onnx(tmp_path / "n.onnx", SOFTMAX)
     with pytest.raises(ModelError, match=r"2 models: m\.onnx, n\.onnx"):
         load_model(tmp_path)
+
+
+def test_flipped_byte_in_the_weights_is_found(tmp_path, nasnet, cache_folder):
+    """A tensor's checksum is checked once for each digest, before the model runs."""
+    pytest.importorskip("google_crc32c")
+    shutil.copytree(Path(__file__).parent / "data" / "tf1_tiny", tmp_path / "module")
+    data = next((tmp_path / "module" / "variables").glob("*.data-*"))
+    assert (
+        nasnet("embed", "-m", tmp_path / "module", "-o", tmp_path / "a.npy", PHOTO).exit_code == 0
+    )
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    data.write_bytes(content)
+    done = nasnet("embed", "-m", tmp_path / "module", "-o", tmp_path / "b.npy", PHOTO)
+    assert done.exit_code == 1 and "the checksum of" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([("Dense", {"activation": "softmax"})], ("softmax", None)),
+        ([("Dense", {"activation": "linear"})], ("softmax", None)),
+        ([("Dense", {"activation": "sigmoid"})], ("sigmoid", None)),
+        ([("Dense", {}), ("Activation", {"activation": "sigmoid"})], ("sigmoid", None)),
+        ([("Rescaling", {"scale": 2.0, "offset": -1.0})], ("softmax", None)),
+        ([("Rescaling", {"scale": 1 / 127.5, "offset": -1.0})], ("softmax", "0..1")),
+        (
+            [("Rescaling", {"scale": 1 / 255, "offset": 0.0})],
+            ("softmax", "mean -255,-255,-255 std 510,510,510"),
+        ),
+    ],
+)
+def test_keras_configuration(layers, expected):
+    assert read_settings(_keras_config(layers), Path("m.keras")) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([("GlobalMaxPooling2D", {"name": "pool"})], "'pool' \\(GlobalMaxPooling2D\\)"),
+        ([("Normalization", {"name": "norm"})], "Normalization"),
+        ([("Dense", {"activation": "tanh"})], "activation tanh"),
+        ([("Dense", {"activation": "softmax"}), ("Softmax", {})], "activation softmax"),
+        ([("Rescaling", {"scale": [1, 2, 3]})], "Rescaling"),
+    ],
+)
+def test_keras_layers_that_change_the_result_are_refused(layers, words):
+    with pytest.raises(ModelError, match=words):
+        read_settings(_keras_config(layers), Path("m.keras"))
+
+
+def test_keras_model_of_several_heads_is_refused():
+    config = _keras_config([("Dense", {})])
+    config["config"]["output_layers"] = [["a", 0, 0], ["b", 0, 0]]
+    with pytest.raises(ModelError, match="2 outputs"):
+        read_settings(config, Path("m.keras"))
+
+
+def _keras_config(layers):
+    inner = [{"class_name": kind, "config": settings} for kind, settings in layers]
+    return {"class_name": "Functional", "config": {"layers": inner}}
