@@ -1,4 +1,4 @@
-"""Reads flatbuffers, the format of TFLite files, without a schema compiler.
+"""Reading of flatbuffers, the format of TFLite files, without a schema compiler.
 
 A table's fields are named by their slots, their order in the schema. Every position is checked:
 what points outside of the data raises ValueError.
