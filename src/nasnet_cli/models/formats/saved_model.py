@@ -109,7 +109,7 @@ class OpenedSavedModel(OpenedModel):
         choice = self.classification or self.features
         if choice is None or self.unsafe_operations:
             return None
-        record = kept.scanned_folder() / f"{self.digest}-{_RANGE_VERSION}.range"
+        record = kept.subfolder("scanned") / f"{self.digest}-{_RANGE_VERSION}.range"
         if (text := kept.load(record)) is not None:
             return bytes(text).decode() or None
         try:
