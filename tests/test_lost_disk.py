@@ -51,6 +51,7 @@ def free_bytes(disk):
     [
         ("classify", "labels.jsonl", 0),
         ("classify", "labels.parquet", 40_000),
+        ("classify", "labels.sqlite", 40_000),
         ("embed", "vectors.npy", 120_000),
         ("embed", "vectors.npz", 400_000),
     ],

@@ -214,6 +214,8 @@ def test_nan_and_infinity_keep_the_file_valid() -> None:
         ("a.table", None),
         ("a.npy", None),
         ("a.parquet", "parquet"),
+        ("a.db", "sqlite"),
+        ("a.SQLITE", "sqlite"),
     ],
 )
 def test_the_ending_names_the_format(path: str, name: str | None) -> None:
@@ -224,7 +226,7 @@ def test_the_table_of_formats_is_consistent() -> None:
     assert all(name == format_.name for name, format_ in FORMATS.items())
     endings = [ending for format_ in FORMATS.values() for ending in format_.endings]
     assert len(endings) == len(set(endings))
-    assert formats_of("labels") == ("table", "json", "jsonl", "csv", "parquet")
+    assert formats_of("labels") == ("table", "json", "jsonl", "csv", "parquet", "sqlite")
     assert formats_of("vectors") == ("npy", "npz", "parquet")
     assert formats_of("neighbours") == formats_of("groups") == ("table", "json", "jsonl", "csv")
     with_companions = FORMATS["npy"].files(Path("a/v.npy"))

@@ -15,12 +15,12 @@ from nasnet_cli.cli.run import Job, target, vector_target
 from nasnet_cli.cli.sections import OUTPUT, command_with, option
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.spec import JobSpec
-from nasnet_cli.results.formats import formats_of
+from nasnet_cli.results.formats import FORMATS, formats_of
 
 if TYPE_CHECKING:
     from nasnet_cli.results.formats import FormatName
 
-FORMATS = formats_of("labels")
+NAMES = formats_of("labels")
 
 
 @command_with(
@@ -29,7 +29,7 @@ FORMATS = formats_of("labels")
     "nasnet classify photos/ --model imagenet-mobile --out labels.jsonl --resume",
 )
 @options.input_options
-@options.output_options(FORMATS)
+@options.output_options(NAMES)
 @option(
     "--embed",
     "vectors_out",
@@ -72,12 +72,12 @@ def command(
         return run_sharded(job, output, shards)
     from nasnet_cli.results.atomic import is_direct
 
-    format_ = output.chosen_format(FORMATS)
+    format_ = output.chosen_format(NAMES)
     if output.out is None or is_direct(output.out):
         for name, is_used in (
             ("--resume", run.resume),
             ("--embed", vectors_out is not None),
-            ("--format parquet", format_ == "parquet"),
+            (f"--format {format_}", FORMATS[format_].holds_meta),
         ):
             if is_used:
                 raise click.UsageError(f"{name} needs --out and the name of a file.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import click
 
@@ -19,6 +19,9 @@ from nasnet_cli.cli.sections import ADVANCED, LARGE, MODEL, OUTPUT, Decorator, g
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.formats import FormatName, format_by_ending
+
+if TYPE_CHECKING:
+    from nasnet_cli.results.reading import LabelFile
 
 advanced, large = partial(option, section=ADVANCED), partial(option, section=LARGE)
 of_model, of_output = partial(option, section=MODEL), partial(option, section=OUTPUT)
@@ -374,3 +377,18 @@ quiet_option = option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose_option = option("-v", "--verbose", is_flag=True, help="Print details.")
 
 console_options = gathered("console", Console, quiet_option, verbose_option)
+
+results_argument = click.argument("results", type=click.Path())
+base_option = option(
+    "--base",
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder that relative paths in RESULTS start from.  [default: the current folder]",
+)
+
+
+def open_results(results: str) -> LabelFile:
+    """Open the labels that RESULTS names; - is standard input. Raises NasnetError."""
+    from nasnet_cli.results.reading import LabelFile
+
+    return LabelFile(results, sys.stdin.buffer if results == "-" else None)

@@ -167,6 +167,7 @@ class _Replacement:
         try:
             self._old_mode = self._target.stat().st_mode if self._target.exists() else None
             self._raw = _Raw(os.open(self._hidden, flags, 0o666), name)
+            self._raw.name = os.fspath(self._hidden)  # for SQLite, which opens the file itself
         except OSError as error:
             raise in_words(name, error) from error
         if self._old_mode is not None:  # as if written in place: it keeps its permissions
@@ -202,7 +203,7 @@ class _Raw(io.FileIO):
 
     def __init__(self, descriptor: int, display_name: str) -> None:
         super().__init__(descriptor, "w")
-        self._display_name = display_name
+        self.display_name = display_name
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -210,7 +211,7 @@ class _Raw(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise in_words(self._display_name, error) from error
+            raise in_words(self.display_name, error) from error
 
 
 _ELSEWHERE = "Write to another folder."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nasnet_cli.results.npy import Shape
 
 ResultKind = Literal["labels", "vectors", "neighbours", "groups"]
-FormatName = Literal["table", "jsonl", "json", "csv", "parquet", "npy", "npz"]
+FormatName = Literal["table", "jsonl", "json", "csv", "parquet", "sqlite", "npy", "npz"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class ResultFormat:
             from nasnet_cli.results.parquet import read_meta
 
             return read_meta(path)
+        if self.name == "sqlite":
+            from nasnet_cli.results.sqlite import read_meta as read_run
+
+            return read_run(path)
         if self.name == "npz":
             from nasnet_cli.results.npy import read_npz_meta
 
@@ -98,6 +102,12 @@ def _write_parquet(results: Results, streams: Sequence[BinaryIO]) -> None:
     else:
         assert results.shape is not None
         parquet.write_vectors(streams[0], results.rows(), results.shape, results.meta)
+
+
+def _write_sqlite(results: Results, streams: Sequence[BinaryIO]) -> None:
+    from nasnet_cli.results import sqlite
+
+    sqlite.write_labels(streams[0], results.rows(), results.meta, logits=results.logits)
 
 
 def _write_npy(results: Results, streams: Sequence[BinaryIO]) -> None:
@@ -138,6 +148,13 @@ FORMATS: dict[FormatName, ResultFormat] = {
         _format("npz", "vectors", write=_write_npz, holds_meta=True),
         _format(
             "parquet", "labels", "vectors", write=_write_parquet, holds_meta=True, mergeable=True
+        ),
+        _format(
+            "sqlite",
+            "labels",
+            endings=(".sqlite", ".db"),
+            write=_write_sqlite,
+            holds_meta=True,
         ),
     )
 }

@@ -10,6 +10,9 @@ from nasnet_cli.results.text import json_text
 
 META_SUFFIX = ".meta.json"
 
+SECTIONS = ("tool", "runtime", "model", "preprocessing", "options", "summary")
+"""The sections of a description, in its order."""
+
 
 def meta_path(result: str | os.PathLike[str]) -> Path:
     """Return the path of a result's description: photos.csv.meta.json."""

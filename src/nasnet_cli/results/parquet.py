@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.records import Classified, Embedded
-from nasnet_cli.results.text import readable
+from nasnet_cli.results.text import readable, rounded
 from nasnet_cli.results.writers import undecodable
 
 if TYPE_CHECKING:
@@ -175,8 +174,8 @@ def _predictions(row: Classified) -> list[dict[str, Any]] | None:
             "index": prediction.index,
             "wnid": readable(prediction.wnid),
             "label": readable(prediction.label),
-            "probability": _number(prediction.probability),
-            "logit": _number(prediction.logit),
+            "probability": rounded(prediction.probability),
+            "logit": rounded(prediction.logit),
         }
         for prediction in row.predictions
     ]
@@ -189,12 +188,5 @@ def _everyday(row: Classified) -> dict[str, Any] | None:
     return {
         "wnid": sure.wnid,
         "label": readable(sure.label),
-        "probability": _number(sure.probability),
+        "probability": rounded(sure.probability),
     }
-
-
-def _number(value: float | None) -> float | None:
-    """Return a number with six decimals, as in the other formats; null for NaN and infinity."""
-    if value is None or not math.isfinite(value):
-        return None
-    return round(value, 6) + 0.0  # -0 becomes 0

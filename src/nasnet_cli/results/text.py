@@ -61,6 +61,13 @@ def decimal(value: float, *, missing: str) -> str:
     return f"{value:z.6f}" if math.isfinite(value) else missing
 
 
+def rounded(value: float | None) -> float | None:
+    """Return a number with the six decimals that text has; None for None, NaN and infinity."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(value, 6) + 0.0  # -0 becomes 0
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it is not one: "2,000 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

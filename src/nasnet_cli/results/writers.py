@@ -140,7 +140,7 @@ def json_row(row: Classified) -> str:
     the whole name in base64. Numbers are formatted here, because json writes 1.2e-05.
     """
     predictions = ", ".join(map(_json_prediction, row.predictions or ()))
-    result = f'"predictions": [{predictions}], "sure": {_json_everyday(row.sure)}'
+    result = f'"predictions": [{predictions}], "sure": {json_everyday(row.sure)}'
     return json_object(row.path, row.error, result)
 
 
@@ -189,7 +189,8 @@ def _json_prediction(prediction: Prediction) -> str:
     )
 
 
-def _json_everyday(sure: Everyday | None) -> str:
+def json_everyday(sure: Everyday | None) -> str:
+    """Return an everyday label as a JSON object; null without one."""
     if sure is None:
         return "null"
     return (
@@ -256,6 +257,11 @@ def no_formula(cell: str, *, mark: str) -> str:
     """Return a cell that no spreadsheet evaluates: mark is put before the start of a formula."""
     cell = readable(cell)
     return mark + cell if cell.startswith(_FORMULA_STARTS) else cell
+
+
+def strip_formula_mark(cell: str) -> str:
+    """Return a label's cell without the mark that no_formula has put before it."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
 
 
 def _csv_lines(rows: Iterable[Sequence[str]]) -> str:

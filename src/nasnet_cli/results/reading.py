@@ -1,0 +1,238 @@
+"""Read the labels of a finished run back, whatever format they were written in.
+
+The format is found by the file's content. Rows are read while they are asked for, except those of
+a JSON document.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Literal
+
+from nasnet_cli.errors import NasnetError, describe_error
+from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
+from nasnet_cli.results.writers import strip_formula_mark
+
+Found = Literal["sqlite", "parquet", "jsonl", "json", "csv"]
+
+_REMEDY = "Name a file that nasnet classify has written: jsonl, json, csv, parquet or sqlite."
+_HEADS: dict[bytes, Found] = {b"SQLite format 3\0": "sqlite", b"PAR1": "parquet"}
+
+
+class LabelFile:
+    """Labels that nasnet classify has written to a file, or that come through a stream.
+
+    stream is for what has no name of its own, like standard input; name is what messages call it.
+    Raises NasnetError, here and while rows are read, when the file cannot be read or is none of
+    nasnet classify.
+    """
+
+    def __init__(self, path: str, stream: BinaryIO | None = None) -> None:
+        self.name = path if stream is None else "Standard input"
+        self.path = path
+        self._stream = stream
+        self.has_everyday = True
+        """Whether rows say their everyday label; those of earlier versions don't. Known after
+        reading."""
+        with self.errors():
+            opened = self._open()
+            self._first = opened.readline(1 << 24)
+            if stream is None:
+                opened.close()
+        self.format: Found = self._detect(self._first)
+        if stream is not None and self.format in ("sqlite", "parquet"):
+            raise NasnetError(
+                f"{self.name} is {self.format}, which cannot be read from a pipe.",
+                "Name the file instead.",
+            )
+
+    def rows(self) -> Iterator[Classified]:
+        """Yield the rows in order. A stream has them once."""
+        read = {
+            "sqlite": self._sqlite,
+            "parquet": self._parquet,
+            "jsonl": self._json_lines,
+            "json": self._json,
+            "csv": self._csv,
+        }[self.format]
+        with self.errors():
+            yield from read()
+
+    def _detect(self, first: bytes) -> Found:
+        for head, format_ in _HEADS.items():
+            if first.startswith(head):
+                return format_
+        line = first.lstrip(b"\xef\xbb\xbf").strip()
+        if line.startswith(b"path,status,"):
+            return "csv"
+        if line.startswith(b"{"):
+            return "jsonl" if line.endswith(b"}") else "json"
+        if not line:
+            raise NasnetError(f"{self.name} has no rows.", _REMEDY)
+        raise self._foreign()
+
+    def _foreign(self, why: str = "") -> NasnetError:
+        reason = f": {why}" if why else ""
+        return NasnetError(f"{self.name} does not hold the labels of images{reason}.", _REMEDY)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn errors of reading the file in the block into NasnetError."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or describe_error(error)
+            raise NasnetError(f"Cannot read {self.name}: {reason}.", _REMEDY) from error
+        except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+            raise self._foreign(describe_error(error)) from error
+
+    def _open(self) -> BinaryIO:
+        return open(self.path, "rb") if self._stream is None else self._stream  # noqa: PTH123
+
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the lines from the beginning: of a stream, the first one has been read."""
+        if self._stream is not None:
+            yield from itertools.chain([self._first], self._stream)
+            return
+        with self._open() as stream:
+            yield from stream
+
+    def _sqlite(self) -> Iterator[Classified]:
+        from nasnet_cli.results.sqlite import open_labels, read_labels
+
+        with open_labels(self.path) as database:
+            yield from read_labels(database)
+
+    def _parquet(self) -> Iterator[Classified]:
+        from nasnet_cli.results.parquet import ROWS, require
+
+        require()
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(ROWS):
+                for row in batch.to_pylist():
+                    yield self._record(row, row["path_bytes"])
+
+    def _json_lines(self) -> Iterator[Classified]:
+        for number, line in enumerate(self._lines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                yield self._of_json(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}, {describe_error(error)}") from error
+
+    def _json(self) -> Iterator[Classified]:
+        for row in json.loads(b"".join(self._lines()))["results"]:
+            yield self._of_json(row)
+
+    def _of_json(self, row: Mapping[str, Any]) -> Classified:
+        raw = row.get("path_bytes")
+        return self._record(row, None if raw is None else base64.b64decode(raw, validate=True))
+
+    def _record(self, row: Mapping[str, Any], raw: bytes | None) -> Classified:
+        path = row["path"] if raw is None else os.fsdecode(raw)
+        if not isinstance(path, str):
+            raise TypeError("a path is not text")
+        if row["status"] == "error":
+            return Classified(path, None, _failure(**row["error"]))
+        if row.get("predictions") is None:
+            raise ValueError("there are no predictions")
+        self.has_everyday = self.has_everyday and "sure" in row
+        sure = row.get("sure")
+        return Classified(
+            path,
+            tuple(_prediction(**found) for found in row["predictions"]),
+            sure=None if sure is None else _everyday(**sure),
+        )
+
+    def _csv(self) -> Iterator[Classified]:
+        text = (line.decode("utf-8-sig") for line in self._lines())
+        reader = csv.reader(text, strict=True)
+        columns = next(reader)
+        _check_columns(columns)
+        self.has_everyday = "sure_wnid" in columns
+        lines = (_cells(columns, cells) for cells in reader)
+        for _, group in itertools.groupby(lines, _Images()):
+            yield _of_csv(list(group))
+
+
+class _Images:
+    """The number of the image that a line of CSV belongs to: each begins at rank 1 or without."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, line: Mapping[str, str]) -> int:
+        self._count += line["rank"] in ("", "1")
+        return self._count
+
+
+def _check_columns(columns: Sequence[str]) -> None:
+    needed = ("path", "status", "rank", "index", "wnid", "label", "probability", "error_kind")
+    if missing := [name for name in needed if name not in columns]:
+        raise ValueError(f"there is no column {missing[0]}")
+
+
+def _cells(columns: Sequence[str], cells: Iterable[str]) -> dict[str, str]:
+    return dict(zip(columns, cells, strict=True))
+
+
+def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
+    first = lines[0]
+    if first["status"] == "error":
+        return Classified(first["path"], None, _failure(first["error_kind"], first["error"]))
+    predictions = tuple(
+        _prediction(
+            rank=int(line["rank"]),
+            index=int(line["index"]),
+            wnid=strip_formula_mark(line["wnid"]),
+            label=strip_formula_mark(line["label"]),
+            probability=float(line["probability"] or "nan"),
+        )
+        for line in lines
+        if line["rank"]
+    )
+    sure = None
+    if wnid := first.get("sure_wnid"):
+        probability = float(first["sure_probability"] or "nan")
+        sure = _everyday(wnid, strip_formula_mark(first["sure_label"]), probability)
+    return Classified(first["path"], predictions, sure=sure)
+
+
+def _prediction(
+    rank: int,
+    index: int,
+    wnid: str,
+    label: str,
+    probability: float | None,
+    logit: float | None = None,
+) -> Prediction:
+    return Prediction(int(rank), int(index), _text(wnid), _text(label), _number(probability))
+
+
+def _everyday(wnid: str, label: str, probability: float | None) -> Everyday:
+    return Everyday(_text(wnid), _text(label), _number(probability))
+
+
+def _failure(kind: str, message: str) -> Failure:
+    # Of any kind: other versions may have others.
+    return Failure(kind, _text(message))  # type: ignore[arg-type]
+
+
+def _text(value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

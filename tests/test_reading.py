@@ -1,0 +1,127 @@
+"""Labels of a finished run, read back from every format."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+
+import pytest
+
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.results.reading import LabelFile
+from nasnet_cli.results.records import Classified, Everyday, Prediction
+from support.labels import ALL_FORMATS, DOG, GOLDEN, TABBY, failed, labelled, write_results
+
+ODD = os.fsdecode(b"odd-\xff.png")
+ROWS = [
+    labelled("photos/a, b.jpg", DOG, (GOLDEN, 0.4), (TABBY, 0.3)),
+    labelled("photos/a, b.jpg", DOG, (GOLDEN, 0.4), (TABBY, 0.3)),
+    failed("broken\n.jpg"),
+    Classified("none.jpg", ()),
+    labelled("unsure.jpg", None, (TABBY, 0.25)),
+    Classified("=1.jpg", (Prediction(1, 0, "", "=1, 'x'", 0.5),), sure=Everyday(DOG, "-dog", 0.5)),
+    Classified("'.jpg", (Prediction(1, 0, "", "'x", 0.5),)),
+]
+
+
+@pytest.mark.parametrize("format_", ALL_FORMATS)
+@pytest.mark.parametrize("logits", [False, True])
+def test_rows_come_back(format_, logits, tmp_path):
+    # The format is found by the content.
+    file = write_results(tmp_path / f"a.{format_}", ROWS, logits=logits).rename(tmp_path / "labels")
+    read = LabelFile(str(file))
+    assert read.format == format_
+    expected = ROWS
+    if format_ == "csv":
+        expected = [replace(r, path="./=1.jpg") if r.path == "=1.jpg" else r for r in ROWS]
+    assert list(read.rows()) == expected
+    assert read.has_everyday
+    assert list(read.rows()) == expected  # once more
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "json", "parquet", "sqlite"])
+def test_names_that_are_not_utf8_come_back(format_, tmp_path):
+    file = write_results(tmp_path / f"a.{format_}", [labelled(ODD, DOG)])
+    assert [row.path for row in LabelFile(str(file)).rows()] == [ODD]
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "json", "csv"])
+def test_text_can_come_through_a_pipe(format_, tmp_path):
+    data = write_results(tmp_path / f"a.{format_}", ROWS[:5]).read_bytes()
+    assert list(LabelFile("-", io.BytesIO(data)).rows()) == ROWS[:5]
+
+
+@pytest.mark.parametrize("format_", ["parquet", "sqlite"])
+def test_what_cannot_come_through_a_pipe_is_refused(format_, tmp_path):
+    data = write_results(tmp_path / f"a.{format_}", ROWS).read_bytes()
+    with pytest.raises(NasnetError, match=f"Standard input is {format_}"):
+        LabelFile("-", io.BytesIO(data))
+
+
+def test_many_rows_of_parquet(tmp_path):
+    rows = [labelled(f"{n}.jpg", DOG) for n in range(5000)]
+    assert list(LabelFile(str(write_results(tmp_path / "a.parquet", rows))).rows()) == rows
+
+
+def test_files_of_earlier_versions_have_no_everyday_labels(tmp_path):
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"path": "a", "status": "ok", "predictions": []}\n')
+    cells = tmp_path / "a.csv"
+    cells.write_text(
+        "path,status,rank,index,wnid,label,probability,error_kind,error\na,ok,,,,,,,\n"
+    )
+    for file in (lines, cells):
+        read = LabelFile(str(file))
+        assert list(read.rows()) == [Classified("a", ())]
+        assert not read.has_everyday
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "hello\n",
+        "path,status,rank\na,ok,1\n",
+        "path,status,rank,index,wnid,label,probability,error_kind,error\na,ok,1,x,,,,,\n",
+        "path,status,rank,index,wnid,label,probability,error_kind,error\na,ok,1\n",
+        '{"path": "a", "status": "ok", "row": 0}\n',  # of nasnet embed
+        '{"path": "a", "status": "ok", "predictions": [{"rank": 1}]}\n',
+        '{"path": "a", "status": "ok", "predictions": []}\n{"path": "b", "sta',
+        '{"path": 1, "status": "ok", "predictions": []}\n',
+        '{"path": "a", "path_bytes": "?", "status": "ok", "predictions": []}\n',
+        '{"path": "a", "status": "error", "error": 1}\n',
+        "[1]\n",
+        '{\n  "results": 1\n}\n',
+        '{\n  "model": {}\n}\n',
+        "SQLite format 3\0 and no more",
+        "PAR1 and no more",
+    ],
+)
+def test_other_files_are_refused(text, tmp_path):
+    file = tmp_path / "labels"
+    file.write_text(text)
+    with pytest.raises(NasnetError) as found:
+        list(LabelFile(str(file)).rows())
+    assert str(file) in found.value.problem
+    assert "nasnet classify" in found.value.remedy
+
+
+def test_other_databases_are_refused(tmp_path, nasnet):
+    import sqlite3
+
+    file = tmp_path / "other.db"
+    database = sqlite3.connect(file)
+    database.execute("CREATE TABLE images (name)")
+    database.close()
+    with pytest.raises(NasnetError, match="does not hold the labels"):
+        list(LabelFile(str(file)).rows())
+    assert "does not hold the labels" in nasnet("find", "dog", file, expect=1).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(NasnetError, match=f"Cannot read {path}: "):
+            LabelFile(str(path))
