@@ -1,1 +1,1 @@
-"""What is done with labels: images are found, sorted into folders and tagged."""
+"""Use of labels: images are found, sorted into folders and tagged."""

@@ -1,4 +1,4 @@
-"""Where the images of a result file are now."""
+"""Paths of a result file, as seen from where the images are now."""
 
 # Paths stay the strings that results have: Path would turn "a/./b" into "a/b".
 # ruff: noqa: PTH112, PTH118
