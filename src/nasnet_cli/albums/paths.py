@@ -19,7 +19,7 @@ class Base:
 
     @property
     def is_current(self) -> bool:
-        """Whether relative paths start from the current folder, so that locate changes none."""
+        """True where relative paths start from the current folder, so that locate changes none."""
         return self._folder is None
 
     def locate(self, path: str) -> str:
