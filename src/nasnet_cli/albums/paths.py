@@ -1,14 +1,14 @@
 """Paths of a result file, as seen from where the images are now."""
 
 # Paths stay the strings that results have: Path would turn "a/./b" into "a/b".
-# ruff: noqa: PTH112, PTH118
+# ruff: noqa: PTH118
 
 from __future__ import annotations
 
 import os
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.source import ARCHIVE_SUFFIXES, is_remote
+from nasnet_cli.images.source import is_remote, member_of
 
 
 class Base:
@@ -32,8 +32,8 @@ class Base:
         """Return whether the file behind a located path, or its archive, exists. URLs count so."""
         if is_remote(path):
             return True
-        archive = archive_of(path)
-        return os.path.lexists(path if archive is None else archive)
+        member = None if os.path.lexists(path) else member_of(path)
+        return os.path.lexists(path if member is None else member[0])
 
     def nothing_exists(self, path: str) -> NasnetError:
         """Return the error to raise when none of the located paths exists; path is one of them."""
@@ -42,17 +42,3 @@ class Base:
             f"None of the images exists, as seen from {folder}: {path} does not, for example.",
             "Run this in the folder where nasnet classify ran, or name that folder with --base.",
         )
-
-
-def archive_of(path: str) -> str | None:
-    """Return the archive that a path names a member of (photos.zip!/a.jpg), or None.
-
-    A file that has such a name itself is no member.
-    """
-    start = 0
-    while (end := path.find("!/", start)) >= 0:
-        archive = path[:end]
-        if archive.lower().endswith(ARCHIVE_SUFFIXES) and not os.path.isdir(archive + "!"):
-            return archive
-        start = end + 1
-    return None
