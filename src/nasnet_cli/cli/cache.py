@@ -10,7 +10,14 @@ import click
 
 from nasnet_cli import cache
 from nasnet_cli.cli import exits
-from nasnet_cli.cli.sections import json_option, print_json, print_line
+from nasnet_cli.cli.sections import (
+    command_with,
+    group_with,
+    json_option,
+    option,
+    print_json,
+    print_line,
+)
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.models.hub import store
 
@@ -34,15 +41,13 @@ class Item:
     path: str
 
 
-@click.group()
+@group_with(
+    "nasnet cache ls",
+    "nasnet cache verify",
+    "nasnet cache rm imagenet-mobile",
+)
 def command() -> None:
     """List, verify and remove what is in the cache.
-
-    \b
-    Examples:
-      nasnet cache ls
-      nasnet cache verify
-      nasnet cache rm imagenet-mobile
 
     The cache holds models that were fetched or converted, models that OpenVINO has compiled
     ("compiled"), records of models that passed the safety check ("scanned") and parts of downloads
@@ -50,7 +55,11 @@ def command() -> None:
     """
 
 
-@command.command()
+@command_with(
+    "nasnet cache ls",
+    "nasnet cache ls --json",
+    "NASNET_CACHE_DIR=/mnt/models nasnet cache ls",
+)
 @json_option("Print JSON.")
 def ls(as_json: bool) -> None:
     """List the items in the cache with their sizes."""
@@ -67,7 +76,11 @@ def ls(as_json: bool) -> None:
     print_line(f"{'total':<{width}}  {_size(total)}  in {_root()}")
 
 
-@command.command()
+@command_with(
+    "nasnet cache path",
+    "nasnet cache path imagenet-mobile",
+    "nasnet cache path compiled",
+)
 @click.argument("name", required=False)
 def path(name: str | None) -> None:
     """Print the path of the cache or of an item in it.
@@ -77,7 +90,11 @@ def path(name: str | None) -> None:
     click.echo(_root() if name is None else _find(name, list(_items()))[0].path)
 
 
-@command.command()
+@command_with(
+    "nasnet cache verify",
+    "nasnet cache verify imagenet-mobile",
+    "nasnet cache verify --json",
+)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @json_option("Print JSON.")
 def verify(names: tuple[str, ...], as_json: bool) -> int:
@@ -97,10 +114,14 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     return exits.PROBLEM if any(faults.values()) else exits.OK
 
 
-@command.command()
+@command_with(
+    "nasnet cache rm imagenet-mobile",
+    "nasnet cache rm compiled unfinished",
+    "nasnet cache rm --all --dry-run",
+)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--all", "everything", is_flag=True, help="Remove everything in the cache.")
-@click.option("--dry-run", is_flag=True, help="Show what would be removed.")
+@option("--all", "everything", is_flag=True, help="Remove everything in the cache.")
+@option("--dry-run", is_flag=True, help="Show what would be removed.")
 @json_option("Print JSON.")
 def rm(names: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool) -> None:
     """Remove items from the cache.
@@ -120,6 +141,10 @@ def rm(names: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool) -
     action = "would be removed" if dry_run else "removed"
     for item in items:
         print_line(f"{item.name}: {action}, {_size(item.bytes).strip()}")
+
+
+for _command in (ls, path, verify, rm):
+    command.add_command(_command)
 
 
 def _select(names: tuple[str, ...]) -> list[Item]:

@@ -24,28 +24,26 @@ if TYPE_CHECKING:
 )
 @click.argument("out", type=click.Path())
 @options.model_option
-@click.option(
+@options.of_output(
     "--format",
     "format_name",
     type=click.Choice(list(WRITABLE)),
     help="Format of OUT.  [default: by the suffix of OUT]",
 )
-@click.option(
+@options.of_output(
     "--kind",
     type=click.Choice(["classification", "feature-vector"]),
     default="classification",
-    show_default=True,
     help="Keep or drop the classification layer.",
 )
-@click.option(
+@options.of_output(
     "--precision",
     type=click.Choice(["f32", "f16"]),
     default="f32",
-    show_default=True,
     help="Precision of the weights; f16 for tflite only.",
 )
 @options.unsafe_option
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@options.overwrite_option
 @json_option("Print the result of the check as JSON.")
 @options.console_options
 def command(

@@ -12,6 +12,7 @@ import click
 
 from nasnet_cli import __version__
 from nasnet_cli.cli import exits, startup
+from nasnet_cli.cli.sections import Group
 from nasnet_cli.errors import NasnetError
 
 # Each command's module in this package, and its line in `nasnet --help`, which must not import
@@ -31,7 +32,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that imports a command's module when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -51,6 +52,11 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    examples=(
+        "nasnet classify photos/",
+        "nasnet embed photos/ --out vectors.npy",
+        "nasnet similar query.jpg --index vectors.npy",
+    ),
     context_settings={
         "auto_envvar_prefix": "NASNET",
         "help_option_names": ["-h", "--help"],
@@ -60,12 +66,6 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, message="nasnet %(version)s")
 def main() -> None:
     """Classify and embed folders of images with NASNet-A, offline, on a CPU.
-
-    \b
-    Examples:
-      nasnet classify photos/
-      nasnet embed photos/ --out vectors.npy
-      nasnet similar query.jpg --index vectors.npy
 
     The built-in model works offline; --model selects another one, nasnet models lists them.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli.cli.console import Console, ConsoleListener
-from nasnet_cli.cli.sections import json_option, print_json, print_line
+from nasnet_cli.cli.sections import command_with, group_with, json_option, print_json, print_line
 
 if TYPE_CHECKING:
     from nasnet_cli.models.catalogue import Entry
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 _JSON = json_option("Print JSON.")
 
 
-@click.group(invoke_without_command=True)
+@group_with(
+    "nasnet models",
+    "nasnet models get imagenet-mobile",
+    "nasnet models default imagenet-mobile",
+    invoke_without_command=True,
+)
 @_JSON
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     """List the models that have a name, fetch one, or make one the default.
-
-    \b
-    Examples:
-      nasnet models
-      nasnet models get imagenet-mobile
-      nasnet models default imagenet-mobile
 
     Without a subcommand it lists them. Nothing is fetched but by get and default. The default is for
     every command with --model; NASNET_MODEL has precedence over it.
@@ -37,7 +36,11 @@ def command(context: click.Context, as_json: bool) -> None:
         _list(as_json)
 
 
-@command.command(name="list")
+@command_with(
+    "nasnet models list",
+    "nasnet models list --json",
+    "NASNET_CACHE_DIR=/mnt/models nasnet models list",
+)
 @_JSON
 def list_(as_json: bool) -> None:
     """List the models with their classes, input, size, accuracy and licence."""
@@ -78,7 +81,11 @@ def _row(entry: Entry, default: str) -> tuple[str, ...]:
     )
 
 
-@command.command()
+@command_with(
+    "nasnet models get imagenet-mobile",
+    "nasnet models get imagenet-large",
+    "NASNET_CACHE_DIR=/mnt/models nasnet models get imagenet-mobile",
+)
 @click.argument("name", metavar="NAME")
 def get(name: str) -> None:
     """Fetch a model into the cache, and print its path.
@@ -88,7 +95,11 @@ def get(name: str) -> None:
     print_line(str(_fetched(name)))
 
 
-@command.command()
+@command_with(
+    "nasnet models default",
+    "nasnet models default imagenet-mobile",
+    "nasnet models default builtin",
+)
 @click.argument("name", metavar="[NAME]", required=False)
 def default(name: str | None) -> None:
     """Make a model the default, or print the default.
@@ -111,6 +122,11 @@ def default(name: str | None) -> None:
     console.note(f"The default model is {kept} from now on ({file}).")
     if other := os.environ.get(defaults.VARIABLE):
         console.note(f"{defaults.VARIABLE} is set to {other} and has precedence.")
+
+
+command.add_command(list_, "list")
+command.add_command(get)
+command.add_command(default)
 
 
 def _is_path(name: str) -> bool:

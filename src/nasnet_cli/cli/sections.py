@@ -29,7 +29,9 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help has examples, and its options in sections."""
 
-    examples: Sequence[str] = ()
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.examples = examples
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         summary, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
@@ -57,15 +59,22 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
+class Group(Command, click.Group):
+    """A group of commands, with examples and sections of options too."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
 def command_with(*examples: str) -> Callable[[Callable[..., Any]], Command]:
     """Return a decorator that makes a command of a function, with examples for its help."""
+    return click.command(cls=Command, examples=examples)
 
-    def decorate(function: Callable[..., Any]) -> Command:
-        made = click.command(cls=Command)(function)
-        made.examples = examples
-        return made
 
-    return decorate
+def group_with(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], Group]:
+    """Return a decorator that makes a group of a function, with examples; settings are Click's."""
+    return click.group(cls=Group, examples=examples, **settings)
 
 
 def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
@@ -75,7 +84,7 @@ def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
 
 def json_option(help_: str) -> Decorator:
     """Add --json to a command, as as_json."""
-    return option("--json", "as_json", is_flag=True, help=help_)
+    return option("--json", "as_json", section=OUTPUT, is_flag=True, help=help_)
 
 
 def print_json(value: object) -> None:
