@@ -20,7 +20,7 @@ def test_an_espresso_is_one_and_with_swapped_channels_is_none(nasnet, tmp_path):
     Image.merge("RGB", (blue, green, red)).save(swapped)
     right, wrong = nasnet("classify", PHOTO, swapped, expect=0).rows
     assert right["predictions"][0]["label"] == "espresso"
-    assert right["predictions"][0]["probability"] > 0.5
+    assert right["predictions"][0]["probability"] > 0.2
     assert wrong["predictions"][0]["label"] != "espresso"
 
 
@@ -33,7 +33,7 @@ def test_logits_are_those_of_tensorflow_for_the_same_pixels(tmp_path):
     model = load_model()
     assert model.preprocessing.dtype == "uint8"
     pixels = preprocess(image, model.preprocessing)[None] / np.float32(255)
-    (row,) = model.classify([tmp_path / "same pixels.png"], top=200, logits=True)
+    (row,) = model.classify([tmp_path / "same pixels.png"], top=1001, logits=True)
     got = {prediction.index: prediction.logit for prediction in row.predictions}
     signature = tf.saved_model.load(str(model.module.path), tags=[]).signatures["default"]
 

@@ -134,7 +134,7 @@ def run(model: Model, *outputs: str) -> dict[str, np.ndarray]:
     batches = [pictures()[:4], pictures()[4:]]
     runtime = model.runtime(outputs)  # type: ignore[arg-type]
     assert runtime.name == (model.runtime_name or "openvino")
-    results = list(runtime.run(batches))
+    results = [runtime.submit(batch).result() for batch in batches]
     return {name: np.concatenate([each[name] for each in results]) for name in outputs}
 
 
@@ -190,7 +190,7 @@ def test_what_tensorflow_hub_wrote_runs_in_both(cache_folder: Path) -> None:
     for name in RUNTIMES:
         runtime = load_model(folder, runtime=name).runtime(("logits", "features"))
         assert runtime.name == name
-        got += runtime.run([images])
+        got.append(runtime.submit(images).result())
     assert got[0]["logits"].shape == (4, 5) and np.ptp(got[0]["logits"]) > 0.5
     for name in ("logits", "features"):
         np.testing.assert_allclose(got[0][name], got[1][name], rtol=0, atol=TOLERANCE)
@@ -202,7 +202,7 @@ def test_the_right_output_is_taken_in_every_process(modules: Modules, tmp_path: 
         "import sys, numpy as np\n"
         "from nasnet_cli.model import load_model\n"
         "model = load_model(sys.argv[1], runtime='openvino')\n"
-        "(got,) = model.runtime(('features', 'logits')).run([np.load(sys.argv[2])[:4]])\n"
+        "got = model.runtime(('features', 'logits')).submit(np.load(sys.argv[2])[:4]).result()\n"
         "assert 'tensorflow' not in sys.modules\n"
         "np.savez(sys.argv[3], **got)\n"
     )

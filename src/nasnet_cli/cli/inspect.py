@@ -88,7 +88,7 @@ def _lines(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     low, high = fields["image_range"]
     shown = f"{size[0]}x{size[1]} {fields['channels'].upper()}, " if size else ""
     source = fields["input_range_from"]
-    shown += f"values {low:g} to {high:g}"
+    shown += f"values {low + 0.0:g} to {high:g}"  # no "-0"
     yield "images", shown + (f" ({source})" if source != "its card" else "")
     yield "preprocessing", _preprocessing(fields["preprocessing"])
     if fields["classes"] is not None:
