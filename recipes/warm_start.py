@@ -15,7 +15,11 @@ import numpy as np
 from keras import ops
 
 from nasnet_cli.models.formats.tf1_hub import TF1Hub
-from nasnet_cli.network.layers.keras import assign_weights, build_keras_model
+from nasnet_cli.network.layers.keras import (
+    assign_weights,
+    build_keras_model,
+    slim_variables,
+)
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.training.batches import Batches, prefetch
 from nasnet_cli.training.schedule import Phase
@@ -36,8 +40,9 @@ def warm_start(
     if begun.spec.classes == network.classes:
         return weights
     weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
-    body = build_keras_model(replace(network, image_size=phase.size), classification=False)
-    assign_weights(body, weights)
+    body = build_keras_model(replace(network, image_size=phase.size))
+    head = {name: np.zeros(v.shape) for name, v in slim_variables(body).items() if HEAD in name}
+    assign_weights(body, {**weights, **head})
     features, targets = [], []
     began = time.monotonic()
 
