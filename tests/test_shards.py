@@ -189,9 +189,10 @@ def test_other_options_in_the_same_folder_are_refused(job, again, options, diffe
     assert content(job) == before
 
 
-def test_other_model_in_the_same_folder_is_refused(nasnet, album, job):
+def test_other_model_in_the_same_folder_is_refused(nasnet, album, job, tiny_module):
     done = nasnet("classify", album, "--shard-size", 4, "--out", job, expect=1)
-    assert "was started with model digest" in done.stderr
+    assert f"was started with --model {tiny_module}" in done.stderr
+    assert "has --model builtin" in done.stderr
 
 
 def test_overwrite_starts_over(job, again):
