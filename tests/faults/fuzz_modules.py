@@ -35,6 +35,10 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parents[1]
+sys.path.insert(0, str(TESTS))
+
+from faults import constants  # noqa: E402
+
 PHOTO = TESTS.parent / "examples" / "photos"
 SLOWEST = 60.0
 """Seconds that a command may take; most take a tenth of one."""
@@ -107,7 +111,10 @@ def damage(forms: dict[str, Form], name: str, chance: random.Random) -> Form:
     files = dict(form.files)
     chosen = chance.choice(sorted(files))
     kind = chance.random()
-    if kind < 0.05 and len(files) > 1:
+    if kind > 0.7 and name in constants.FILES:
+        chosen = chance.choice(constants.FILES[name])
+        files[chosen] = constants.mutate_constant(name, files[chosen], chance)
+    elif kind < 0.05 and len(files) > 1:
         del files[chosen]
     elif kind < 0.1:
         other = forms[chance.choice(sorted(forms))].files
@@ -293,7 +300,6 @@ def faults(form: Form, work: Path, runner: Runner) -> list[str]:
 
 
 def _main() -> None:
-    sys.path.insert(0, str(TESTS))
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))

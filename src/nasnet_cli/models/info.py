@@ -164,6 +164,12 @@ class OpenedModel(ABC):
     def unsafe_operations(self) -> list[str]:
         """Operations that could touch files, the network or run code, with their places."""
 
+    def check_constants(self) -> None:  # noqa: B027
+        """Raise ModelError when a constant has other bytes than its shape needs.
+
+        A file is checked before it is opened.
+        """
+
     @property
     @abstractmethod
     def file_sizes(self) -> dict[str, int]:
@@ -212,13 +218,15 @@ class OpenedModel(ABC):
     def multiply_adds(self) -> MultiplyAdds | None:
         """Multiply-adds for one image, as OpenVINO's graph has them.
 
-        None for a model with unsafe operations, of open size, or that OpenVINO cannot read.
+        None for a model with unsafe operations, of open size, or that OpenVINO cannot read. Raises
+        ModelError when a constant is not whole.
         """
         choice = self.classification or self.features
         if choice is None or self.image_size is None or self.unsafe_operations:
             return None
         from nasnet_cli.models.openvino_graph import count_multiply_adds
 
+        self.check_constants()
         shape = (1, 3, *self.image_size) if self.channels_first else (1, *self.image_size, 3)
         try:
             with self.openvino_model([choice.output.tensor]) as graph:

@@ -154,8 +154,10 @@ class ONNX(Format):
 def _read(path: Path) -> Any:
     """Return the OnnxModel message (schema.py) of a file. Raises ModelError when it is damaged.
 
-    A file whose weights lie in other files is refused: it may name any file.
+    A file whose weights lie in other files is refused: it may name any file. So is one with
+    constants that are not whole.
     """
+    from nasnet_cli.models.safety.constants import check_onnx
     from nasnet_cli.models.savedmodel import schema
 
     try:
@@ -164,11 +166,13 @@ def _read(path: Path) -> Any:
         raise ModelError(
             f"{path} is damaged: it ends early or is not ONNX.", "Get it again."
         ) from None
-    if any(tensor.data_location == _EXTERNAL for tensor in _tensors(model)):
+    tensors = list(_messages(model, "OnnxTensor"))
+    if any(tensor.data_location == _EXTERNAL for tensor in tensors):
         raise ModelError(
             f"{path} has weights in other files, which are not read.",
             "Save it as one file: onnx.save(onnx.load(path), new_path).",
         )
+    check_onnx(path, tensors, _messages(model, "OnnxSparseTensor"))
     return model
 
 
@@ -219,15 +223,15 @@ def _weights(model: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _tensors(model: Any) -> Iterator[Any]:
-    """Yield all tensors of a model, wherever they are. No recursion: it may be hostile."""
+def _messages(model: Any, kind: str) -> Iterator[Any]:
+    """Yield all messages of a kind, wherever they are. No recursion: the model may be hostile."""
     waiting = [model]
     while waiting:
         for field, value in waiting.pop().ListFields():
             if field.message_type is None:
                 continue
             messages = [value] if hasattr(value, "ListFields") else value
-            if field.message_type.name == "OnnxTensor":
+            if field.message_type.name == kind:
                 yield from messages
             else:
                 waiting.extend(messages)

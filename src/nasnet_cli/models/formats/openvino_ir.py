@@ -22,6 +22,10 @@ _RT_INFO = "nasnet"
 _DEEPEST = 100
 _OLDEST = 10
 _HEAD = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?<net\s")
+# The attributes of a constant's data; no number in it is longer than one of 64 bits.
+_CONSTANT = ("offset", "size", "element_type", "shape")
+_NUMBER = re.compile(r"\d{1,20}", re.ASCII)
+_SHAPE = re.compile(r"(\d{1,20}( ?, ?\d{1,20})*)?", re.ASCII)
 _TENSORS = {"logits": "final_layer/FC/BiasAdd:0", "features": "final_layer/global_pool:0"}
 
 
@@ -98,14 +102,17 @@ class OpenVINOIR(Format):
 
 
 def _check_xml(path: Path) -> None:
-    """Raise ModelError when a file is not XML or is nested deeper than a network, and when the .bin
-    beside it is missing or ends before the weights do."""
+    """Raise ModelError when a file is not XML or is nested deeper than a network, when a constant is
+    not whole, and when the .bin beside it is missing or ends before the weights do."""
     from xml.parsers import expat
 
+    from nasnet_cli.models.safety.constants import OPENVINO_BITS, check_bytes, refuse
+
     depth = needed = 0
+    layer: dict[str, str] = {}
 
     def begin(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, needed
+        nonlocal depth, layer, needed
         depth += 1
         if depth > _DEEPEST:
             raise ModelError(
@@ -119,16 +126,33 @@ def _check_xml(path: Path) -> None:
                 "longer read.",
                 "Convert the model that it was made from with a current OpenVINO.",
             )
-        place = (attributes.get("offset", ""), attributes.get("size", ""))
-        if name == "data" and all(re.fullmatch(r"\d{1,20}", number) for number in place):
-            needed = max(needed, sum(map(int, place)))
+        if name == "layer":
+            layer = attributes
+        elif name == "data" and _is_constant(layer, attributes):
+            called = layer.get("name", "")
+            offset, size, kind, shape = (attributes.get(key, "") for key in _CONSTANT)
+            if not (_NUMBER.fullmatch(offset) and _NUMBER.fullmatch(size)):
+                raise refuse(path, called, "has no place in the .bin")
+            if not _SHAPE.fullmatch(shape):
+                raise refuse(path, called, "has no shape")
+            if kind in OPENVINO_BITS:
+                sizes = [int(number) for number in shape.split(",") if number]
+                check_bytes(path, called, sizes, OPENVINO_BITS[kind], int(size))
+            elif kind != "string":  # OpenVINO checks the lengths of strings
+                raise refuse(path, called, f"is of the unknown type {kind[:20]!r}")
+            needed = max(needed, int(offset) + int(size))
 
     def end(_: str) -> None:
         nonlocal depth
         depth -= 1
 
+    def refuse_doctype(*_: object) -> None:
+        # It can give attributes that OpenVINO would not see.
+        raise ModelError(f"{path} has a DOCTYPE, which no network has.", "Get it again.")
+
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = begin, end
+    parser.StartDoctypeDeclHandler = refuse_doctype
     try:
         with path.open("rb") as file:
             parser.ParseFile(file)
@@ -138,6 +162,11 @@ def _check_xml(path: Path) -> None:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check it.") from None
     if needed:
         _check_weights(path, needed)
+
+
+def _is_constant(layer: dict[str, str], data: dict[str, str]) -> bool:
+    """Return whether OpenVINO reads a layer's data from the .bin; it ignores the case of types."""
+    return layer.get("type", "").lower() in ("const", "constant") or data.keys() >= set(_CONSTANT)
 
 
 def _check_weights(path: Path, needed: int) -> None:

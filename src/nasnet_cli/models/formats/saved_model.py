@@ -145,6 +145,11 @@ class OpenedSavedModel(OpenedModel):
         if prefix.with_suffix(".index").exists():
             read_bundle(prefix).check_sums()
 
+    def check_constants(self) -> None:
+        from nasnet_cli.models.safety.constants import check_saved_model
+
+        check_saved_model(self.path / PB, [graph.proto for graph in self.model.meta_graphs])
+
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
         from nasnet_cli.models.openvino_graph import select_outputs

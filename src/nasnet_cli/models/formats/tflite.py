@@ -252,8 +252,11 @@ class OpenedLite(OpenedModel):
 
 def _read(path: Path) -> tuple[bytes, LiteGraph]:
     """Return the content of a file and what it says. Raises ModelError when it is damaged."""
+    from nasnet_cli.models.safety.tflite import check_tflite
+
     try:
         data = path.read_bytes()
+        check_tflite(path, data)
         return data, read_lite_graph(data)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check it.") from None

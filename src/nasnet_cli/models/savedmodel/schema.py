@@ -40,7 +40,10 @@ ListValue: s=2:*bytes i=3:*int64 f=4:*float b=5:*bool type=6:*int32 shape=7:*Ten
 NameAttrList: name=1:string attr=2:{AttrValue}
 TensorShapeProto: dim=2:*Dim unknown_rank=3:bool
 Dim: size=1:int64 name=2:string
-TensorProto: dtype=1:int32 tensor_shape=2:TensorShapeProto string_val=8:*bytes
+TensorProto: dtype=1:int32 tensor_shape=2:TensorShapeProto tensor_content=4:bytes half_val=13:*int32
+    float_val=5:*float double_val=6:*double int_val=7:*int32 string_val=8:*bytes
+    scomplex_val=9:*float int64_val=10:*int64 bool_val=11:*bool dcomplex_val=12:*double
+    uint32_val=16:*uint32 uint64_val=17:*uint64 float8_val=18:bytes
 FunctionDefLibrary: function=1:*FunctionDef gradient=2:*GradientDef
     registered_gradients=3:*RegisteredGradient
 FunctionDef: signature=1:OpDef node_def=3:*NodeDef ret=4:{string} attr=5:{AttrValue}
@@ -94,9 +97,11 @@ OnnxGraph: node=1:*OnnxNode initializer=5:*OnnxTensor sparse_initializer=15:*Onn
 OnnxNode: op_type=4:string attribute=5:*OnnxAttribute
 OnnxAttribute: t=5:OnnxTensor g=6:OnnxGraph tensors=10:*OnnxTensor graphs=11:*OnnxGraph
     sparse_tensor=22:OnnxSparseTensor sparse_tensors=23:*OnnxSparseTensor
-OnnxSparseTensor: values=1:OnnxTensor indices=2:OnnxTensor
+OnnxSparseTensor: values=1:OnnxTensor indices=2:OnnxTensor dims=3:*int64
 OnnxFunction: node=7:*OnnxNode attribute_proto=11:*OnnxAttribute
-OnnxTensor: dims=1:*int64 data_type=2:int32 float_data=4:*float name=8:string raw_data=9:bytes
+OnnxTensor: dims=1:*int64 data_type=2:int32 float_data=4:*float int32_data=5:*int32
+    string_data=6:*bytes int64_data=7:*int64 name=8:string raw_data=9:bytes
+    double_data=10:*double uint64_data=11:*uint64
     external_data=13:*OnnxEntry data_location=14:int32
 """
 
