@@ -651,3 +651,18 @@ def test_random_bytes_raise_only_input_errors(data: bytes) -> None:
         decode(data, max_pixels=10_000_000)
     except InputError:
         return
+
+
+def with_scans(count: int, **options: object) -> bytes:
+    """Return a JPEG of 32x24 pixels whose last scan comes so many more times."""
+    data = saved(SMOOTH, "JPEG", **options)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * count + b"\xff\xd9"
+
+
+def test_jpeg_with_too_many_scans_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasnet_cli.images.jpeg._MAX_SCANNED_PIXELS", 32 * 24 * 30)
+    assert decode_error(with_scans(30, progressive=True)).kind == "too_large"
+    assert decode(with_scans(5, progressive=True)).size == (32, 24)
+    # Only the first scan of a file that has all components in it is read.
+    assert decode(with_scans(30)).size == (32, 24)

@@ -218,6 +218,10 @@ class _Decoder:
             )
         if max(width, height) > _MAX_SIDE:
             raise InputError("too_large", f"One side has more than {_MAX_SIDE:,} pixels.")
+        if image.format in ("JPEG", "MPO"):
+            position = stream.tell()
+            jpeg.check_scans(stream, width * height)
+            stream.seek(position)
         if self._needed_size is not None and image.format in ("JPEG", "MPO"):
             is_sideways = (orientation or _exif_orientation(image)) in _SIDEWAYS
             needed = self._needed_size((height, width) if is_sideways else (width, height))

@@ -7,11 +7,21 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from nasnet_cli.errors import InputError
+
+_MAX_SCANNED_PIXELS = 6_000_000_000
+"""Pixels of all scans together, which take about four seconds."""
+_MIN_SCANS = 20
+"""Usual progressive files have about ten scans."""
+_BLOCK_BYTES = 1 << 20
+
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+_SCAN = b"\xff\xda"
 # Huffman tables, extensions and arithmetic conditioning lie among the frame markers.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, by Huffman or arithmetic coding.
+_SEQUENTIAL = frozenset((0xC0, 0xC1, 0xC9))
 _DECODABLE = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 
 
@@ -44,6 +54,47 @@ def read_frame(stream: BinaryIO, position: int = 0) -> Frame | None:
         # A marker may be preceded by any number of fill bytes.
         stream.seek(-3 if marker == 0xFF else length - 2, io.SEEK_CUR)
     return None
+
+
+def check_scans(stream: BinaryIO, pixels: int) -> None:
+    """Raise InputError (too_large) when a JPEG has so many scans that decoding takes minutes.
+
+    A scan of a few bytes can cover all of an image's pixels. They are counted only where libjpeg
+    reads more than the first: in progressive files, and where not all components are in one scan.
+    """
+    if not _has_further_scans(stream):
+        return
+    most = max(_MIN_SCANS, _MAX_SCANNED_PIXELS // max(1, pixels))
+    scans, last = 0, b""
+    stream.seek(0)
+    while block := stream.read(_BLOCK_BYTES):
+        scans += block.count(_SCAN) + ((last + block[:1]) == _SCAN)
+        last = block[-1:]
+        if scans > most:
+            raise InputError(
+                "too_large",
+                f"It has more than {most:,} scans of {pixels:,} pixels, which take too long.",
+            )
+
+
+def _has_further_scans(stream: BinaryIO) -> bool:
+    """Return whether libjpeg may read more than one scan: also where the header is unclear."""
+    stream.seek(2)
+    components = None
+    while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
+        _, marker, length = struct.unpack(">BBH", head)
+        if marker == _START_OF_SCAN:
+            count = stream.read(1)
+            return not count or count[0] != components
+        if marker in _FRAMES:
+            body = stream.read(6)
+            if marker not in _SEQUENTIAL or components is not None or len(body) < 6:
+                return True
+            components = body[5]
+            length -= 6
+        # A marker may be preceded by any number of fill bytes.
+        stream.seek(-3 if marker == 0xFF else length - 2, io.SEEK_CUR)
+    return True
 
 
 def completions(content: bytes) -> Iterator[bytes]:
