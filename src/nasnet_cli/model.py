@@ -284,14 +284,15 @@ class Model:
 
     def _open(self, plan: Plan, opening: Future[Runtime], images: int | None) -> None:
         try:
-            from nasnet_cli.models.safety.gate import check_constants, check_safe
             from nasnet_cli.runtime.base import available_cores
             from nasnet_cli.runtime.select import open_runtime
 
-            check_constants(self.module)
             if self.allow_unsafe_ops:
+                self.module.check_constants()
                 self.module.check_whole()
             else:
+                from nasnet_cli.models.safety.gate import check_safe
+
                 check_safe(self.module)
             threads = available_cores()
             if images is not None:

@@ -16,7 +16,7 @@ from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, card_texts
 from nasnet_cli.models.convert import without_classification
 from nasnet_cli.models.formats.base import Format, Kind, Network, Outputs, Precision
 from nasnet_cli.models.probes import probe_images
-from nasnet_cli.models.safety.gate import check_constants, check_safe
+from nasnet_cli.models.safety.gate import check_safe
 from nasnet_cli.models.savedmodel.reader import PB
 from nasnet_cli.results.atomic import errors_in_words
 
@@ -75,8 +75,9 @@ def export(
         )
     entry.check_packages()
     if network.module is not None:
-        check_constants(network.module)
-        if not allow_unsafe_ops:
+        if allow_unsafe_ops:
+            network.module.check_constants()
+        else:
             check_safe(network.module)
     names = entry.written_names(out.name)
     _check_free(out, entry, overwrite)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nasnet_cli.errors import ModelError, describe_error, exhaustion
+from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models import files
 from nasnet_cli.models.card import Card, Labels
 from nasnet_cli.models.formats.base import Format
@@ -202,8 +202,6 @@ def read_graph(
     try:
         return openvino.Core().read_model(file)
     except Exception as error:  # OpenVINO's own exceptions share no base but Exception
-        if exhausted := exhaustion(error, f"reading {path}"):
-            raise exhausted from error
         reason = error
     if missing := _MISSING_OPERATION.search(str(reason)):
         names = next(name for name in missing.groups() if name)

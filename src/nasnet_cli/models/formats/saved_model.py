@@ -101,7 +101,8 @@ class OpenedSavedModel(OpenedModel):
     def _stated_range(self) -> str | None:
         """Return the range that the graph begins with, kept by the model's digest.
 
-        Only of a model that does no more than compute, and that OpenVINO reads.
+        Only of a model that does no more than compute, and that OpenVINO reads. Raises ModelError
+        when a constant is not whole.
         """
         from nasnet_cli import cache as kept
         from nasnet_cli.models.openvino_graph import stated_range
@@ -112,6 +113,7 @@ class OpenedSavedModel(OpenedModel):
         record = kept.subfolder("scanned") / f"{self.digest}-{_RANGE_VERSION}.range"
         if (text := kept.load(record)) is not None:
             return bytes(text).decode() or None
+        self.check_constants()
         try:
             with self.openvino_model([choice.output.tensor]) as graph:
                 found = stated_range(graph)

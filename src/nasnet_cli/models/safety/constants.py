@@ -1,4 +1,4 @@
-"""Refuses constants whose bytes are not what their shapes need, before a runtime reads them.
+"""Refuse constants whose bytes are not what their shapes need, before a runtime reads them.
 
 OpenVINO multiplies sizes in 64 bits and then reads or writes as many values as a shape promises;
 TensorFlow fills up what is missing. Here the product is a whole number of any length. Short forms
@@ -106,7 +106,7 @@ def number(path: Path, name: str, shape: Sequence[int]) -> int:
 
 
 class ShortForms:
-    """Adds up what a model's short forms stand for, and refuses more than LARGEST bytes."""
+    """Adder of what a model's short forms stand for, which refuses more than LARGEST bytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

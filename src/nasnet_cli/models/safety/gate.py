@@ -14,30 +14,13 @@ from nasnet_cli.results.text import shortened
 _MAX_NAMED = 5
 
 
-def check_constants(model: OpenedModel) -> None:
-    """Raise ModelError when a constant has other bytes than its shape needs, whoever made the model.
-
-    A clean result is remembered as check_safe's is.
-    """
-    record = _clean_record(model, "safety/constants.py", "savedmodel/graph.py")
-    if cache.load(record) is None:
-        model.check_constants()
-        cache.store(record, b"")
-
-
 def check_safe(model: OpenedModel) -> None:
     """Raise ModelError, with their names, when a model has unsafe operations, or is damaged.
 
     The cache records a clean result by the digests of the model and this scanner, because a scan
     takes a tenth of a second.
     """
-    clean_record = _clean_record(
-        model,
-        "safety/scan.py",
-        "safety/allowed.py",
-        "savedmodel/graph.py",
-        "savedmodel/bundle.py",
-    )
+    clean_record = _clean_record(model)
     if cache.load(clean_record) is not None:
         return
     unsafe = model.unsafe_operations
@@ -47,12 +30,19 @@ def check_safe(model: OpenedModel) -> None:
             f"run code: {shortened(unsafe, _MAX_NAMED)}.",
             "Use a model from a source that you trust, or add --allow-unsafe-ops to run it anyway.",
         )
+    model.check_constants()
     model.check_whole()
     cache.store(clean_record, b"")
 
 
-def _clean_record(model: OpenedModel, *scanners: str) -> Path:
+def _clean_record(model: OpenedModel) -> Path:
     key = hashlib.sha256(model.digest.encode())
-    for scanner in scanners:
+    for scanner in (
+        "safety/scan.py",
+        "safety/allowed.py",
+        "safety/constants.py",
+        "savedmodel/graph.py",
+        "savedmodel/bundle.py",
+    ):
         key.update((Path(__file__).parents[1] / scanner).read_bytes())
     return cache.subfolder("scanned") / key.hexdigest()

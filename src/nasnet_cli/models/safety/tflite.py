@@ -1,4 +1,4 @@
-"""Refuses TFLite files with constants whose bytes are not what their shapes need.
+"""Refuse TFLite files with constants whose bytes are not what their shapes need.
 
 A TFLite file is a FlatBuffer: tables of fields, reached by offsets, and vectors. Sources:
 FlatBuffers' internals.md, and schema.fbs of TensorFlow Lite for the numbers of fields. A tensor
