@@ -23,11 +23,6 @@ _DTYPES = {
     7: "int16", 8: "complex64", 9: "int8", 10: "float64", 11: "complex128", 12: "uint64",
     13: "resource", 14: "variant", 15: "uint32", 16: "uint16", 17: "int4", 18: "bfloat16",
 }  # fmt: skip
-_BITS = {
-    "float32": 32, "float16": 16, "int32": 32, "uint8": 8, "int64": 64, "bool": 8, "int16": 16,
-    "complex64": 64, "int8": 8, "float64": 64, "complex128": 128, "uint64": 64, "uint32": 32,
-    "uint16": 16, "int4": 4, "bfloat16": 16,
-}  # fmt: skip
 _QUANTIZED = ("uint8", "int8", "int16", "int4")
 # The names that outputs.py has, of operations that may end a network.
 _OPERATIONS = {
@@ -128,7 +123,10 @@ class LiteGraph:
 
 
 def read_lite_graph(data: bytes) -> LiteGraph:
-    """Read a TFLite file. Raises ValueError, saying what is wrong, when it is damaged."""
+    """Read a TFLite file, whose constants safety/tflite.py has checked.
+
+    Raises ValueError, saying what is wrong, when it is damaged.
+    """
     view = memoryview(data)
     model = root(view, b"TFL3")
     subgraphs = model.tables(2)
@@ -137,13 +135,10 @@ def read_lite_graph(data: bytes) -> LiteGraph:
     codes = [_operation(code) for code in model.tables(1)]
     buffers = [_buffer(buffer, view) for buffer in model.tables(4)]
     tensors = tuple(_tensor(table, buffers) for graph in subgraphs[:1] for table in graph.tables(0))
-    for graph in subgraphs[1:]:
-        for table in graph.tables(0):
-            _tensor(table, buffers)  # for its checks
     graph = subgraphs[0]
     operations = []
     for table in graph.tables(3):
-        code = table.number(0, "<I")
+        code = table.number(0, "I")
         inputs, outputs = _indices(table, 1), _indices(table, 2)
         if code >= len(codes) or any(not -1 <= i < len(tensors) for i in (*inputs, *outputs)):
             raise ValueError("an operation names what is not there")
@@ -172,17 +167,17 @@ def labels_in_file(data: bytes, graph: LiteGraph) -> Iterator[tuple[str, str]]:
 
 
 def _indices(table: Table, slot: int) -> tuple[int, ...]:
-    return tuple(int(number) for number in table.numbers(slot, "i"))
+    return table.numbers(slot, "i")
 
 
 def _operation(code: Table) -> str:
-    number = max(code.number(0, "<b"), code.number(3, "<i"))
+    number = max(code.number(0, "b"), code.number(3, "i"))
     return _OPERATIONS.get(number, f"operation {number}")
 
 
 def _buffer(buffer: Table, file: memoryview) -> memoryview | None:
     """Return a buffer's bytes, None if it is empty. Large files have them behind the flatbuffer."""
-    offset, size = buffer.number(1, "<Q"), buffer.number(2, "<Q")
+    offset, size = buffer.number(1, "Q"), buffer.number(2, "Q")
     if offset > 1:
         if offset + size > len(file):
             raise ValueError("a constant lies outside of the file")
@@ -191,26 +186,21 @@ def _buffer(buffer: Table, file: memoryview) -> memoryview | None:
 
 
 def _tensor(table: Table, buffers: list[memoryview | None]) -> LiteTensor:
-    dtype = _DTYPES.get(table.number(1, "<b"), "unknown")
+    dtype = _DTYPES.get(table.number(1, "b"), "unknown")
     sizes = _indices(table, 0)
     signature = _indices(table, 7)
     shape = tuple(
         None if open_size < 0 else size
         for size, open_size in zip(sizes, signature or sizes, strict=False)
     )
-    number = table.number(2, "<I")
+    number = table.number(2, "I")
     if number >= len(buffers):
         raise ValueError("a constant is not there")
     data = buffers[number]
-    name = table.text(3)
-    if data is not None and dtype in _BITS and not table.has(6):
-        needed = math.prod(sizes) * _BITS[dtype]
-        if any(size < 0 for size in sizes) or (needed + 7) // 8 > len(data):
-            raise ValueError(f"the constant {name} has fewer bytes than its shape needs")
     quantization = table.table(4)
     scales = quantization.numbers(2, "f") if quantization else ()
     zero_points = quantization.numbers(3, "q") if quantization else ()
-    return LiteTensor(name, dtype, shape, scales, tuple(map(int, zero_points)), data)
+    return LiteTensor(table.text(3), dtype, shape, scales, zero_points, data)
 
 
 def _metadata(
@@ -218,7 +208,7 @@ def _metadata(
 ) -> tuple[Normalization, tuple[str, ...]]:
     """Return what the metadata says of images, and the names of its label files."""
     for entry in model.tables(6):
-        number = entry.number(1, "<I")
+        number = entry.number(1, "I")
         data = buffers[number] if number < len(buffers) else None
         if entry.text(0) != _METADATA or data is None:
             continue
@@ -235,14 +225,14 @@ def _normalization(inputs: list[Table]) -> Normalization:
     found = Normalization()
     for unit in inputs[0].tables(4) if len(inputs) == 1 else ():
         options = unit.table(1)
-        if unit.number(0, "<B") == _NORMALIZATION and options is not None:
+        if unit.number(0, "B") == _NORMALIZATION and options is not None:
             mean, std = options.numbers(0, "f"), options.numbers(1, "f")
             if {len(mean), len(std)} <= {1, 3} and mean and all(std):
                 mean, std = (part * (3 // len(part)) for part in (mean, std))
                 found = Normalization(range_of(mean, std))
     content = inputs[0].table(3) if len(inputs) == 1 else None
-    image = content.table(1) if content is not None and content.number(0, "<B") == 2 else None
-    if image is not None and image.number(0, "<b") == 1:
+    image = content.table(1) if content is not None and content.number(0, "B") == 2 else None
+    if image is not None and image.number(0, "b") == 1:
         found = found._replace(channels="rgb")
     return found
 
@@ -250,5 +240,5 @@ def _normalization(inputs: list[Table]) -> Normalization:
 def _label_files(outputs: list[Table]) -> Iterator[str]:
     for output in outputs:
         for file in output.tables(6):
-            if file.number(2, "<b") in (_AXIS_LABELS, _VALUE_LABELS):
+            if file.number(2, "b") in (_AXIS_LABELS, _VALUE_LABELS):
                 yield file.text(0)

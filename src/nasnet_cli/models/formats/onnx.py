@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import Card, Labels, network_of_card, read_texts
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
-from nasnet_cli.models.formats.openvino_file import Facts, OpenedFile, open_file, read_graph
+from nasnet_cli.models.formats.openvino_file import Facts, OpenedGraph, open_file, read_graph
 from nasnet_cli.models.values import InputValues
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ONNX(Format):
         is_model = next(iter(numbers), None) == _IR_VERSION_FIELD
         return path if is_model and {_GRAPH_FIELD, _OPSETS_FIELD} <= numbers.keys() else None
 
-    def open(self, path: Path) -> OpenedFile:
+    def open(self, path: Path) -> OpenedGraph:
         # Before OpenVINO reads it: an ONNX file may name other files to read.
         model = _read(path)
         facts = _facts(model, path)

@@ -6,12 +6,12 @@ What export wrote has its card and its labels with it; of other files, the shape
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.models import files
@@ -57,26 +57,15 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class OpenedFile(OpenedModel):
-    """A file that OpenVINO has read: graph is an openvino.Model, parts its files by their role."""
+    """A file with one signature; parts are its files by their role, facts what it says."""
 
-    graph: Any
     signature: Signature
     parts: Mapping[str, Path]
     facts: Facts
 
     @property
-    def channels_first(self) -> bool:
-        return is_channels_first(_sizes(self.graph.inputs[0]))
-
-    @property
     def labels_from(self) -> str | None:
         return self.facts.labels_from
-
-    def read_values(self) -> InputValues:
-        found = self.facts.values
-        if found.range is None and (stated := stated_range(self.graph)):
-            return InputValues(stated, found.channels, "its graph")
-        return found
 
     @property
     def signatures(self) -> dict[str, Signature]:
@@ -90,16 +79,10 @@ class OpenedFile(OpenedModel):
     def features(self) -> Choice | None:
         return choice_of(self.signature, "features")
 
-    def operation_before(self, tensor: str) -> Operation | None:
-        return operation_before(self.graph.outputs[output_index(tensor)])
-
-    @cached_property
-    def parameters(self) -> int:
-        return count_parameters(self.graph)
-
     @property
     def unsafe_operations(self) -> list[str]:
-        # OpenVINO has no operation that does more than compute, and reads no others.
+        # OpenVINO and TensorFlow Lite have no operation that does more than compute, and read no
+        # others.
         return []
 
     @cached_property
@@ -111,12 +94,39 @@ class OpenedFile(OpenedModel):
         # By role: the file's name does not count, as a folder's name does not.
         return files.digest_of(self.parts)
 
+
+@dataclass(frozen=True, eq=False)
+class OpenedGraph(OpenedFile):
+    """A file that OpenVINO has read: graph is an openvino.Model."""
+
+    graph: Any
+
+    @property
+    def channels_first(self) -> bool:
+        return is_channels_first(_sizes(self.graph.inputs[0]))
+
+    def read_values(self) -> InputValues:
+        found = self.facts.values
+        if found.range is None and (stated := stated_range(self.graph)):
+            return InputValues(stated, found.channels, "its graph")
+        return found
+
+    def operation_before(self, tensor: str) -> Operation | None:
+        return operation_before(self.graph.outputs[output_index(tensor)])
+
+    @cached_property
+    def parameters(self) -> int:
+        return count_parameters(self.graph)
+
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
         yield select_outputs(self.graph.clone(), [output_index(tensor) for tensor in tensors])
 
 
-def open_file(entry: Format, path: Path, graph: Any, facts: Facts) -> OpenedFile:
+File = TypeVar("File", bound=OpenedFile)
+
+
+def open_file(entry: Format, path: Path, graph: Any, facts: Facts) -> OpenedGraph:
     """Return the model in a file of a format, given what OpenVINO read and what is known of it.
 
     It has one input of images, [batch, height, width, 3] or [batch, 3, height, width], and outputs
@@ -128,12 +138,26 @@ def open_file(entry: Format, path: Path, graph: Any, facts: Facts) -> OpenedFile
         _tensor(min(port.get_names(), default=f"output {i}"), f"output:{i}", port)
         for i, port in enumerate(graph.outputs)
     ]
-    signature, size = image_signature(path, inputs, outputs, facts.card)
-    facts = with_labels(facts, path, signature)
-    parts = model_parts(entry, path)
-    model = OpenedFile(
-        path, entry.name, facts.card, facts.labels, size, graph, signature, parts, facts
-    )
+    return describe_file(OpenedGraph, entry, path, inputs, outputs, facts, graph)
+
+
+def describe_file(
+    kind: Callable[..., File],
+    entry: Format,
+    path: Path,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    facts: Facts,
+    content: Any,
+) -> File:
+    """Return a file of a format as a kind of OpenedFile, which content is the last field of.
+
+    Raises ModelError when it is not a model for images, or its labels are not those of its classes.
+    """
+    signature, size = _image_signature(path, inputs, outputs, facts.card)
+    facts = _with_labels(facts, path, signature)
+    parts = {role: part for role, part in entry.files(path).items() if part.is_file()}
+    model = kind(path, entry.name, facts.card, facts.labels, size, signature, parts, facts, content)
     model.check_labels(path)
     return model
 
@@ -145,7 +169,7 @@ def choice_of(signature: Signature, key: str) -> Choice | None:
     return Choice(signature, images, output) if output else None
 
 
-def with_labels(facts: Facts, path: Path, signature: Signature) -> Facts:
+def _with_labels(facts: Facts, path: Path, signature: Signature) -> Facts:
     """Return the facts with the labels in the file's texts or beside it, where they have none."""
     if facts.labels is not None:
         return facts._replace(labels_from=facts.labels_from or "the model")
@@ -160,12 +184,7 @@ def with_labels(facts: Facts, path: Path, signature: Signature) -> Facts:
     return facts
 
 
-def model_parts(entry: Format, path: Path) -> dict[str, Path]:
-    """Return the files of a model that exist, by their role."""
-    return {role: part for role, part in entry.files(path).items() if part.is_file()}
-
-
-def image_signature(
+def _image_signature(
     path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor], card: Card | None
 ) -> tuple[Signature, tuple[int, int] | None]:
     """Return the signature of a model for images, and their (height, width) if they have one.

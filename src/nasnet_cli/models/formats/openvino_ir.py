@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import CARD, LABELS, read_texts
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
-from nasnet_cli.models.formats.openvino_file import Facts, OpenedFile, open_file, read_graph
+from nasnet_cli.models.formats.openvino_file import Facts, OpenedGraph, open_file, read_graph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ class OpenVINOIR(Format):
     def files(self, path: Path) -> dict[str, Path]:
         return {"": path, ".bin": path.with_suffix(".bin")}
 
-    def open(self, path: Path) -> OpenedFile:
+    def open(self, path: Path) -> OpenedGraph:
         _check_xml(path)  # OpenVINO would crash
         name = path.with_suffix(".bin").name
         if_damaged = f"Get it again, and its own {name} beside it."

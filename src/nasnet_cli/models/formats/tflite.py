@@ -13,26 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import read_labels
-from nasnet_cli.models import files
 from nasnet_cli.models.card import CARD, LABELS, read_card_file
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 from nasnet_cli.models.formats.openvino_file import (
     Facts,
+    OpenedFile,
     UnknownOutputsError,
-    choice_of,
-    image_signature,
+    describe_file,
     is_channels_first,
-    model_parts,
     open_file,
     output_index,
     read_graph,
-    with_labels,
 )
 from nasnet_cli.models.info import OpenedModel
 from nasnet_cli.models.openvino_graph import select_outputs
 from nasnet_cli.models.outputs import Operation
-from nasnet_cli.models.savedmodel.reader import Signature, Tensor
-from nasnet_cli.models.savedmodel.signatures import Choice
+from nasnet_cli.models.savedmodel.reader import Tensor
 from nasnet_cli.models.tflite_graph import LiteGraph, labels_in_file, read_lite_graph
 from nasnet_cli.models.values import RANGES, InputValues, nearest, whole_range
 
@@ -146,13 +142,10 @@ class TFLite(Format):
 
 
 @dataclass(frozen=True, eq=False)
-class OpenedLite(OpenedModel):
+class OpenedLite(OpenedFile):
     """A file that computes in integers, which only TensorFlow Lite's interpreter runs rightly."""
 
     lite: LiteGraph
-    signature: Signature
-    parts: Mapping[str, Path]
-    facts: Facts
 
     @property
     def is_quantized(self) -> bool:
@@ -200,10 +193,6 @@ class OpenedLite(OpenedModel):
         found = self.lite.input_quantization()
         return None if found is None else whole_range(*found)
 
-    @property
-    def labels_from(self) -> str | None:
-        return self.facts.labels_from
-
     def read_values(self) -> InputValues:
         found = self.facts.values
         if found.range is not None or self._whole_range is None:
@@ -213,36 +202,12 @@ class OpenedLite(OpenedModel):
             return found
         return InputValues(meant, found.channels, "its quantization")
 
-    @property
-    def signatures(self) -> dict[str, Signature]:
-        return {self.signature.name: self.signature}
-
-    @cached_property
-    def classification(self) -> Choice | None:
-        return choice_of(self.signature, "logits")
-
-    @cached_property
-    def features(self) -> Choice | None:
-        return choice_of(self.signature, "features")
-
     def operation_before(self, tensor: str) -> Operation:
         return self.lite.before(self.lite.outputs[output_index(tensor)])
 
     @property
     def parameters(self) -> int:
         return self.lite.parameters
-
-    @property
-    def unsafe_operations(self) -> list[str]:
-        return []  # the interpreter has operations that compute, and no others
-
-    @cached_property
-    def file_sizes(self) -> dict[str, int]:
-        return files.sizes(self.path.parent, [part.name for part in self.parts.values()])
-
-    @cached_property
-    def digest(self) -> str:
-        return files.digest_of(self.parts)
 
     @contextmanager
     def openvino_model(self, tensors: Sequence[str]) -> Iterator[Any]:
@@ -271,14 +236,7 @@ def _open_quantized(entry: TFLite, path: Path, lite: LiteGraph, facts: Facts) ->
     """Return the model in a file that computes in integers."""
     inputs = [_described(lite, number, "input", i) for i, number in enumerate(lite.inputs)]
     outputs = [_described(lite, number, "output", i) for i, number in enumerate(lite.outputs)]
-    signature, size = image_signature(path, inputs, outputs, facts.card)
-    facts = with_labels(facts, path, signature)
-    parts = model_parts(entry, path)
-    model = OpenedLite(
-        path, entry.name, facts.card, facts.labels, size, lite, signature, parts, facts
-    )
-    model.check_labels(path)
-    return model
+    return describe_file(OpenedLite, entry, path, inputs, outputs, facts, lite)
 
 
 def _described(lite: LiteGraph, number: int, key: str, index: int) -> Tensor:
