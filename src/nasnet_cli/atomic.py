@@ -22,6 +22,19 @@ def hidden_path(target: Path) -> Path:
 
 
 @contextmanager
+def hidden_file(target: Path) -> Iterator[Path]:
+    """Yield a new hidden name beside target, and remove the file of that name at the end.
+
+    The block writes the file and renames it into place.
+    """
+    file = hidden_path(target)
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@contextmanager
 def hidden_folder(target: Path) -> Iterator[Path]:
     """Create an empty hidden folder beside target and remove it, with its content, at the end.
 

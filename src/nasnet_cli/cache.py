@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from nasnet_cli.atomic import hidden_path
+from nasnet_cli.atomic import hidden_file
 from nasnet_cli.errors import ModelError
 
 _DAY = 24 * 60 * 60
@@ -118,13 +118,10 @@ def store(path: Path, data: bytes) -> None:
 
     Ignores errors: a cache that cannot be written (a read-only home, a full disk) only costs time.
     """
-    partial = hidden_path(path)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with hidden_file(path) as partial:
             with partial.open("xb") as file:
                 file.write(hashlib.sha256(data).digest())
                 file.write(data)
             partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)

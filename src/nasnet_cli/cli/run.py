@@ -133,7 +133,7 @@ class Job:
         return model
 
     def _introduce(self, model: Model) -> None:
-        """Say what the built-in model is, and how to use a better one."""
+        """Write the note on the built-in model and on how to use the published one."""
         from nasnet_cli.models.hub.published import PUBLISHED
 
         card, published = model.module.card, PUBLISHED["imagenet-mobile"].accuracy

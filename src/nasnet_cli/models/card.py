@@ -45,8 +45,9 @@ class Card:
     are independent probabilities, which need not add up to 1; a single one is two classes.
     preprocessing may have size ([height, width] in pixels), resize (stretch, crop or pad),
     crop_fraction (the central share of each side that is kept, over 0 and at most 1), resample
-    (the filter's name), input_range and channels (values.py). network is NASNetA.to_dict(). accuracy says what was measured: dataset,
-    pictures, top1 and top5 (0 to 1), how. tool is the program and version that wrote the module.
+    (the filter's name), input_range and channels (values.py). network is NASNetA.to_dict().
+    accuracy says what was measured: dataset, pictures, top1 and top5 (0 to 1), how. tool is the
+    program and version that wrote the module.
     """
 
     name: str

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nasnet_cli.atomic import hidden_path
+from nasnet_cli.atomic import hidden_file
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.models.resolve import BUILTIN
 
@@ -81,12 +81,9 @@ def set_default(model: str) -> Path:
         if _model_in(changed, path) != model:
             raise _refused(path, "has no line that can be changed")
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = hidden_path(target)
-        try:
+        with hidden_file(target) as draft:
             draft.write_text(changed, encoding="utf-8")
             draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
     except OSError as error:
         raise NasnetError(
             f"{path} cannot be written: {error.strerror}.",

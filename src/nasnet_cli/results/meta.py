@@ -22,10 +22,10 @@ def meta_path(result: str | os.PathLike[str]) -> Path:
 def meta_document(**sections: Mapping[str, object]) -> bytes:
     """Return the content of OUT.meta.json: UTF-8, one key per line, keys sorted in each section.
 
-    The sections come in the order of the arguments. tool and runtime have a name and a version; model and preprocessing have a digest; options are
-    those that the results depend on; summary is Summary.counts(). Values are JSON's: str, int,
-    finite float, bool, None, and lists and dicts of these. Raises TypeError or ValueError for
-    others.
+    The sections come in the order of the arguments. tool and runtime have a name and a version;
+    model and preprocessing have a digest; options are those that the results depend on; summary is
+    Summary.counts(). Values are JSON's: str, int, finite float, bool, None, and lists and dicts of
+    these. Raises TypeError or ValueError for others.
 
     The same arguments give the same bytes, so they must not differ between runs: no time, no host,
     no number of workers.

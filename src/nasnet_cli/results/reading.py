@@ -39,8 +39,8 @@ class LabelFile:
         self.path = path
         self._stream = stream
         self.has_everyday = True
-        """Whether rows say their everyday label; those of earlier versions don't. Known after
-        reading."""
+        """False if rows lack the everyday label, as earlier versions wrote them; set while rows are
+        read."""
         with self.errors():
             opened = self._open()
             self._first = opened.readline(1 << 24)

@@ -9,7 +9,6 @@ The file may come from anywhere, so every number in it is checked before it is u
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import re
 import struct
@@ -97,12 +96,7 @@ class Bundle:
                 self._check_sum(name, entry, self._bytes(entry))
 
     def _check_sum(self, name: str, entry: Entry, data: bytes) -> None:
-        """Check a tensor's bytes. An installation without google-crc32c leaves it out."""
-        try:
-            from google_crc32c import value
-        except ImportError:  # in pure Python it takes a second for 10 MB
-            return
-        if _masked(value(data)) != entry.checksum:
+        if _masked(_crc32c(data)) != entry.checksum:
             raise ModelError(
                 f"{self.data_file(entry.shard)} is damaged: the checksum of {name!r} is wrong.",
                 _FETCH_AGAIN,
@@ -299,22 +293,10 @@ def _handle(data: memoryview, at: int) -> tuple[tuple[int, int], int]:
     return (offset, size), at
 
 
-@functools.cache
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
 def _crc32c(data: bytes) -> int:
-    table = _crc_table()
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
+    from google_crc32c import value
+
+    return int(value(data))
 
 
 def _masked(crc: int) -> int:
