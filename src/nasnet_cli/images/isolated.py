@@ -6,8 +6,8 @@ can be ended, and its end is one image's error.
 
 The two sides talk over a socket. The parent sends a line of JSON with the file's descriptor. The
 worker answers with the number of pixels that decoding holds in memory, and waits for an empty line,
-which means that there is room, before each attempt to decode. It then sends a line of JSON and the bytes of the array.
-isolated_worker is the other side.
+which means that there is room, before each attempt to decode. It then sends a line of JSON and the
+bytes of the array. isolated_worker is the other side.
 """
 
 from __future__ import annotations
