@@ -53,7 +53,7 @@ def test_openvino_gives_the_golden_outputs(golden_module, cache_folder):
         pixels="float32",
     )
     for _ in ("compiled", "from the cache"):
-        (got,) = OpenVINORuntime(plan).run([golden.noise(2, 224)])
+        got = OpenVINORuntime(plan).submit(golden.noise(2, 224)).result()
         np.testing.assert_allclose(got["logits"], expected["logits"], rtol=0, atol=1e-5)
         np.testing.assert_allclose(got["features"], expected["global_pool"], rtol=0, atol=1e-5)
 

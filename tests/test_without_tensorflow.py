@@ -64,7 +64,7 @@ def keras_file(nasnet, tiny_module, tmp_path_factory):
 def test_classify_and_inspect_with_the_built_in_model(images):
     rows = run_hidden("classify", images).rows
     assert [row["status"] for row in rows] == ["ok"] * 3
-    assert json.loads(run_hidden("inspect", "--json").stdout)["classes"] == 200
+    assert json.loads(run_hidden("inspect", "--json").stdout)["classes"] == 1001
 
 
 def test_the_bytes_are_those_of_a_whole_installation(nasnet, images, tiny_module):
