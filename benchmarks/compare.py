@@ -30,8 +30,20 @@ import material
 from rich.console import Console
 from rich.table import Table
 
+from nasnet_cli.models.card import CARD
+from nasnet_cli.models.resolve import builtin_folder
+
 HERE = Path(__file__).parent
-SIZES = {"built-in": 80, "mobile": 224}
+
+
+def builtin_size() -> int:
+    """Return the side of the built-in model's images, in pixels."""
+    card = json.loads((builtin_folder() / CARD).read_text(encoding="utf-8"))
+    size: int = card["preprocessing"]["size"][0]
+    return size
+
+
+SIZES = {"built-in": builtin_size(), "mobile": 224}
 CASES = {"one": "1 photo", "many": "{count} photos", "large": "{large_count} of 12 MP"}
 # What the peers do as well; the built-in model has a way of its own.
 PREPROCESSING = ["--resize", "stretch", "--crop-fraction", "0.875", "--resample", "bilinear"]

@@ -15,13 +15,13 @@ PEERS = ("nasnet", "hub-one", "hub-batches", "keras", "openvino", "onnxruntime")
 
 
 def test_every_peer_has_a_row_for_each_photo_and_mostly_the_same_label(tmp_path: Path) -> None:
-    # Of the model's own size, so that it doesn't matter how each peer shrinks.
+    # Their centre is of the model's own size, so that it doesn't matter how each peer shrinks.
     photos, found = tmp_path / "photos", tmp_path / "found.json"
     photos.mkdir()
     random = np.random.default_rng(3)
     for i in range(10):
         coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), np.uint8))
-        coarse.resize((73, 73), Image.Resampling.BICUBIC).save(photos / f"{i}.jpg", quality=95)
+        coarse.resize((110, 110), Image.Resampling.BICUBIC).save(photos / f"{i}.jpg", quality=95)
     command = [sys.executable, COMPARE, "--photos", photos, "--count", 10, "--cases", "many"]
     command += ["--models", "built-in", "--runs", 1, "--cold", "--rate-seconds", 1]
     subprocess.run([*map(str, command), "--json", str(found)], check=True)
