@@ -3,7 +3,7 @@
 from nasnet_cli import load_model
 
 model = load_model()
-for record in model.classify(["photos"], top=5):
+for record in model.classify("photos", top=5):
     print(record.path, record.predictions or record.error)
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nasnet_cli.errors import InputError, NasnetError
     from nasnet_cli.labels import Label
     from nasnet_cli.model import Model, load_model
-    from nasnet_cli.results.records import Classified, Embedded, Failure, Prediction
+    from nasnet_cli.results.records import Classified, Embedded, Everyday, Failure, Prediction
 
 __version__ = "0.2.0"
 
@@ -24,6 +24,7 @@ __version__ = "0.2.0"
 _PUBLIC = {
     "Classified": "nasnet_cli.results.records",
     "Embedded": "nasnet_cli.results.records",
+    "Everyday": "nasnet_cli.results.records",
     "Failure": "nasnet_cli.results.records",
     "InputError": "nasnet_cli.errors",
     "Label": "nasnet_cli.labels",
@@ -36,6 +37,7 @@ _PUBLIC = {
 __all__ = [
     "Classified",
     "Embedded",
+    "Everyday",
     "Failure",
     "InputError",
     "Label",
@@ -52,3 +54,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.labels import Label, check_count, labels_for, read_labels
+from nasnet_cli.labels import Label, check_count, digest, labels_for, read_labels
 from nasnet_cli.models.info import OpenedModel, describe
 from nasnet_cli.models.listener import SILENT, ProgressListener
 from nasnet_cli.models.resolve import BUILTIN, resolve
 from nasnet_cli.results.records import Classified, Embedded
 
 if TYPE_CHECKING:
+    from nasnet_cli.images.given import Given
     from nasnet_cli.images.load import Limits
     from nasnet_cli.images.preprocess import Preprocessing
     from nasnet_cli.pipeline import Item, Result
@@ -68,7 +69,7 @@ def load_model(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A model with its labels and its preprocessing, made by load_model."""
 
@@ -83,10 +84,11 @@ class Model:
     _runtimes: dict[Plan, Future[Runtime]] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    @property
-    def is_builtin(self) -> bool:
-        """True for the model that comes with the package."""
-        return self.named is None
+    def __repr__(self) -> str:
+        name = "built-in" if self.named is None else self.named
+        height, width = self.module.image_size or ("?", "?")
+        classes = f"{self.module.classes} classes, " if self.module.classes is not None else ""
+        return f"<Model {name}: {self.module.format}, {classes}{height}x{width}>"
 
     @cached_property
     def labels(self) -> tuple[Label, ...]:
@@ -145,7 +147,7 @@ class Model:
 
     def classify(
         self,
-        paths: Iterable[StrPath],
+        images: Given | Iterable[Given],
         *,
         top: int = 5,
         threshold: float = 0.0,
@@ -153,43 +155,59 @@ class Model:
         sure: float = 0.5,
         workers: int | None = None,
     ) -> Iterator[Classified]:
-        """Yield a record for each image in paths (files, folders, archives), in order.
+        """Return an iterator of records, one for each image, in order.
+
+        images is one of these, or several in any mix: a path (a file, folder, archive or URL), a PIL
+        image, an array [height, width, 3] of uint8 in RGB. Images in memory are named <image 0>,
+        <image 1> by their place, and shown upright by their EXIF data like files.
 
         A record has up to top classes with at least the probability threshold, in [0, 1], and an
         everyday label where one has at least the probability sure. With logits, each prediction has
-        the model's raw output too. A bad input gives a record with an error; NasnetError is raised
-        when the model cannot be run.
+        the model's raw output too. A bad input gives a record with an error. Raises NasnetError
+        when the model cannot be run, TypeError or ValueError for what is neither path nor image.
         """
         from nasnet_cli.results.topk import predictions
 
-        items = _items(paths)
-        for result in self.results(("logits",), items, top=top, sure=sure, workers=workers):
-            path = result.source.path
-            if result.outputs is None:
-                yield Classified(path, None, result.failure)
-                continue
+        def record(result: Result[None]) -> Classified:
+            path, outputs = result.source.path, result.outputs
+            if outputs is None:
+                return Classified(path, None, result.failure)
             best = predictions(
-                result.outputs["best"], self.labels, threshold=threshold, with_logits=logits
+                outputs["best"], self.labels, threshold=threshold, with_logits=logits
             )
-            yield Classified(path, best, sure=self.everyday.record(result.outputs["sure"]))
+            return Classified(path, best, sure=self.everyday.record(outputs["sure"]))
+
+        items = self._items(images)
+        return map(record, self.results(("logits",), items, top=top, sure=sure, workers=workers))
 
     def embed(
-        self, paths: Iterable[StrPath], *, normalize: bool = False, workers: int | None = None
+        self,
+        images: Given | Iterable[Given],
+        *,
+        normalize: bool = False,
+        workers: int | None = None,
     ) -> Iterator[Embedded]:
-        """Yield a record with a feature vector for each image in paths, in order.
+        """Return an iterator of records with a feature vector for each image, in order.
 
-        normalize scales each vector to unit length. Errors are as in classify.
+        normalize scales each vector to unit length. images and errors are as in classify.
         """
         from nasnet_cli.results.topk import unit_vector
 
-        for result in self.results(("features",), _items(paths), workers=workers):
-            path = result.source.path
-            if result.outputs is None:
-                yield Embedded(path, None, result.failure)
-                continue
-            vector = result.outputs["features"]
+        def record(result: Result[None]) -> Embedded:
+            path, outputs = result.source.path, result.outputs
+            if outputs is None:
+                return Embedded(path, None, result.failure)
+            vector = outputs["features"]
             # A copy: a view would keep the vectors of a whole burst in memory.
-            yield Embedded(path, unit_vector(vector) if normalize else vector.copy())
+            return Embedded(path, unit_vector(vector) if normalize else vector.copy())
+
+        return map(record, self.results(("features",), self._items(images), workers=workers))
+
+    def _items(self, images: Given | Iterable[Given]) -> Iterator[Item[None]]:
+        from nasnet_cli.images.given import given_sources
+        from nasnet_cli.pipeline import Item
+
+        return (Item(source, None) for source in given_sources(images, self.preprocessing))
 
     def results(
         self,
@@ -337,22 +355,17 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """Return what identifies the model in a result: name, location, digest, format, classes."""
         card = self.module.card
-        return {
+        fields = {
             "name": card.name if card else _short_name(self.named or ""),
             "location": "built-in" if self.named is None else self.named,
             "digest": self.module.digest,
             "format": self.module.format,
             "classes": self.module.classes,
-            **self._describe_labels(),
         }
-
-    def _describe_labels(self) -> dict[str, Any]:
-        """Return where the labels are from, and their digest, unless they are the model's own."""
-        if self.labels_file is not None or self.module.labels_from in (None, "the model"):
-            return {}
-        from nasnet_cli.labels import digest
-
-        return {"labels": self.module.labels_from, "labels_digest": digest(self.labels)}
+        # Where the labels are from, unless they are the model's own.
+        if self.labels_file is None and self.module.labels_from not in (None, "the model"):
+            fields |= {"labels": self.module.labels_from, "labels_digest": digest(self.labels)}
+        return fields
 
     def describe_preprocessing(self) -> dict[str, Any]:
         """Return the preprocessing in a result: the settings and their digest."""
@@ -381,15 +394,6 @@ class Model:
             "available": self.everyday.is_available,
             "unknown_ids": load_hierarchy().unknown_ids(self.labels),
         }
-
-
-def _items(paths: Iterable[StrPath]) -> Iterator[Item[None]]:
-    from nasnet_cli.images.listing import list_sources
-    from nasnet_cli.images.source import SkipCounter
-    from nasnet_cli.pipeline import Item
-
-    for source in list_sources((os.fspath(path) for path in paths), skips=SkipCounter()):
-        yield Item(source, None)
 
 
 def _short_name(named: str) -> str:

@@ -133,11 +133,35 @@ def decode(
     # Decoders raise many types on damaged bytes: OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, OverflowError, IndexError and more. One bad file must not stop a job.
     except Exception as error:
-        failure = _describe_failure(error, name, stream, max_pixels)
+        failure = describe_failure(error, name, stream, max_pixels)
         image = _decode_repaired(decoder, name, stream, failure)
         if image is None:
             raise failure from error
         return image
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Convert an image in memory as decode does a file's; the given one stays as it is.
+
+    Raises what Pillow raises when it reads the pixels of a file that is only open yet.
+    """
+    _check_size(image.size, MAX_PIXELS)
+    own = image.copy()
+    own.format = image.format  # which a copy forgets
+    transpose = _TRANSPOSES.get(_exif_orientation(own))
+    rgb = to_rgb(own)
+    return rgb if transpose is None else rgb.transpose(transpose)
+
+
+def _check_size(size: Size, max_pixels: int) -> None:
+    """Raise InputError (too_large) for an image of more pixels, or with a very long side."""
+    width, height = size
+    if width * height > max_pixels:
+        raise InputError(
+            "too_large", f"It has {width:,} x {height:,} pixels, more than {max_pixels:,} in all."
+        )
+    if max(width, height) > _MAX_SIDE:
+        raise InputError("too_large", f"One side has more than {_MAX_SIDE:,} pixels.")
 
 
 def _silence_pillow_warnings() -> None:
@@ -211,13 +235,7 @@ class _Decoder:
 
     def _load(self, image: ImageFile, stream: BinaryIO, orientation: int | None) -> Image.Image:
         width, height = image.size
-        if width * height > self._max_pixels:
-            raise InputError(
-                "too_large",
-                f"It has {width:,} x {height:,} pixels, more than {self._max_pixels:,} in all.",
-            )
-        if max(width, height) > _MAX_SIDE:
-            raise InputError("too_large", f"One side has more than {_MAX_SIDE:,} pixels.")
+        _check_size(image.size, self._max_pixels)
         if image.format in ("JPEG", "MPO"):
             position = stream.tell()
             jpeg.check_scans(stream, width * height)
@@ -277,10 +295,10 @@ def _exif_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _describe_failure(
-    error: Exception, name: str | None, stream: BinaryIO, max_pixels: int
+def describe_failure(
+    error: Exception, name: str | None, stream: BinaryIO, max_pixels: int = MAX_PIXELS
 ) -> InputError:
-    """Return the row's error for what a decoder raised."""
+    """Return the row's error for what a decoder raised; name is the signature of its stream."""
     message = str(error).lower()
     subject = f"The {name} image" if name else "The image"
     if isinstance(error, MemoryError):

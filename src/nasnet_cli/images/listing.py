@@ -46,7 +46,7 @@ _NAMES_IN_MEMORY = 100_000
 
 
 def list_sources(
-    paths: Iterable[str],
+    paths: Iterable[str | Source],
     *,
     recursive: bool = True,
     exclude: Sequence[str] = (),
@@ -70,12 +70,15 @@ def list_sources(
     ahead, others count from when paths names them. Other links are followed.
 
     A path that is missing or cannot be read is a Source with a failure, so that it gets its row.
-    Raises NasnetError when the package for a URL is missing.
+    A Source among the paths is an input already. Raises NasnetError when the package for a URL is missing.
     """
     selection = Selection(recursive, tuple(exclude))
     walker = _Walker(selection, skips, list(folders))
     archives = None
     for path in paths:
+        if isinstance(path, Source):
+            yield path
+            continue
         if is_remote(path):
             from nasnet_cli.images.remote import find_remote
 

@@ -45,6 +45,8 @@ def load(
     Thread-safe. Waits while other images use up the budget. An image in an uncommon format is
     decoded by decoders, or without them by a process of its own. Raises InputError of any kind.
     """
+    if source.pixels is not None:
+        return source.pixels
     limits = limits or Limits()
     budget = budget or PixelBudget()
     timings = timings or Timings()

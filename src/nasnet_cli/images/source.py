@@ -10,9 +10,12 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from nasnet_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from nasnet_cli.images.preprocess import Pixels
 
 MAX_BYTES = 1 << 30
 """Default limit in bytes: larger files and archive members are too_large."""
@@ -87,9 +90,10 @@ class Source:
     """One input, readable or not.
 
     path is its name in the results; bytes that are not UTF-8 are Python's surrogate escapes, and
-    a member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the next three is
+    a member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the next four is
     set: file, the path to open, for a plain file; member, a function from a limit to bytes, for a
-    member of an archive or a remote object; failure, when listing it has already failed.
+    member of an archive or a remote object; failure, when listing it has already failed; pixels,
+    what the model takes, for an image in memory, which is not opened.
 
     The rest is what listing learned: stat of the file, or of the archive that holds the member;
     archive, the path of that archive, and number, the member's among its files; version, the store's version of a remote object, if it
@@ -100,6 +104,7 @@ class Source:
     file: str | None = None
     member: Callable[[int], bytes] | None = None
     failure: InputError | None = None
+    pixels: Pixels | None = field(default=None, compare=False)
     stat: FileStat | None = None
     archive: str | None = None
     number: int | None = None

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.records import Classified, Embedded
-from nasnet_cli.results.text import readable, rounded
-from nasnet_cli.results.writers import undecodable
+from nasnet_cli.results.text import readable, rounded, undecodable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import base64
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ErrorKind
+from nasnet_cli.results.text import readable, rounded, undecodable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,12 @@ class Prediction:
     probability: float
     logit: float | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it, with numbers of six decimals; logit only where there is one."""
+        data = {**asdict(self), "probability": rounded(self.probability)}
+        logit = data.pop("logit")
+        return data if logit is None else {**data, "logit": rounded(logit)}
+
 
 @dataclass(frozen=True, slots=True)
 class Everyday:
@@ -39,6 +47,10 @@ class Everyday:
     label: str
     probability: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it, with the probability in six decimals."""
+        return {**asdict(self), "probability": rounded(self.probability)}
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -46,6 +58,10 @@ class Failure:
 
     kind: ErrorKind
     message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,16 @@ class Classified:
     error: Failure | None = None
     sure: Everyday | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as nasnet classify writes it: a row of JSON lines, as Python's types."""
+        if self.predictions is None:
+            return _row(self.path, self.error)
+        return {
+            **_row(self.path, None),
+            "predictions": [prediction.to_dict() for prediction in self.predictions],
+            "sure": self.sure and self.sure.to_dict(),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
@@ -70,6 +96,28 @@ class Embedded:
     path: str
     vector: NDArray[np.float32] | None
     error: Failure | None = None
+
+    def __repr__(self) -> str:
+        result = f"error={self.error!r}"
+        if self.vector is not None:
+            result = f"vector={self.vector.dtype}[{len(self.vector)}]"
+        return f"Embedded(path={self.path!r}, {result})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as types of JSON: path and status, and vector (floats) or error."""
+        if self.vector is None:
+            return _row(self.path, self.error)
+        return {**_row(self.path, None), "vector": self.vector.tolist()}
+
+
+def _row(path: str, error: Failure | None) -> dict[str, Any]:
+    """Return the members that every row has: path and status, and where there is one, its error."""
+    row: dict[str, Any] = {"path": readable(path)}
+    if (raw := undecodable(path)) is not None:
+        row["path_bytes"] = base64.b64encode(raw).decode()
+    if error is None:
+        return {**row, "status": "ok"}
+    return {**row, "status": "error", "error": error.to_dict()}
 
 
 @dataclass(slots=True)

@@ -19,8 +19,7 @@ from urllib.parse import quote
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.meta import SECTIONS
 from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
-from nasnet_cli.results.text import json_text, readable, rounded
-from nasnet_cli.results.writers import undecodable
+from nasnet_cli.results.text import json_text, readable, rounded, undecodable
 
 PAGE_BYTES = 4096
 """SQLite's own default has changed before, so the size is fixed."""

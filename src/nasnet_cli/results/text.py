@@ -35,6 +35,16 @@ def readable(text: str) -> str:
     return _SURROGATE.sub(_byte_or_code, text)
 
 
+def undecodable(path: str) -> bytes | None:
+    """Return the bytes of a path that is not UTF-8; None for one that is."""
+    if readable(path) == path:
+        return None
+    try:
+        return path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # not a name on a disk: a lone half of a surrogate pair
+        return path.encode("utf-8", "surrogatepass")
+
+
 def json_text(value: object, *, indent: int | None = None) -> str:
     """Return value as JSON with sorted keys, without lone surrogates and raw control characters.
 

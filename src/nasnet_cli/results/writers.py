@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Generic, TextIO, TypeVar, cast
 
 from nasnet_cli.results.meta import section
 from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
-from nasnet_cli.results.text import decimal, json_text, readable
+from nasnet_cli.results.text import decimal, json_text, readable, undecodable
 
 if TYPE_CHECKING:
     from nasnet_cli.results.formats import FormatName
@@ -166,16 +166,6 @@ def json_path(path: str) -> str:
     if (raw := undecodable(path)) is not None:
         member += f', "path_bytes": "{base64.b64encode(raw).decode()}"'
     return member
-
-
-def undecodable(path: str) -> bytes | None:
-    """Return the bytes of a path that is not UTF-8; None for one that is."""
-    if readable(path) == path:
-        return None
-    try:
-        return path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # not a name on a disk: a lone half of a surrogate pair
-        return path.encode("utf-8", "surrogatepass")
 
 
 def _json_prediction(prediction: Prediction) -> str:
