@@ -29,6 +29,7 @@ from nasnet_cli.images.preprocess import Preprocessing
 from nasnet_cli.images.source import Source
 from nasnet_cli.timings import Timings
 from support.killing import contents
+from support.waiting import wait_until
 
 PREPROCESSING = Preprocessing((16, 24))
 NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8))
@@ -101,14 +102,6 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "pi_heif.py").write_text(DECODER)
     monkeypatch.syspath_prepend(str(folder))
     return folder
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; fail only when it never comes."""
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def count_hanging(hostile: Path) -> int:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from nasnet_cli.images.decode import decode
 from nasnet_cli.images.pixel_budget import PixelBudget
+from support.waiting import wait_until
 
 
 def test_images_within_the_budget_are_decoded_at_once() -> None:
@@ -65,8 +66,7 @@ def test_image_over_the_budget_is_decoded_alone_and_not_overtaken() -> None:
         pool.submit(small, "first")
         assert is_held.wait(60)
         pool.submit(large)
-        while not budget._turn.locked():  # until it waits for room
-            time.sleep(0.01)
+        wait_until(budget._turn.locked)  # it waits for room
         pool.submit(small, "second")
         assert order == ["first"]
         may_end.set()

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from nasnet_cli.network.weights import weight_shapes
 from support import crafted, golden
 from support.hub_server import Answer, hub_server, tar_of
 from support.models import open_saved_model, resolve_path
+from support.waiting import wait_until
 from test_slim import layouts, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -447,13 +447,6 @@ def test_a_killed_download_leaves_nothing_whole_and_is_gone_on_with(
     assert same(Path(out.strip()), module)
     assert hub.requests[-1][1].startswith("bytes=")
     assert len(kept(cache_folder)) == 2  # what the killed one left is gone
-
-
-def wait_until(happens):
-    deadline = time.monotonic() + 30
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # Names

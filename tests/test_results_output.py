@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -391,15 +390,15 @@ def test_kill_9_midway_leaves_the_old_file_or_none(tmp_path: Path, old: bytes | 
     if old is not None:
         target.write_bytes(old)
     code = """
-import time
 from nasnet_cli.results.atomic import open_outputs
 with open_outputs(sys.argv[1], sys.argv[1] + ".meta.json", overwrite=True) as (stream, meta):
     stream.write(b"x" * 1_000_000)
     meta.write(b"{}")
     print("midway", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
-    with subprocess.Popen(run_child(code, target), stdout=subprocess.PIPE) as child:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(run_child(code, target), **pipes) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"midway\n"
         child.send_signal(signal.SIGKILL)
@@ -416,19 +415,19 @@ def test_kill_9_at_any_moment_leaves_a_complete_file(tmp_path: Path) -> None:
     target = tmp_path / "out"
     code = """
 from nasnet_cli.results.atomic import open_output
-print("go", flush=True)
 for n in range(10**9):
+    print(n, flush=True)
     with open_output(sys.argv[1], overwrite=True) as stream:
         for _ in range(200):
             stream.write(b"%09d\\n" % n)
 """
-    for wait in (0.02, 0.05, 0.11):
+    for files in (0, 1, 5, 30):
         with subprocess.Popen(run_child(code, target), stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
-            child.stdout.readline()
-            time.sleep(wait)
+            while int(child.stdout.readline()) < files:
+                pass
             child.send_signal(signal.SIGKILL)
-        if target.exists():
+        if files or target.exists():
             lines = target.read_bytes().splitlines()
             assert len(lines) == 200
             assert len(set(lines)) == 1
