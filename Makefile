@@ -38,8 +38,9 @@ chaos: $(TOOLS)
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/faults/ray_chaos.py
 
-# Ten minutes: models of every form, damaged at random.
+# Ten minutes: models of every form, damaged at random; other makers' models against their runtimes.
 fuzz: $(TOOLS)
+	$(BIN)/python tests/faults/fuzz_makers.py
 	$(BIN)/python tests/faults/fuzz_modules.py
 
 # A quarter of an hour: nasnet and its peers on the same photos, in turn.

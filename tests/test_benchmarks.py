@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 COMPARE = Path(__file__).parents[1] / "benchmarks" / "compare.py"
 PEERS = ("nasnet", "hub-one", "hub-batches", "keras", "openvino", "onnxruntime")
 
 
+@pytest.mark.slow
 def test_every_peer_has_a_row_for_each_photo_and_mostly_the_same_label(tmp_path: Path) -> None:
     # Their centre is of the model's own size, so that it doesn't matter how each peer shrinks.
     photos, found = tmp_path / "photos", tmp_path / "found.json"

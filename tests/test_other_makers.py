@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faults import fuzz_makers
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
 from nasnet_cli.models.keras_config import read_settings
@@ -225,6 +226,18 @@ def test_tflite_is_held_to_its_interpreter(kind, lite_models, tmp_path, cache_fo
     got = tool(path, folder, resample="nearest")
     np.testing.assert_allclose(got, expected, atol=1e-3 + step if step else 1e-3)
     assert np.array_equal(got.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("form", "models"),
+    [
+        ("onnx", 10),
+        pytest.param("tflite", 10, marks=pytest.mark.slow),
+        pytest.param("saved-model", 6, marks=pytest.mark.slow),
+    ],
+)
+def test_models_made_at_random_agree_with_their_runtime(form, models, cache_folder):
+    assert fuzz_makers.run(models, 500, [form]) == 0
 
 
 def test_parameters_of_integers_are_counted(lite_models, tmp_path, cache_folder):

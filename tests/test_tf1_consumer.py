@@ -18,6 +18,8 @@ import pytest
 
 from support import golden
 
+pytestmark = pytest.mark.slow  # the environment alone takes minutes to install
+
 SCRIPT = Path(__file__).parent / "tf1" / "consume.py"
 # tensorflow-hub 0.12 asks for no upper bound of protobuf; 3.21 no longer loads TensorFlow's own.
 PINS = ("tensorflow==1.15.5", "tensorflow-hub==0.12.0", "protobuf==3.20.3", "numpy==1.18.5")

@@ -57,13 +57,18 @@ def write_onnx(
             more = ["shape"]
         nodes.append(helper.make_node(kind, [last, *more], [f"t{i}"], **attributes))
         last = f"t{i}"
+    used = {name for node in nodes for name in node.input}
     shape = [batch, 3, 8, 12] if channels_first else [batch, 8, 12, 3]
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", getattr(TensorProto, dtype), shape)],
         [helper.make_tensor_value_info(last, TensorProto.FLOAT, [batch, classes])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+        [
+            numpy_helper.from_array(np.asarray(weights[name]), name)
+            for name in weights
+            if name in used
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     helper.set_model_props(model, metadata or {})
