@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SHOWN_BYTES = 200  # of the target's name, which leaves room for the rest in 255
+_HIDDEN = re.compile(r"\.(.+)\.[0-9a-f]+\.partial", re.DOTALL)
 
 
 def hidden_path(target: Path) -> Path:
@@ -49,19 +50,28 @@ def hidden_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def leftovers(target: Path) -> list[Path]:
-    """Return what killed processes that wrote target left behind.
+def leftovers(*targets: Path) -> list[Path]:
+    """Return what killed processes that wrote the targets left behind.
 
-    Only for callers who know that no other process is writing target. Empty where the name is too
-    long to tell its leftovers from those of similar names.
+    Only for callers who know that no other process is writing them. Leaves out those of names too
+    long to be told from similar ones.
     """
-    if _shown(target) != target.name:
-        return []
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.partial")
-    with suppress(OSError):
-        return [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
-    return []
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        if _shown(target) == target.name:
+            names.setdefault(target.parent, set()).add(target.name)
+    found = []
+    for folder, known in names.items():
+        with suppress(OSError):
+            for path in folder.iterdir():
+                match = _HIDDEN.fullmatch(path.name)
+                if match and match[1] in known:
+                    found.append(path)
+    return found
 
 
 def _shown(target: Path) -> str:
-    return os.fsencode(target.name)[:_SHOWN_BYTES].decode(errors="ignore")
+    raw = os.fsencode(target.name)
+    if len(raw) <= _SHOWN_BYTES:
+        return target.name
+    return raw[:_SHOWN_BYTES].decode(errors="ignore")

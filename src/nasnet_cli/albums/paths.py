@@ -1,8 +1,5 @@
 """Paths of a result file, as seen from where the images are now."""
 
-# Paths stay the strings that results have: Path would turn "a/./b" into "a/b".
-# ruff: noqa: PTH118
-
 from __future__ import annotations
 
 import os

@@ -1,0 +1,302 @@
+"""Copy, link or move many files into a folder, in a way that can be interrupted and taken back.
+
+A run plans its transfers, writes them to the folder's undo list and carries them out. After a
+kill, the same plan goes on, or undo takes back what was done. Nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from nasnet_cli.albums.transfers import carry_out, is_done, take_back
+from nasnet_cli.albums.undo_list import Action, Transfer, UndoList
+from nasnet_cli.atomic import leftovers
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.results.atomic import in_words
+from nasnet_cli.results.text import counted
+
+# What ends a run: the next file would have the same error.
+_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+@dataclass
+class Plan:
+    """The transfers to carry out, in order.
+
+    present counts the files that the folder has got before; skipped has the reason for each source
+    that is left where it is.
+    """
+
+    transfers: list[Transfer] = field(default_factory=list)
+    present: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+class Outcome(NamedTuple):
+    """The end of a transfer, with the problem of one that could not be carried out or undone."""
+
+    transfer: Transfer
+    problem: str | None
+
+
+NOT_FOUND, SYMBOLIC_LINK = "not found", "symbolic link"
+
+
+@contextmanager
+def open_album(folder: str | os.PathLike[str], *, create: bool = False) -> Iterator[Album]:
+    """Open a folder that has got files or will get some, and let no other process do so.
+
+    With create, a missing folder is created, and removed again if it stays empty. Raises
+    NasnetError when it cannot be used, or another process uses it.
+    """
+    name = os.fspath(folder)
+    is_new = create and not os.path.lexists(name)
+    lock = None
+    try:
+        if create:
+            os.makedirs(name, exist_ok=True)
+        if os.path.lexists(name):
+            lock = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+    except (NotADirectoryError, FileExistsError):
+        raise NasnetError(f"{name} is not a folder.", "Name a folder.") from None
+    except OSError as error:
+        raise in_words(name, error) from error
+    try:
+        if lock is not None:
+            _lock(lock, name)
+        yield Album(name, is_new=is_new)
+    finally:
+        if lock is not None:
+            os.close(lock)
+        if is_new:
+            with suppress(OSError):  # it has got something
+                os.rmdir(name)
+
+
+def _lock(descriptor: int, name: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NasnetError(
+            f"Another nasnet is at work on {name}.", "Run this again when it has ended."
+        ) from None
+    except OSError:
+        pass  # a network's file system without such locks
+
+
+class Album:
+    """A folder with its undo list. Use open_album."""
+
+    def __init__(self, name: str, *, is_new: bool) -> None:
+        self.name = name
+        self._folder = os.path.realpath(name)
+        self._list = UndoList(Path(self._folder))
+        if is_new:
+            self._list.created.add(".")
+
+    def plan(self, action: Action, wanted: Iterable[tuple[str, str]]) -> Plan:
+        """Plan to copy, link or move sources; writes nothing.
+
+        wanted has pairs of a source, seen from the current folder, and of its destination below
+        this folder, whose name gets a number where it is taken. The same plan after an interrupted
+        run goes on with it, and a source that has got its place is not moved again. Raises
+        NasnetError when another run is unfinished.
+        """
+        plan = Plan()
+        known = {_key(transfer): transfer for transfer in self._list.transfers}
+        unfinished = {
+            transfer for transfer in self._list.transfers if self._is_unfinished(transfer)
+        }
+        names = _Names(self._folder, (transfer.destination for transfer in self._list.transfers))
+        seen: set[tuple[str, ...]] = set()
+        for source, destination in wanted:
+            transfer = Transfer(action, _absolute(source), destination)
+            key = _key(transfer)
+            if key in seen:
+                continue
+            seen.add(key)
+            before = known.get(key)
+            if before is not None and before in unfinished:
+                unfinished.discard(before)
+                plan.transfers.append(before)
+            elif (before is not None and self._has(before)) or self._is_there(transfer):
+                plan.present += 1
+            elif problem := _problem(action, source):
+                plan.skipped[source] = problem
+            else:
+                plan.transfers.append(transfer._replace(destination=names.free(destination)))
+        if unfinished:
+            raise NasnetError(
+                f"{self.name} holds an unfinished run; {counted(len(unfinished), 'file')} of it "
+                "are not in this one.",
+                f"Run that command again, or take it back with nasnet sort --undo {self.name}.",
+            )
+        return plan
+
+    def _is_unfinished(self, transfer: Transfer) -> bool:
+        return os.path.lexists(transfer.source) and not is_done(
+            transfer, self._target(transfer.destination)
+        )
+
+    def _is_there(self, transfer: Transfer) -> bool:
+        """Return whether the source lies in this folder, at its very destination."""
+        return os.path.realpath(transfer.source) == os.path.realpath(
+            self._target(transfer.destination)
+        )
+
+    def _has(self, transfer: Transfer) -> bool:
+        """Return whether the folder has got this source, which is not there again."""
+        if transfer.action == "move" and os.path.lexists(transfer.source):
+            return False
+        return os.path.lexists(self._target(transfer.destination))
+
+    def run(self, plan: Plan) -> Iterator[Outcome]:
+        """Carry a plan out and yield what comes of each transfer.
+
+        The undo list is on disk before the first. Raises NasnetError when the disk is full or
+        read-only.
+        """
+        self._remove_leftovers()
+        known = set(self._list.transfers)
+        added = [transfer for transfer in plan.transfers if transfer not in known]
+        if added:
+            self._list.created |= self._missing_folders(added)
+            self._list.transfers += added
+            self._list.write()
+        failed = set()
+        for transfer in plan.transfers:
+            try:
+                carry_out(transfer, self._target(transfer.destination))
+            except OSError as error:
+                if error.errno in _FATAL:
+                    raise in_words(self.name, error) from error
+                failed.add(transfer)
+                yield Outcome(transfer, _reason(error))
+            else:
+                yield Outcome(transfer, None)
+        if failed:
+            self._keep(lambda transfer: transfer not in failed)
+
+    def undo(self) -> Iterator[Outcome]:
+        """Take back all that the list has, the last first, and yield what comes of each transfer.
+
+        What is there and cannot be taken back stays in the list. Raises NasnetError when there is
+        no list.
+        """
+        if not self._list.exists:
+            raise NasnetError(
+                f"{self.name} has no undo list: nasnet has put nothing there, or taken it back.",
+                "Name the folder that --into or --move-to named.",
+            )
+        self._remove_leftovers()
+        for transfer in reversed(self._list.transfers):
+            try:
+                take_back(transfer, self._target(transfer.destination))
+            except OSError as error:
+                if error.errno in _FATAL:
+                    raise in_words(transfer.source, error) from error
+                yield Outcome(transfer, _reason(error))
+            else:
+                yield Outcome(transfer, None)
+        self._keep(lambda transfer: os.path.lexists(self._target(transfer.destination)))
+
+    def _keep(self, is_kept: Callable[[Transfer], bool]) -> None:
+        """Drop the other transfers from the list, and folders that were created and are empty."""
+        self._list.transfers = [transfer for transfer in self._list.transfers if is_kept(transfer)]
+        if self._list.transfers:
+            self._list.write()
+        for name in sorted(self._list.created - {"."}, key=len, reverse=True):
+            self._remove_folder(name)
+        if not self._list.transfers:
+            self._list.remove()
+            if "." in self._list.created:
+                self._remove_folder(".")
+
+    def _remove_folder(self, name: str) -> None:
+        with suppress(OSError):  # it holds other things
+            os.rmdir(self._target(name))
+
+    def _target(self, destination: str) -> str:
+        return os.path.normpath(os.path.join(self._folder, destination))
+
+    def _missing_folders(self, transfers: Iterable[Transfer]) -> set[str]:
+        missing = set()
+        for folder in {os.path.dirname(transfer.destination) for transfer in transfers}:
+            while folder and not os.path.lexists(self._target(folder)):
+                missing.add(folder)
+                folder = os.path.dirname(folder)
+        return missing
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process has written in part, here or back to where it was."""
+        written = [self._list.path]
+        written += [Path(self._target(t.destination)) for t in self._list.transfers]
+        written += [Path(t.source) for t in self._list.transfers if t.action == "move"]
+        for path in leftovers(*written):
+            path.unlink(missing_ok=True)
+
+
+class _Names:
+    """Names in a folder that are taken: by its files, and by those that it will get.
+
+    Names that differ only in case are one, as they are on the disks of cameras and of macOS.
+    """
+
+    def __init__(self, folder: str, taken: Iterable[str]) -> None:
+        self._folder = folder
+        self._taken = {_folded(name) for name in taken}
+        self._numbers: dict[str, int] = {}
+
+    def free(self, name: str) -> str:
+        """Return name, or else name with the lowest free number, and take it."""
+        stem, suffix = os.path.splitext(name)
+        candidate, number = name, self._numbers.get(_folded(name), 1)
+        while _folded(candidate) in self._taken or self._exists(candidate):
+            number += 1
+            candidate = f"{stem} ({number}){suffix}"
+        self._numbers[_folded(name)] = number
+        self._taken.add(_folded(candidate))
+        return candidate
+
+    def _exists(self, name: str) -> bool:
+        return os.path.lexists(os.path.join(self._folder, name))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _key(transfer: Transfer) -> tuple[str, ...]:
+    """Return what tells a transfer from others: a file can be copied to many folders."""
+    action, source, destination = transfer
+    return (action, source) if action == "move" else (action, source, os.path.dirname(destination))
+
+
+def _absolute(source: str) -> str:
+    folder, name = os.path.split(source)
+    return os.path.join(_real(folder), name)
+
+
+@functools.lru_cache
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _problem(action: Action, source: str) -> str | None:
+    if not os.path.exists(source):
+        return NOT_FOUND
+    # Elsewhere, a link would lead nowhere.
+    return SYMBOLIC_LINK if action == "move" and os.path.islink(source) else None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
