@@ -143,35 +143,48 @@ def test_index_without_meta_is_refused(nasnet, folder, index, tmp_path, content)
     assert nasnet("duplicates", tmp_path / "v.npy").exit_code == 0
 
 
-def test_near_duplicates_are_found(nasnet, index):
-    done = nasnet("duplicates", index, *NEAR)
+def test_near_duplicates_are_found(nasnet, folder, index):
+    done = nasnet("duplicates", index, *NEAR, cwd=folder)
     groups = done.rows
     found = [[member["path"] for member in group["members"]] for group in groups]
     assert ["photos/1.png", "photos/6.jpg"] in found
     assert ["photos/2.png", "photos/7.png"] in found
-    assert all(group["members"][0]["similarity"] == 1 for group in groups)
+    assert [member["role"] for member in groups[0]["members"]] == ["keep", "duplicate"]
     assert "7 vectors: 2 groups with 4 images" in done.stderr
 
 
-def test_duplicates_in_every_format(nasnet, index, tmp_path):
+def test_duplicates_in_every_format(nasnet, folder, index, tmp_path):
+    base = ("--base", folder)
     for name in ("o.json", "o.jsonl", "o.csv"):
-        done = nasnet("duplicates", index, *NEAR, "-o", tmp_path / name)
+        done = nasnet("duplicates", index, *NEAR, *base, "-o", tmp_path / name)
         assert (done.exit_code, done.stdout) == (0, "")
     document = json.loads((tmp_path / "o.json").read_text())
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert document["groups"] == lines
-    assert document["summary"] == {"vectors": 7, "without_direction": 0, "groups": 2, "grouped": 4}
+    assert document["summary"] == {
+        "vectors": 7,
+        "without_direction": 0,
+        "groups": 2,
+        "grouped": 4,
+        "duplicates": 2,
+    }
     rows = list(csv.DictReader(io.StringIO((tmp_path / "o.csv").read_text())))
-    assert [(row["group"], row["row"]) for row in rows] == [
-        ("1", "1"),
-        ("1", "5"),
-        ("2", "2"),
-        ("2", "6"),
+    assert [(row["group"], row["row"], row["role"], row["of"]) for row in rows] == [
+        ("1", "1", "keep", ""),
+        ("1", "5", "duplicate", "1"),
+        ("2", "2", "keep", ""),
+        ("2", "6", "duplicate", "2"),
     ]
     meta = json.loads((tmp_path / "o.csv.meta.json").read_text())
-    assert meta["options"] == {"threshold": 0.999} and meta["tool"]["name"] == "nasnet"
-    table = nasnet("duplicates", index, *NEAR, "--format", "table").stdout.splitlines()
-    assert table[:2] == ["Group 1, 2 images", "   1.0000  photos/1.png"]
+    assert meta["options"] == {
+        "threshold": 0.999,
+        "keep": "largest",
+        "references": [],
+        "across_folders": False,
+    }
+    assert meta["tool"]["name"] == "nasnet"
+    table = nasnet("duplicates", index, *NEAR, *base, "--format", "table").stdout.splitlines()
+    assert table[:2] == ["Group 1, 2 images", "  keep       1.0000  photos/1.png"]
     assert nasnet("duplicates", index, "-o", tmp_path / "o.csv").exit_code == 1
     assert nasnet("duplicates", index, "-o", tmp_path / "o.txt").exit_code == 2
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.meta import meta_path
-from nasnet_cli.results.neighbours import Group, Matched, Neighbour
+from nasnet_cli.results.neighbours import Matched, Neighbour
 from nasnet_cli.results.records import Embedded
 
 Vectors = NDArray[np.floating[Any]]
@@ -66,15 +66,24 @@ class Index:
         """Return the first rows of the blocks."""
         return range(0, self.rows, BLOCK)
 
-    def neighbours(self, cosines: Iterable[tuple[int, float]]) -> Iterator[Neighbour]:
-        """Yield the images of these rows and cosines, with their paths.
-
-        Bytes of a path that are not UTF-8 are surrogate escapes.
-        """
+    def paths(self, rows: Iterable[int]) -> Iterator[str]:
+        """Yield the paths of these rows; bytes that are not UTF-8 are surrogate escapes."""
         with lines_path(self.path).open("rb") as lines:
-            for row, cosine in cosines:
+            for row in rows:
                 lines.seek(self.offsets[row])
-                yield Neighbour(row, _path(json.loads(lines.readline())), cosine)
+                yield _path(json.loads(lines.readline()))
+
+    def neighbours(self, cosines: Sequence[tuple[int, float]]) -> Iterator[Neighbour]:
+        """Yield the images of these rows and cosines, with their paths."""
+        paths = self.paths(row for row, _ in cosines)
+        for (row, cosine), path in zip(cosines, paths, strict=True):
+            yield Neighbour(row, path, cosine)
+
+    def cosines(self, rows: Rows, row: int) -> NDArray[np.float64]:
+        """Return the exact cosines of these rows with another row."""
+        (other,) = self.take(np.array([row]))
+        parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+        return np.concatenate([np.empty(0), *(_cosines(self.take(part), other) for part in parts)])
 
     def meta(self) -> dict[str, Any]:
         """Return the OUT.meta.json of embed, with digests of the model and the preprocessing.
@@ -220,11 +229,11 @@ def _candidates(
 
 def near_groups(
     index: Index, threshold: float, progress: Callable[[Pairs], Pairs] = iter
-) -> Iterator[Group]:
-    """Yield the groups of images that pairs with a cosine of at least threshold, in (0, 1], join.
+) -> Iterator[Rows]:
+    """Yield the groups of rows that pairs with a cosine of at least threshold, in (0, 1], join.
 
     Two are in one group if a chain of such pairs connects them; the ends of a chain may be less
-    similar. A group has at least two images, sorted by row; groups come in the order of their first
+    similar. A group has at least two rows and is sorted; groups come in the order of their first
     rows. progress may wrap the iteration over the count_pairs pairs of blocks.
     """
     joined = _UnionFind(index.rows)
@@ -234,8 +243,7 @@ def near_groups(
         else:
             right = _Block(index, other)
         _join_near(joined, left, right, threshold)
-    for number, rows in enumerate(joined.groups(), start=1):
-        yield _group(index, number, rows)
+    yield from joined.groups()
 
 
 def without_direction(index: Index) -> int:
@@ -297,16 +305,6 @@ class _UnionFind:
         ordered = shared[np.argsort(firsts[shared], kind="stable")]
         ends = np.flatnonzero(np.diff(firsts[ordered])) + 1
         return (rows for rows in np.split(ordered, ends) if len(rows))
-
-
-def _group(index: Index, number: int, rows: Rows) -> Group:
-    members: list[Neighbour] = []
-    (first,) = index.take(rows[:1])
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
-        cosines = _cosines(index.take(part), first)
-        members += index.neighbours(zip(part.tolist(), cosines.tolist(), strict=True))
-    return Group(number, tuple(members))
 
 
 def _units(vectors: Vectors) -> Vectors:

@@ -1,56 +1,211 @@
-"""nasnet duplicates: find groups of near-duplicate images by their vectors."""
+"""nasnet duplicates: find groups of near-duplicate images, and the copies among them."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from nasnet_cli.cli import neighbours, options
+from nasnet_cli.cli import exits, neighbours, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import command_with, option
+from nasnet_cli.cli.run import Job
+from nasnet_cli.cli.sections import ADVANCED, MODEL, command_with, gathered, option
+from nasnet_cli.jobs.run import RunOptions
+from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
-    from nasnet_cli.results.neighbours import Group
+    from nasnet_cli.albums.duplicates import Keep
+    from nasnet_cli.results.neighbours import Group, Role
+    from nasnet_cli.results.writers import Section
+    from nasnet_cli.similarity import Index
 
 Pair = TypeVar("Pair")
 
 
+class Rules(NamedTuple):
+    """The rules by which images stay, as the command line has them."""
+
+    threshold: float
+    keep: Keep
+    references: tuple[str, ...]
+    across_folders: bool
+    base: str | None
+
+
+rule_options = gathered(
+    "rules",
+    Rules,
+    option(
+        "--threshold",
+        type=options.FRACTION,
+        default=0.97,
+        metavar="C",
+        help="Cosine similarity at which two images are near-duplicates; 1 means equal vectors.",
+    ),
+    option(
+        "--keep",
+        type=click.Choice(["largest", "oldest", "first"]),
+        default="largest",
+        help="Which copy stays: the one with the most pixels (then bytes), the one modified "
+        "first, or the first in the order of the inputs.",
+    ),
+    option(
+        "--reference",
+        "references",
+        type=click.Path(exists=True, file_okay=False),
+        multiple=True,
+        metavar="DIR",
+        help="Folder to compare with, whose images always stay. Can be repeated.",
+    ),
+    option(
+        "--across-folders",
+        is_flag=True,
+        help="Images of the same folder are not duplicates of each other.",
+    ),
+    option(
+        "--base",
+        type=click.Path(),
+        metavar="DIR",
+        help="Folder that relative paths beside vectors start from.  [default: the current folder]",
+    ),
+)
+
+
 @command_with(
-    "nasnet duplicates vectors.npy",
-    "nasnet duplicates vectors.npy --threshold 0.99",
-    "nasnet duplicates vectors.npy --out groups.csv",
+    "nasnet duplicates photos/",
+    "nasnet duplicates inbox/ --reference library/ --keep oldest",
+    "nasnet duplicates vectors.npy --threshold 0.99 --out groups.csv",
 )
-@click.argument("vectors", type=click.Path())
-@option(
-    "--threshold",
-    type=options.FRACTION,
-    default=0.97,
-    metavar="C",
-    help="Cosine similarity at which two images are near-duplicates; 1 means equal vectors.",
-)
+@options.input_options
+@rule_options
+@option("-0", "--null", is_flag=True, help="Print only the duplicates, each ended by a NUL.")
 @options.output_options(neighbours.FORMATS)
+@options.spec_options("vectors", *options.preprocessing_options)
+@options.speed_options
 @options.console_options
 def command(
-    vectors: str, threshold: float, output: options.OutputOptions, console: Console
-) -> None:
+    inputs: options.InputOptions,
+    rules: Rules,
+    null: bool,
+    output: options.OutputOptions,
+    spec: JobSpec,
+    run: RunOptions,
+    console: Console,
+) -> int:
     """Find groups of near-duplicate images.
 
-    VECTORS is a .npy file of nasnet embed, with its .jsonl beside it. Every pair is compared by
-    cosine similarity, and images are in one group when a chain of pairs at or above the threshold
-    joins them. Each is shown with its similarity to the first of its group.
+    PATHS are as in nasnet classify, or one .npy file of nasnet embed, with its .jsonl beside it.
+    Every pair is compared by cosine similarity, and images are in one group when a chain of pairs
+    at or above the threshold joins them. In each group it is said which images stay and which are
+    duplicates: those at or above the threshold to one that stays. Other names of a file (hard and
+    symbolic links) are no duplicates. No file is changed. Exit code: 0, or 3 if some images have
+    errors.
     """
+    if null and (output.out or output.format_):
+        raise click.UsageError("Use either -0 or --out and --format.")
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
-    from nasnet_cli import __version__
+    vectors = _vectors(inputs)
+    if vectors is not None:
+        report(_Search.of_vectors(vectors), rules, null, output, console)
+        return exits.OK
+    if rules.base is not None:
+        raise click.UsageError("--base is for vectors: other paths start from the current folder.")
+    paths = inputs.paths or (() if inputs.list_file else (".",))
+    inputs = inputs._replace(paths=(*paths, *rules.references))
+    job = Job(spec, inputs, run, console)
+    with _Search.of_images(job) as search:
+        status = job.finish("embedded")
+        report(search, rules, null, output, console)
+    return status
+
+
+def _vectors(inputs: options.InputOptions) -> str | None:
+    """Return the file of vectors that the inputs are; None for images."""
+    named = [path for path in inputs.paths if path.lower().endswith(".npy")]
+    if not named or os.path.isdir(named[0]):  # noqa: PTH112
+        return None
+    if len(inputs.paths) > 1:
+        raise click.UsageError(f"{named[0]} holds vectors. Name it alone, or images only.")
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_for_images = getattr(parameter, "section", None) in (MODEL, ADVANCED)
+        is_for_images |= parameter.name in ("list_file", "recursive", "exclude")
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_for_images and given:
+            raise click.UsageError(
+                f"{parameter.opts[-1]} is for images, and {named[0]} holds vectors."
+            )
+    return named[0]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The vectors to search, and what results say of how they were made.
+
+    A file that was modified after made, in nanoseconds, is not the one that was embedded.
+    """
+
+    index: Index
+    made: int
+    about: dict[str, Section]
+    identity: Callable[[], Mapping[str, Section]]
+
+    @classmethod
+    def of_vectors(cls, path: str) -> _Search:
+        """Return the search of a file of nasnet embed. Raises NasnetError."""
+        from nasnet_cli import __version__
+        from nasnet_cli.similarity import open_index
+
+        index = open_index(path)
+        about: dict[str, Section] = {"index": index.describe()}
+        tool: dict[str, object] = {"name": "nasnet", "version": __version__}
+        identity = {"tool": tool, "index": index.describe()}
+        return cls(index, index.path.stat().st_mtime_ns, about, lambda: identity)
+
+    @classmethod
+    @contextmanager
+    def of_images(cls, job: Job) -> Iterator[_Search]:
+        """Embed the images of a job into temporary files; yield their search."""
+        import tempfile
+        from pathlib import Path
+
+        from nasnet_cli.jobs.rows import embedded_rows
+        from nasnet_cli.results.atomic import open_outputs
+        from nasnet_cli.results.npy import write_stream
+        from nasnet_cli.similarity import lines_path, open_index
+
+        made = time.time_ns()
+        with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
+            path = Path(folder) / "vectors.npy"
+            rows = embedded_rows(job.rows(), job.spec)
+            with open_outputs(path, lines_path(path), overwrite=False) as (stream, lines):
+                depth = job.model.feature_depth
+                write_stream(stream, lines, rows, depth, job.spec.dtype)
+            about: dict[str, Section] = {**job.model.head()}
+            yield cls(open_index(path), made, about, lambda: job.spec.identity(job.model))
+
+
+def report(
+    search: _Search, rules: Rules, null: bool, output: options.OutputOptions, console: Console
+) -> None:
+    """Find the groups and write them, or only the duplicates. Raises NasnetError."""
+    from nasnet_cli.albums import duplicates
+    from nasnet_cli.albums.paths import Base
     from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import GROUPS
-    from nasnet_cli.similarity import count_pairs, near_groups, open_index, without_direction
+    from nasnet_cli.similarity import count_pairs, near_groups, without_direction
 
     start = time.monotonic()
-    index = open_index(vectors)
+    index, base = search.index, Base(rules.base)
 
     def walk(pairs: Iterable[Pair]) -> Iterator[Pair]:
         with console.progress(lambda: count_pairs(index), unit="blocks") as advance:
@@ -58,28 +213,86 @@ def command(
                 advance(1)
                 yield pair
 
-    counts = {"vectors": index.rows, "without_direction": without_direction(index)}
-    counts |= {"groups": 0, "grouped": 0}
+    settings: dict[str, object] = {
+        "threshold": rules.threshold,
+        "keep": rules.keep,
+        "references": list(rules.references),
+        "across_folders": rules.across_folders,
+    }
+    tally = _Tally(index.rows, without_direction(index))
+    decided = duplicates.Rules(rules.keep, rules.references, rules.across_folders, search.made)
+    found = duplicates.Duplicates(index, base, decided, rules.threshold)
+    groups = tally.count(found.groups(near_groups(index, rules.threshold, walk)))
+    if null:
+        _print_paths(base.locate(path) for path in duplicates.losers(groups))
+    else:
+        neighbours.write(
+            GROUPS,
+            groups,
+            output,
+            head={**search.about, "options": settings},
+            summary=tally.counts,
+            meta=lambda: meta_document(
+                **{**search.identity(), "options": settings}, summary=tally.counts()
+            ),
+        )
+    if null and tally.missing is not None and set(tally.roles) == {"missing"}:
+        raise base.nothing_exists(base.locate(tally.missing))
+    console.note(f"{tally.describe()}; {time.monotonic() - start:.1f} s.")
+    for role, reason in _LEFT_ALONE.items():
+        if tally.roles[role]:
+            console.note(f"{counted(tally.roles[role], 'image')} {reason}")
 
-    def tally(groups: Iterator[Group]) -> Iterator[Group]:
+
+_LEFT_ALONE: dict[Role, str] = {
+    "missing": "in these groups not found from here; --base names the folder that paths start from.",
+    "changed": "in these groups modified after the vectors were made; embed them again.",
+}
+
+
+class _Tally:
+    """Counts of vectors, groups and roles. missing is an image that doesn't exist, if any."""
+
+    def __init__(self, vectors: int, without_direction: int) -> None:
+        self._vectors, self._without_direction = vectors, without_direction
+        self._groups = 0
+        self.roles: Counter[Role] = Counter()
+        self.missing: str | None = None
+
+    def count(self, groups: Iterable[Group]) -> Iterator[Group]:
+        """Yield the groups, counted."""
         for group in groups:
-            counts["groups"] += 1
-            counts["grouped"] += len(group.members)
+            self._groups += 1
+            for member in group.members:
+                self.roles[member.role] += 1
+                if member.role == "missing":
+                    self.missing = member.path
             yield group
 
-    about = {"index": index.describe(), "options": {"threshold": threshold}}
-    tool = {"name": "nasnet", "version": __version__}
-    neighbours.write(
-        GROUPS,
-        tally(near_groups(index, threshold, walk)),
-        output,
-        head=about,
-        summary=lambda: counts,
-        meta=lambda: meta_document(tool=tool, **about, summary=counts),
-    )
-    left_out = counts["without_direction"]
-    ignored = f" ({left_out:,} zero or not finite, ignored)" if left_out else ""
-    console.note(
-        f"{counted(index.rows, 'vector')}{ignored}: {counted(counts['groups'], 'group')} with "
-        f"{counted(counts['grouped'], 'image')}; {time.monotonic() - start:.1f} s."
-    )
+    def counts(self) -> dict[str, object]:
+        """Return the counts for a result."""
+        return {
+            "vectors": self._vectors,
+            "without_direction": self._without_direction,
+            "groups": self._groups,
+            "grouped": self.roles.total(),
+            "duplicates": self.roles["duplicate"],
+        }
+
+    def describe(self) -> str:
+        """Return the counts as a sentence without its end."""
+        left_out = self._without_direction
+        ignored = f" ({left_out:,} zero or not finite, ignored)" if left_out else ""
+        return (
+            f"{counted(self._vectors, 'vector')}{ignored}: {counted(self._groups, 'group')} with "
+            f"{counted(self.roles.total(), 'image')}, "
+            f"{counted(self.roles['duplicate'], 'duplicate')}"
+        )
+
+
+def _print_paths(paths: Iterable[str]) -> None:
+    for path in paths:
+        # Programs that are given the path must not take it for an option.
+        name = f"./{path}" if path.startswith("-") else path
+        sys.stdout.buffer.write(os.fsencode(name) + b"\0")
+    sys.stdout.buffer.flush()

@@ -38,15 +38,16 @@ class Inputs:
     """The sources that a command line names.
 
     "-" among the paths stands for the list on standard input. Without paths and lists it is the
-    current folder. skips counts what listing them skips.
+    current folder. The folder left_out is not searched. skips counts what listing them skips.
     """
 
-    def __init__(self, options: InputOptions, max_bytes: int) -> None:
+    def __init__(self, options: InputOptions, max_bytes: int, left_out: str | None = None) -> None:
         self._list_file = options.list_file
         self._paths = options.paths or (() if options.list_file else (".",))
         self._recursive = options.recursive
         self._exclude = options.exclude
         self._max_bytes = max_bytes
+        self._left_out = left_out
         self.skips = SkipCounter()
         if self._paths.count("-") + (getattr(self._list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
@@ -80,6 +81,7 @@ class Inputs:
             recursive=self._recursive,
             exclude=self._exclude,
             folders=[path for path in self._paths if os.path.isdir(path)],  # noqa: PTH112
+            left_out=self._left_out,
             skips=skips,
             max_bytes=self._max_bytes,
         )
@@ -111,12 +113,18 @@ class Job:
     """One run of a command: its spec, inputs, model, console and summary."""
 
     def __init__(
-        self, spec: JobSpec, inputs: InputOptions, options: RunOptions, console: Console
+        self,
+        spec: JobSpec,
+        inputs: InputOptions,
+        options: RunOptions,
+        console: Console,
+        *,
+        left_out: str | None = None,
     ) -> None:
         self._start = time.monotonic()
         startup.limit_blas_threads()
         self.spec = spec
-        self.inputs = Inputs(inputs, spec.max_bytes)
+        self.inputs = Inputs(inputs, spec.max_bytes, left_out)
         self.console = console
         self.summary = Summary()
         self._timings = Timings()

@@ -164,6 +164,39 @@ def _check_size(size: Size, max_pixels: int) -> None:
         raise InputError("too_large", f"One side has more than {_MAX_SIDE:,} pixels.")
 
 
+def read_size(stream: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Size:
+    """Return an image's width and height as stored, from its header; decode no pixel.
+
+    A RAW file has the size of its preview. Raises InputError where the header cannot be read.
+    """
+    _silence_pillow_warnings()
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    name = None
+    try:
+        name = signature(stream.read(HEAD_BYTES))
+        if (preview := _raw_preview(name, stream)) is not None:
+            name, stream = "JPEG", preview[0]
+        stream.seek(0)
+        with Image.open(stream, formats=_pillow_formats(name)) as image:
+            return image.size
+    except InputError:
+        raise
+    except Exception as error:  # of many types, as in decode
+        raise _describe_failure(error, name, stream, max_pixels) from error
+
+
+def _raw_preview(name: str | None, stream: BinaryIO) -> tuple[BinaryIO, int | None] | None:
+    """Return the JPEG in a RAW file and its orientation; None for other files."""
+    if name in ("RAW", "TIFF"):
+        from nasnet_cli.images import raw  # only for these: most runs start without it
+
+        if name == "RAW" or raw.is_raw_tiff(stream):
+            preview = raw.find_preview(stream)
+            stream.seek(preview.offset)
+            return io.BytesIO(stream.read(preview.length)), preview.orientation
+    return None
+
+
 def _silence_pillow_warnings() -> None:
     """Keep Pillow's warnings about odd metadata from the user.
 
@@ -218,14 +251,8 @@ class _Decoder:
         self, name: str | None, stream: BinaryIO, orientation: int | None = None
     ) -> Image.Image:
         """Decode a stream with this signature, turned by its EXIF orientation unless one is given."""
-        if name in ("RAW", "TIFF"):
-            from nasnet_cli.images import raw  # only for these: most runs start without it
-
-            if name == "RAW" or raw.is_raw_tiff(stream):
-                preview = raw.find_preview(stream)
-                stream.seek(preview.offset)
-                content = io.BytesIO(stream.read(preview.length))
-                return self.decode("JPEG", content, preview.orientation)
+        if (preview := _raw_preview(name, stream)) is not None:
+            return self.decode("JPEG", *preview)
         if name == "TIFF":
             for directory in TiffReader(stream).directories()[:1]:
                 tiff.check_supported(directory)

@@ -51,6 +51,7 @@ def list_sources(
     recursive: bool = True,
     exclude: Sequence[str] = (),
     folders: Iterable[str] = (),
+    left_out: str | None = None,
     skips: SkipCounter,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Source]:
@@ -65,7 +66,7 @@ def list_sources(
     object or for what is below it (find_remote). max_bytes limits the members of compressed tars,
     which are held in memory from here on.
 
-    A folder is walked once, however often it is reached. In folders, a symbolic link to what the
+    A folder is walked once, however often it is reached, and the folder left_out never. In folders, a symbolic link to what the
     walk of a named folder finds by itself is skipped; folders are the named ones that are known
     ahead, others count from when paths names them. Other links are followed.
 
@@ -74,6 +75,8 @@ def list_sources(
     """
     selection = Selection(recursive, tuple(exclude))
     walker = _Walker(selection, skips, list(folders))
+    if left_out is not None:
+        walker.leave_out(left_out)
     archives = None
     for path in paths:
         if isinstance(path, Source):
@@ -175,6 +178,12 @@ class _Walker:
                 if found.path == folder.path:
                     stack.pop()  # it can be listed but not entered: one row for all of it
                 yield found
+
+    def leave_out(self, path: str) -> None:
+        """Never enter a folder, which need not exist yet."""
+        with suppress(OSError, ValueError):
+            status = os.stat(path)
+            self._visited.add((status.st_dev, status.st_ino))
 
     def _open(self, path: str, relative: str, status: os.stat_result) -> _Folder | None:
         """Return a folder to walk; None where that has been done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from nasnet_cli.results.records import Failure
 from nasnet_cli.results.text import decimal, printable
@@ -12,7 +13,7 @@ from nasnet_cli.results.writers import Layout, json_object, json_path, no_formul
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An image of the index that is similar to a query, or to the first of its group.
+    """An image of the index that is similar to a query.
 
     row counts from 0; similarity is the cosine of the two vectors, in [-1, 1].
     """
@@ -31,21 +32,40 @@ class Matched:
     error: Failure | None = None
 
 
+Role = Literal["keep", "reference", "duplicate", "link", "archived", "remote", "changed", "missing"]
+"""The part that an image has in a group (docs/duplicates.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An image of a group.
+
+    similarity, in [-1, 1], is its cosine with the image of row of, which it is a duplicate of or a
+    link to; where of is None, with the first of the group that stays.
+    """
+
+    row: int
+    path: str
+    similarity: float
+    role: Role
+    of: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Near-duplicates, in the order of their rows. number counts from 1."""
 
     number: int
-    members: tuple[Neighbour, ...]
+    members: tuple[Member, ...]
 
 
-def _json(neighbour: Neighbour) -> str:
+def _json(neighbour: Neighbour | Member) -> str:
     """Return the members of a neighbour's JSON object, without its braces."""
     similarity = decimal(neighbour.similarity, missing="null")
     return f'"row": {neighbour.row}, {json_path(neighbour.path)}, "similarity": {similarity}'
 
 
-def _cells(neighbour: Neighbour) -> list[str]:
+def _cells(neighbour: Neighbour | Member) -> list[str]:
     path = no_formula(neighbour.path, mark="./")
     return [str(neighbour.row), path, decimal(neighbour.similarity, missing="")]
 
@@ -78,19 +98,25 @@ def _matched_lines(row: Matched) -> Iterator[str]:
 
 
 def _group_json(group: Group) -> str:
-    members = ", ".join(f"{{{_json(member)}}}" for member in group.members)
+    members = ", ".join(f"{{{_json(member)}, {_role(member)}}}" for member in group.members)
     return f'{{"group": {group.number}, "members": [{members}]}}'
+
+
+def _role(member: Member) -> str:
+    of = "null" if member.of is None else member.of
+    return f'"role": "{member.role}", "of": {of}'
 
 
 def _group_cells(group: Group) -> Iterator[list[str]]:
     for member in group.members:
-        yield [str(group.number), *_cells(member)]
+        of = "" if member.of is None else str(member.of)
+        yield [str(group.number), *_cells(member), member.role, of]
 
 
 def _group_lines(group: Group) -> Iterator[str]:
     yield f"Group {group.number}, {len(group.members):,} images"
     for member in group.members:
-        yield f"  {member.similarity:7.4f}  {printable(member.path)}"
+        yield f"  {member.role:<9} {member.similarity:7.4f}  {printable(member.path)}"
 
 
 MATCHED = Layout(
@@ -101,5 +127,9 @@ MATCHED = Layout(
     _matched_lines,
 )
 GROUPS = Layout(
-    "groups", ("group", "row", "path", "similarity"), _group_json, _group_cells, _group_lines
+    "groups",
+    ("group", "row", "path", "similarity", "role", "of"),
+    _group_json,
+    _group_cells,
+    _group_lines,
 )

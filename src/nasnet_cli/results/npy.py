@@ -68,6 +68,26 @@ def write_lines(stream: BinaryIO, rows: Iterable[Embedded]) -> None:
         number += row.error is None
 
 
+def write_stream(
+    stream: BinaryIO, lines: BinaryIO, rows: Iterable[Embedded], depth: int, dtype: VectorType
+) -> int:
+    """Write a .npy file and its lines, as write_npy and write_lines do, while the rows arrive.
+
+    Return the number of vectors. stream must be seekable: the header comes last.
+    """
+    numbers = numbers_of(dtype)
+    stream.write(bytes(NPY_HEAD_BYTES))
+    number = 0
+    for row in rows:
+        lines.write(f"{json_vector_row(row.path, row.error, number)}\n".encode())
+        if row.vector is not None:
+            stream.write(row.vector.astype(numbers).tobytes())
+            number += 1
+    stream.seek(0)
+    stream.write(npy_head(Shape(number, depth, dtype)))
+    return number
+
+
 def write_npz(
     stream: BinaryIO, rows: Callable[[], Iterator[Embedded]], shape: Shape, meta: bytes
 ) -> None:
