@@ -1,8 +1,5 @@
 """Roles of the images in a group of near-duplicates: which of them stay, which are too many."""
 
-# Paths stay the strings that results have: Path would turn "a/./b" into "a/b".
-# ruff: noqa: PTH116, PTH118, PTH120
-
 from __future__ import annotations
 
 import os

@@ -182,7 +182,7 @@ def read_size(stream: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Size:
     except InputError:
         raise
     except Exception as error:  # of many types, as in decode
-        raise _describe_failure(error, name, stream, max_pixels) from error
+        raise describe_failure(error, name, stream, max_pixels) from error
 
 
 def _raw_preview(name: str | None, stream: BinaryIO) -> tuple[BinaryIO, int | None] | None:
