@@ -9,6 +9,7 @@ without a WordNet id are compared by their text.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections import defaultdict
@@ -61,9 +62,16 @@ class Word:
         if key not in self._matches:
             is_under = wnid in self.wnids
             if not is_under and not is_wnid(self.word.strip()):
-                is_under = any(self._forms & _forms(name) for name in _names(label))
+                is_under = any(self._forms & _forms(name) for name in names_of(label))
             self._matches[key] = is_under
         return self._matches[key]
+
+    @property
+    def main_senses(self) -> tuple[str, ...]:
+        """The senses whose commonest name is the word: a cat is no big cat. Else all of them."""
+        known = [wnid for wnid in self.senses if wnid in self._hierarchy]
+        main = [w for w in known if self._forms & _forms(self._hierarchy[w].name)]
+        return tuple(main) or self.senses
 
     def probability(self, sure: Everyday | None, predictions: Sequence[Prediction]) -> float:
         """Return the probability in [0, 1] that an image shows the word, as far as its row says.
@@ -89,9 +97,9 @@ class Word:
 
     def nearest(self, labels: Iterable[str] = (), count: int = 3) -> list[str]:
         """Return the names most like the word among labels and the hierarchy's, the best first."""
-        names = {_folded(name): name for wnid in self._hierarchy for name in self._all_names(wnid)}
-        names |= {_folded(name): name for label in labels for name in _names(label)}
-        close = difflib.get_close_matches(_folded(self.word), names, count, cutoff=0.6)
+        names = {folded(name): name for wnid in self._hierarchy for name in self._all_names(wnid)}
+        names |= {folded(name): name for label in labels for name in names_of(label)}
+        close = difflib.get_close_matches(folded(self.word), names, count, cutoff=0.6)
         return [names[name] for name in close]
 
     def _all_names(self, wnid: str) -> list[str]:
@@ -101,9 +109,9 @@ class Word:
 def _senses(word: str, hierarchy: Hierarchy) -> set[str]:
     if is_wnid(word.strip()):
         return {word.strip()}
-    index = _NameIndex(hierarchy)
+    index = _name_index(hierarchy)
     # An exact name first: "glasses" are spectacles, and not what "glass" is.
-    if exact := index.exact.get(_folded(word)):
+    if exact := index.exact.get(folded(word)):
         return exact
     singular = (index.exact[form] for form in _forms(word) if form in index.exact)
     if senses := set[str]().union(*singular):
@@ -123,8 +131,8 @@ class _NameIndex:
         for wnid in hierarchy:
             synset = hierarchy[wnid]
             for name in synset.synonyms.split(", "):
-                self.exact[_folded(name)].add(wnid)
-            self.exact[_folded(hierarchy.display_name(wnid, synset.name))].add(wnid)
+                self.exact[folded(name)].add(wnid)
+            self.exact[folded(hierarchy.display_name(wnid, synset.name))].add(wnid)
 
     @cached_property
     def by_form(self) -> dict[str, set[str]]:
@@ -136,18 +144,24 @@ class _NameIndex:
         return found
 
 
-def _names(label: str) -> list[str]:
-    """A label and, where it is a list of synonyms (tench, Tinca tinca), each of them."""
+@functools.cache
+def _name_index(hierarchy: Hierarchy) -> _NameIndex:
+    return _NameIndex(hierarchy)
+
+
+def names_of(label: str) -> list[str]:
+    """Return a label and, where it is a list of synonyms (tench, Tinca tinca), each of them."""
     return [label, *label.split(", ")] if ", " in label else [label]
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """Return a name in the form that names are compared in: lower case, words with one space."""
     return _SEPARATORS.sub(" ", text).strip().casefold()
 
 
 def _forms(text: str) -> frozenset[str]:
     """The text, folded, and what it may be with one of its words in the singular."""
-    words = _folded(text).split(" ")
+    words = folded(text).split(" ")
     forms = {" ".join(words)}
     for place, word in enumerate(words):
         for singular in _singulars(word):

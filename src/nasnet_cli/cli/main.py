@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "Convert a model to another format and check the result.",
     "inspect": "Show a model's format, signatures, labels and preprocessing.",
     "models": "List, fetch and choose models by name.",
+    "evaluate": "Measure accuracy on images whose classes are known.",
     "find": "Find images by what they show.",
     "similar": "Find the images most similar to an image.",
     "duplicates": "Find groups of near-duplicate images.",

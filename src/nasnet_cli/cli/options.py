@@ -149,6 +149,23 @@ preprocessing_options = (
     ),
 )
 
+sure_option = option(
+    "--sure",
+    type=PROBABILITY,
+    default=JobSpec.sure,
+    metavar="P",
+    help="Minimum probability of the everyday label, the most specific one (golden retriever, "
+    "dog, animal) that reaches it.",
+)
+
+labels_option = of_model(
+    "--labels",
+    type=click.Path(),
+    metavar="FILE",
+    help="Read class names from FILE: text with one per line, TSV, CSV or JSON.  "
+    "[default: the model's own]",
+)
+
 label_options = (
     option(
         "--top",
@@ -164,22 +181,9 @@ label_options = (
         metavar="P",
         help="Leave out labels with a lower probability.",
     ),
-    option(
-        "--sure",
-        type=PROBABILITY,
-        default=JobSpec.sure,
-        metavar="P",
-        help="Minimum probability of the everyday label, the most specific one (golden retriever, "
-        "dog, animal) that reaches it.",
-    ),
+    sure_option,
     of_output("--logits", is_flag=True, help="Include the raw output of the model."),
-    of_model(
-        "--labels",
-        type=click.Path(),
-        metavar="FILE",
-        help="Read class names from FILE: text with one per line, TSV, CSV or JSON.  "
-        "[default: the model's own]",
-    ),
+    labels_option,
 )
 
 vector_options = (

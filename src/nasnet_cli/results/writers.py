@@ -88,8 +88,8 @@ def open_writer(
     if format_ == "jsonl":
         return Writer(stream, lambda record: layout.json(record) + "\n")
     if format_ == "csv":
-        header = _csv_lines([layout.columns])
-        return Writer(stream, lambda record: _csv_lines(layout.cells(record)), start=header)
+        header = csv_lines([layout.columns])
+        return Writer(stream, lambda record: csv_lines(layout.cells(record)), start=header)
     if format_ == "table":
         return Writer(
             stream,
@@ -254,7 +254,8 @@ def strip_formula_mark(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
 
 
-def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
+def csv_lines(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as CSV, with "\\n" at the end of each line."""
     return "".join(",".join(map(_quoted, cells)) + "\n" for cells in rows)
 
 
