@@ -72,7 +72,8 @@ class Tally:
         self.true_numbers.append(number)
         self.predicted.append(number if rank == 1 else self._number_of(best))
         self.ranks.append(rank)
-        self.confidences.append(best.probability)
+        # To six digits, as results have it: they give the same figures.
+        self.confidences.append(round(best.probability, 6))
         if row.sure is None or not true_class.wnid:
             self.sure.append(-1)
         else:
