@@ -14,7 +14,7 @@ from faults import fuzz_makers
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
 from nasnet_cli.models.keras_config import read_settings
-from support.others import CLASSES, lite, lite_outputs, write_onnx
+from support.others import CLASSES, lite, lite_outputs, with_metadata, write_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -250,6 +250,18 @@ def test_parameters_of_integers_are_counted(lite_models, tmp_path, cache_folder)
     assert shown["output"] == "probabilities" and shown["batch"] == 1
 
 
+def test_metadata_of_tflite_is_followed(lite_models, tmp_path, cache_folder):
+    """The weights alone are integers, so that the scaling isn't in the graph."""
+    names = [f"thing {i}" for i in range(CLASSES)]
+    path = tmp_path / "m.tflite"
+    path.write_bytes(with_metadata(lite_models["weights"], 127.5, 127.5, names))
+    model = load_model(path)
+    shown = model.inspect()
+    assert shown["input_range_from"] == "its metadata"
+    assert model.preprocessing.input_range == "-1..1"
+    assert [label.name for label in model.labels] == names
+
+
 def test_quantized_file_has_one_runtime(lite_models, nasnet, tmp_path, cache_folder):
     path = tmp_path / "m.tflite"
     path.write_bytes(lite_models["uint8"])
@@ -285,6 +297,22 @@ def test_folder_with_one_model_file_is_followed(tmp_path, cache_folder):
     write_onnx(tmp_path / "n.onnx", SOFTMAX)
     with pytest.raises(ModelError, match=r"2 models: m\.onnx, n\.onnx"):
         load_model(tmp_path)
+
+
+def test_folder_of_tensorflow_serving_gives_its_newest_version(tmp_path):
+    tiny = Path(__file__).parent / "data" / "tf1_tiny"
+    for version in ("3", "10"):
+        shutil.copytree(tiny, tmp_path / "name" / version)
+    assert load_model(tmp_path / "name").module.path == tmp_path / "name" / "10"
+
+
+def test_pointer_of_git_lfs_in_a_folder_is_named(nasnet, tmp_path):
+    tiny = Path(__file__).parent / "data" / "tf1_tiny"
+    shutil.copytree(tiny, tmp_path / "m")
+    data = next((tmp_path / "m" / "variables").glob("*.data-*"))
+    data.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    done = nasnet("inspect", tmp_path / "m")
+    assert done.exit_code == 1 and f"{data.name} of" in done.stderr and "git lfs" in done.stderr
 
 
 def test_flipped_byte_in_the_weights_is_found(tmp_path, nasnet, cache_folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +140,63 @@ def lite_outputs(content: bytes, images: np.ndarray) -> tuple[np.ndarray, float]
     scale, zero_point = target["quantization"]
     values = np.array(found)
     return ((values - zero_point) * scale if scale else values), scale
+
+
+def with_metadata(content: bytes, mean: float, std: float, labels: list[str]) -> bytes:
+    """Return a TFLite model with metadata as metadata_schema.fbs has it: normalization and labels.
+
+    The file of labels lies in a zip archive behind the model.
+    """
+    import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.buffers.append(schema.BufferT())
+    model.buffers[-1].data = np.frombuffer(_metadata(mean, std), np.uint8)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = b"TFLITE_METADATA", len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("labels.txt", "\n".join(labels))
+    return bytes(builder.Output()) + archive.getvalue()
+
+
+def _metadata(mean: float, std: float) -> bytes:
+    """Return a flatbuffer of one image input, and one output with a file of labels."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(0)
+
+    def vector(offsets: list[int]) -> int:
+        builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            builder.PrependUOffsetTRelative(offset)
+        return int(builder.EndVector())
+
+    def table(slots: int, offsets: dict[int, int], kind: int | None = None) -> int:
+        builder.StartObject(slots)
+        for slot, offset in offsets.items():
+            builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+        if kind is not None:
+            builder.PrependUint8Slot(0, kind, 0)
+        return int(builder.EndObject())
+
+    numbers = []
+    for number in (mean, std):
+        builder.StartVector(4, 1, 4)
+        builder.PrependFloat32(number)
+        numbers.append(builder.EndVector())
+    unit = table(2, {1: table(2, dict(enumerate(numbers)))}, kind=1)  # NormalizationOptions
+    image = table(7, {4: vector([unit])})
+    name = builder.CreateString("labels.txt")
+    builder.StartObject(4)
+    builder.PrependUOffsetTRelativeSlot(0, name, 0)
+    builder.PrependInt8Slot(2, 2, 0)  # TENSOR_AXIS_LABELS
+    file = builder.EndObject()
+    output = table(7, {6: vector([file])})
+    graph = table(5, {2: vector([image]), 3: vector([output])})
+    builder.Finish(table(8, {3: vector([graph])}), b"M001")
+    return bytes(builder.Output())
