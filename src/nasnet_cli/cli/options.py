@@ -284,13 +284,14 @@ def output_options(
     )
 
 
+workers_option = advanced(
+    "--workers",
+    type=click.IntRange(min=1, max=256),
+    metavar="N",
+    help="Number of decoding threads.  [default: number of CPUs + 2]",
+)
 _speed_options = (
-    advanced(
-        "--workers",
-        type=click.IntRange(min=1, max=256),
-        metavar="N",
-        help="Number of decoding threads.  [default: number of CPUs + 2]",
-    ),
+    workers_option,
     advanced(
         "--batch-size",
         type=click.IntRange(min=1, max=4096),

@@ -43,10 +43,10 @@ class LabelFile:
         read."""
         with self.errors():
             opened = self._open()
-            self._first = opened.readline(1 << 24)
+            self.first_line = opened.readline(1 << 24)
             if stream is None:
                 opened.close()
-        self.format: Found = self._detect(self._first)
+        self.format: Found = self._detect(self.first_line)
         if stream is not None and self.format in ("sqlite", "parquet"):
             raise NasnetError(
                 f"{self.name} is {self.format}, which cannot be read from a pipe.",
@@ -96,10 +96,10 @@ class LabelFile:
     def _open(self) -> BinaryIO:
         return open(self.path, "rb") if self._stream is None else self._stream  # noqa: PTH123
 
-    def _lines(self) -> Iterator[bytes]:
+    def lines(self) -> Iterator[bytes]:
         """Yield the lines from the beginning: of a stream, the first one has been read."""
         if self._stream is not None:
-            yield from itertools.chain([self._first], self._stream)
+            yield from itertools.chain([self.first_line], self._stream)
             return
         with self._open() as stream:
             yield from stream
@@ -122,7 +122,7 @@ class LabelFile:
                     yield self._record(row, row["path_bytes"])
 
     def _json_lines(self) -> Iterator[Classified]:
-        for number, line in enumerate(self._lines(), start=1):
+        for number, line in enumerate(self.lines(), start=1):
             if not line.strip():
                 continue
             try:
@@ -131,7 +131,7 @@ class LabelFile:
                 raise ValueError(f"line {number}, {describe_error(error)}") from error
 
     def _json(self) -> Iterator[Classified]:
-        for row in json.loads(b"".join(self._lines()))["results"]:
+        for row in json.loads(b"".join(self.lines()))["results"]:
             yield self._of_json(row)
 
     def _of_json(self, row: Mapping[str, Any]) -> Classified:
@@ -155,7 +155,7 @@ class LabelFile:
         )
 
     def _csv(self) -> Iterator[Classified]:
-        text = (line.decode("utf-8-sig") for line in self._lines())
+        text = (line.decode("utf-8-sig") for line in self.lines())
         reader = csv.reader(text, strict=True)
         columns = next(reader)
         _check_columns(columns)
