@@ -205,7 +205,7 @@ def test_files_of_other_kinds_are_refused(folder, nasnet):
 
 def test_groups_of_duplicates(folder, nasnet):
     lines = [
-        {"group": 1, "members": [member("wide.png", 1.0, keep=True), member("tall.png", 0.98)]},
+        {"group": 1, "members": [member("wide.png", 1.0, role="keep"), member("tall.png", 0.98)]},
         {"group": 2, "members": [member(ODD, 1.0), member("gone.png", 0.97)]},
     ]
     image(folder / ODD)
@@ -214,7 +214,7 @@ def test_groups_of_duplicates(folder, nasnet):
     report, _ = report_of(nasnet, results)
     assert report.about["groups"] is True
     assert [row["g"] for row in report.rows] == [[1, 1.0], [1, 0.98], [2, 1.0], [2, 0.97]]
-    assert report.rows[0]["keep"] is True and "keep" not in report.rows[2]
+    assert report.rows[0]["r"] == "keep" and "r" not in report.rows[2]
     assert report.rows[2]["u"] == "odd-%FF.png" and report.thumbnails[2]
 
 
@@ -235,6 +235,7 @@ def test_groups_come_from_the_command_itself(tmp_path, nasnet, tiny_module):
     assert [(row["p"], row["g"]) for row in report.rows] == [
         (f"./{name}.jpg", [1, 1.0]) for name in "abc"
     ]
+    assert [row["r"] for row in report.rows] == ["keep", "duplicate", "duplicate"]
     assert report.about["map"] == "principal components"
     assert all(len(row["m"]) == 2 for row in report.rows)
 

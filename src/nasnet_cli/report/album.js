@@ -49,14 +49,14 @@ class Album {
       part.remove();
     }
     this.hasSure = this.rows.some((row) => row.s);
-    this.hasKeep = this.rows.some((row) => row.keep !== undefined);
     this.rows.forEach((row, number) => this.#complete(row, number));
     this.filters = { query: "", labels: new Set(), kind: -1, least: 0, status: "all" };
     this.orders = new Map();
     this.fails = new Uint8Array(this.rows.length);
   }
 
-  // p path, u link, k labels, s everyday label, e error, g group, t why there is no thumbnail, m place
+  // p path, u link, k labels, s everyday label, e error, g group, r role in it, m place on the map,
+  // t why there is no thumbnail
   #complete(row, number) {
     row.number = number;
     row.k ??= [];
@@ -64,7 +64,7 @@ class Album {
     row.main = first ? first[0] : -1;
     row.value = row.g ? row.g[1] : first ? first[1] : null;
     row.status = row.e ? "error" : this.hasSure && !row.s ? "unsure" : "sure";
-    if (this.hasKeep) row.status = row.keep ? "keep" : "other";
+    if (row.r) row.status = row.r;
     if (row.e) row.key = `error: ${row.e[0]}`;
     else if (row.g) row.key = `Group ${row.g[0]}`;
     else if (row.status === "unsure") row.key = NOT_SURE;
@@ -82,7 +82,7 @@ class Album {
   // One line for a screen reader.
   describe(row) {
     if (row.e) return `${row.title}: ${row.e[1]} ${row.p}`;
-    if (row.g) return `${row.title}, similarity ${row.g[1]}, ${row.p}`;
+    if (row.g) return `${row.title}, ${row.r ? `${row.r}, ` : ""}similarity ${row.g[1]}, ${row.p}`;
     const unsure = row.status === "unsure" && row.main >= 0 ? "not sure, perhaps " : "";
     return `${unsure}${row.title}${row.value === null ? "" : ` ${percent(row.value)}`}, ${row.p}`;
   }

@@ -48,7 +48,8 @@ class App {
       at("labels-title").textContent = "Groups";
       at("search").placeholder = "Search: beach.jpg, 2024/";
     }
-    this.statuses = album.hasKeep ? { all: "All", keep: "Keep", other: "Others" }
+    const roles = [...new Set(album.rows.map((row) => row.r).filter(Boolean))];
+    this.statuses = groups ? { all: "All", ...Object.fromEntries(roles.map((role) => [role, capitalized(role)])) }
       : album.hasSure ? { all: "All", sure: "Sure", unsure: "Not sure", error: "Errors" }
       : { all: "All", sure: "Labelled", error: "Errors" };
     const present = new Set(["all", ...album.rows.map((row) => row.status)]);
@@ -256,6 +257,10 @@ function countBar(name, count, most, isPressed, data) {
   track.append(fill);
   button.append(make("span", "name", name), make("span", "number", number(count)), track);
   return button;
+}
+
+function capitalized(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 globalThis.report = new App();

@@ -14,16 +14,16 @@ from nasnet_cli.results.records import Classified
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """The place of an image in its group of near-duplicates.
+class Grouped:
+    """The place of an image in a group of near-duplicates, as nasnet duplicates wrote it.
 
-    group counts from 1; similarity is the cosine to the first of the group; is_kept tells the one
-    that is to be kept, None where the groups do not say.
+    group counts from 1; similarity is a cosine; role is keep, duplicate and so on, empty in groups
+    of earlier versions.
     """
 
     group: int
     similarity: float
-    is_kept: bool | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Entry:
     """An image of the report: a row with labels or an error, or a member of a group."""
 
     row: Classified
-    member: Member | None = None
+    grouped: Grouped | None = None
 
 
 def has_groups(file: LabelFile) -> bool:
@@ -64,6 +64,5 @@ def _entry(group: int, member: Mapping[str, Any]) -> Entry:
     path = member["path"] if raw is None else os.fsdecode(base64.b64decode(raw, validate=True))
     if not isinstance(path, str):
         raise TypeError("a path is not text")
-    is_kept = member.get("keep")
-    place = Member(group, float(member["similarity"]), None if is_kept is None else bool(is_kept))
-    return Entry(Classified(path, ()), place)
+    grouped = Grouped(group, float(member["similarity"]), str(member.get("role", "")))
+    return Entry(Classified(path, ()), grouped)

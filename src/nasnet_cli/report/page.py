@@ -98,9 +98,9 @@ class Page:
             fields["s"] = [number(sure.wnid, readable(sure.label)), _finite(sure.probability)]
         if row.error is not None:
             fields["e"] = [row.error.kind, printable(row.error.message)]
-        if member := entry.member:
-            fields["g"] = [member.group, _finite(member.similarity)]
-            fields["keep"] = member.is_kept
+        if grouped := entry.grouped:
+            fields["g"] = [grouped.group, _finite(grouped.similarity)]
+            fields["r"] = printable(grouped.role)
         if thumbnail is not None:
             fields["t"] = printable(thumbnail.reason)
         return {name: value for name, value in fields.items() if value not in (None, "", [])}

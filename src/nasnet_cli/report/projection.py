@@ -32,8 +32,7 @@ class ImageMap:
         else:
             points = principal_components(index)
         points = _scaled(points)
-        named = index.neighbours((row, 0.0) for row in range(index.rows))
-        self._rows = {image.path: image.row for image in named}
+        self._rows = {path: row for row, path in enumerate(index.paths(range(index.rows)))}
         self._points = points.astype(np.float32)
         self.used = 0
 

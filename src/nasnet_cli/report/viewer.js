@@ -52,8 +52,8 @@ class Viewer {
     const classes = row.main < 0 || row.e ? [] : album.words.path(album.words.labels[row.main].place);
     parts.above.textContent = [
       row.s && `Sure of ${row.title} at ${percent(row.s[1])}.`,
-      row.g && `Similarity to the first image of the group: ${row.g[1]}.`,
-      row.keep === true && "To be kept.",
+      row.r && `Role: ${row.r}.`,
+      row.g && `Similarity: ${row.g[1]}.`,
       classes.length && `Kinds: ${classes.map((each) => album.words.classes[each].name).join(" › ")}`,
     ].filter(Boolean).join(" ");
     parts.error.textContent = row.e ? row.e[1] : "";
