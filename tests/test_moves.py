@@ -350,7 +350,7 @@ def test_a_folder_without_a_list_has_nothing_to_take_back(tmp_path):
 def test_the_list_is_on_disk_before_the_first_move(sources, tmp_path, monkeypatch):
     seen = []
 
-    def look(transfer, target):
+    def look(transfer, target, contents):
         seen.append((tmp_path / "out" / NAME).read_text().splitlines())
 
     monkeypatch.setattr(moves, "carry_out", look)

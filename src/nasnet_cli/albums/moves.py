@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from nasnet_cli.albums.contents import Contents, is_file
+from nasnet_cli.albums.paths import exists
 from nasnet_cli.albums.transfers import carry_out, is_done, take_back
 from nasnet_cli.albums.undo_list import Action, Transfer, UndoList
 from nasnet_cli.atomic import leftovers
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.images.source import is_remote
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.text import counted
 
@@ -49,6 +52,7 @@ class Outcome(NamedTuple):
 
 
 NOT_FOUND, SYMBOLIC_LINK = "not found", "symbolic link"
+IN_ARCHIVE, REMOTE = "in an archive", "remote"
 
 
 @contextmanager
@@ -103,15 +107,21 @@ class Album:
         if is_new:
             self._list.created.add(".")
 
+    @property
+    def count(self) -> int:
+        """The number of files that undo would take back."""
+        return len(self._list.transfers)
+
     def plan(self, action: Action, wanted: Iterable[tuple[str, str]]) -> Plan:
         """Plan to copy, link or move sources; writes nothing.
 
         wanted has pairs of a source, seen from the current folder, and of its destination below
-        this folder, whose name gets a number where it is taken. The same plan after an interrupted
+        this folder, whose name gets a number where it is taken. Members of archives and URLs are
+        copied rather than linked, and never moved. The same plan after an interrupted
         run goes on with it, and a source that has got its place is not moved again. Raises
         NasnetError when another run is unfinished.
         """
-        plan = Plan()
+        plan, real = Plan(), functools.cache(os.path.realpath)
         known = {_key(transfer): transfer for transfer in self._list.transfers}
         unfinished = {
             transfer for transfer in self._list.transfers if self._is_unfinished(transfer)
@@ -119,7 +129,7 @@ class Album:
         names = _Names(self._folder, (transfer.destination for transfer in self._list.transfers))
         seen: set[tuple[str, ...]] = set()
         for source, destination in wanted:
-            transfer = Transfer(action, _absolute(source), destination)
+            transfer = Transfer(_possible(action, source), _absolute(source, real), destination)
             key = _key(transfer)
             if key in seen:
                 continue
@@ -143,9 +153,7 @@ class Album:
         return plan
 
     def _is_unfinished(self, transfer: Transfer) -> bool:
-        return os.path.lexists(transfer.source) and not is_done(
-            transfer, self._target(transfer.destination)
-        )
+        return exists(transfer.source) and not is_done(transfer, self._target(transfer.destination))
 
     def _is_there(self, transfer: Transfer) -> bool:
         """Return whether the source lies in this folder, at its very destination."""
@@ -172,10 +180,10 @@ class Album:
             self._list.created |= self._missing_folders(added)
             self._list.transfers += added
             self._list.write()
-        failed = set()
+        failed, contents = set(), Contents()
         for transfer in plan.transfers:
             try:
-                carry_out(transfer, self._target(transfer.destination))
+                carry_out(transfer, self._target(transfer.destination), contents)
             except OSError as error:
                 if error.errno in _FATAL:
                     raise in_words(self.name, error) from error
@@ -198,9 +206,10 @@ class Album:
                 "Name the folder that --into or --move-to named.",
             )
         self._remove_leftovers()
+        contents = Contents()
         for transfer in reversed(self._list.transfers):
             try:
-                take_back(transfer, self._target(transfer.destination))
+                take_back(transfer, self._target(transfer.destination), contents)
             except OSError as error:
                 if error.errno in _FATAL:
                     raise in_words(transfer.source, error) from error
@@ -281,17 +290,21 @@ def _key(transfer: Transfer) -> tuple[str, ...]:
     return (action, source) if action == "move" else (action, source, os.path.dirname(destination))
 
 
-def _absolute(source: str) -> str:
+def _absolute(source: str, real: Callable[[str], str]) -> str:
+    if is_remote(source):
+        return source
     folder, name = os.path.split(source)
-    return os.path.join(_real(folder), name)
+    return os.path.join(real(folder), name)
 
 
-@functools.lru_cache
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
+def _possible(action: Action, source: str) -> Action:
+    """Return the action for a source: what is no file on a disk can only be copied."""
+    return action if action == "move" or is_file(source) else "copy"
 
 
 def _problem(action: Action, source: str) -> str | None:
+    if not is_file(source):
+        return None if action != "move" else REMOTE if is_remote(source) else IN_ARCHIVE
     if not os.path.exists(source):
         return NOT_FOUND
     # Elsewhere, a link would lead nowhere.

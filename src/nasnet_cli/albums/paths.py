@@ -26,11 +26,8 @@ class Base:
         return os.path.join(self._folder, path)
 
     def exists(self, path: str) -> bool:
-        """Return whether the file behind a located path, or its archive, exists. URLs count so."""
-        if is_remote(path):
-            return True
-        member = None if os.path.lexists(path) else member_of(path)
-        return os.path.lexists(path if member is None else member[0])
+        """Return whether a located path exists, as the function exists does."""
+        return exists(path)
 
     def nothing_exists(self, path: str) -> NasnetError:
         """Return the error to raise when none of the located paths exists; path is one of them."""
@@ -39,3 +36,11 @@ class Base:
             f"None of the images exists, as seen from {folder}: {path} does not, for example.",
             "Run this in the folder where nasnet classify ran, or name that folder with --base.",
         )
+
+
+def exists(path: str) -> bool:
+    """Return whether the file behind a located path, or its archive, exists. URLs count so."""
+    if is_remote(path):
+        return True
+    member = None if os.path.lexists(path) else member_of(path)
+    return os.path.lexists(path if member is None else member[0])

@@ -14,6 +14,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from nasnet_cli.albums.contents import Contents, is_file
+from nasnet_cli.albums.paths import exists
 from nasnet_cli.albums.undo_list import Transfer, sync_folder
 from nasnet_cli.atomic import hidden_file
 
@@ -32,19 +34,21 @@ def is_done(transfer: Transfer, target: str) -> bool:
     return not (transfer.action == "move" and os.path.lexists(source) and _equal(source, target))
 
 
-def carry_out(transfer: Transfer, target: str) -> None:
+def carry_out(transfer: Transfer, target: str, contents: Contents) -> None:
     """Carry a transfer to target out, or what a killed process has left of it."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     source = transfer.source
-    if transfer.action == "copy":
+    if transfer.action == "copy" and is_file(source):
         _copy(source, target)
+    elif transfer.action == "copy":
+        _write(contents.read(source), target)
     elif transfer.action == "link":
         os.symlink(_relative(source, target), target)
     else:
         _move(source, target)
 
 
-def take_back(transfer: Transfer, target: str) -> None:
+def take_back(transfer: Transfer, target: str, contents: Contents) -> None:
     """Undo a transfer to target, or what a killed process has done of it.
 
     A copy is removed only while its original is there and equal. Raises OSError where that cannot
@@ -55,10 +59,7 @@ def take_back(transfer: Transfer, target: str) -> None:
         if transfer.action == "move" and not os.path.lexists(source):
             raise OSError(errno.ENOENT, "it is no longer there")
     elif transfer.action == "copy":
-        if not os.path.exists(source):
-            raise OSError(errno.ENOENT, "its original is gone, so the copy stays")
-        if not _equal(source, target):
-            raise OSError(errno.EEXIST, "it differs from its original, so it stays")
+        _check_equal(source, target, contents)
         os.unlink(target)
     elif transfer.action == "link":
         if not os.path.islink(target) or os.readlink(target) != _relative(source, target):
@@ -70,6 +71,17 @@ def take_back(transfer: Transfer, target: str) -> None:
             _move(target, source)
         except FileExistsError:
             raise OSError(errno.EEXIST, f"there is another {source} now") from None
+
+
+def _check_equal(source: str, copy: str, contents: Contents) -> None:
+    if not exists(source):
+        raise OSError(errno.ENOENT, "its original is gone, so the copy stays")
+    if is_file(source):
+        equal = _equal(source, copy)
+    else:
+        equal = os.path.isfile(copy) and contents.read(source) == Path(copy).read_bytes()
+    if not equal:
+        raise OSError(errno.EEXIST, "it differs from its original, so it stays")
 
 
 def _equal(one: str, other: str) -> bool:
@@ -100,15 +112,27 @@ def _copy(source: str, target: str, *, check: bool = False) -> None:
             status = os.stat(source)
             os.utime(hidden, ns=(status.st_atime_ns, status.st_mtime_ns))
             shutil.copystat(source, hidden)
-        _sync_file(hidden)
-        if check and not filecmp.cmp(source, hidden, shallow=False):
+        _publish(hidden, target)
+        if check and not filecmp.cmp(source, target, shallow=False):
+            os.unlink(target)
             raise OSError(errno.EIO, "the copy differs from the original")
-        try:
-            os.link(hidden, target)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            _rename(os.fspath(hidden), target)
+
+
+def _write(data: bytes, target: str) -> None:
+    with hidden_file(Path(target)) as hidden:
+        hidden.write_bytes(data)
+        _publish(hidden, target)
+
+
+def _publish(hidden: Path, target: str) -> None:
+    """Give a hidden file its name, which nothing has yet, once its bytes are on disk."""
+    _sync_file(hidden)
+    try:
+        os.link(hidden, target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        _rename(os.fspath(hidden), target)
     sync_folder(Path(target).parent)
 
 

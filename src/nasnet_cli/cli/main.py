@@ -25,6 +25,7 @@ COMMANDS = {
     "models": "List, fetch and choose models by name.",
     "evaluate": "Measure accuracy on images whose classes are known.",
     "find": "Find images by what they show.",
+    "sort": "Sort images into folders by their labels.",
     "report": "Show results as one HTML page.",
     "similar": "Find the images most similar to an image.",
     "duplicates": "Find groups of near-duplicate images.",

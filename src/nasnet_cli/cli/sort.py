@@ -1,0 +1,179 @@
+"""nasnet sort: sort images into folders by their labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from nasnet_cli.cli import exits, options
+from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.sections import command_with, print_line
+from nasnet_cli.cli.sections import option as any_option
+from nasnet_cli.results.text import counted
+
+if TYPE_CHECKING:
+    from nasnet_cli.albums.moves import Album, Outcome, Plan
+    from nasnet_cli.albums.paths import Base
+    from nasnet_cli.albums.sorting import Sorting
+    from nasnet_cli.albums.undo_list import Action
+
+# A variable of the environment that moves files would surprise people.
+option = partial(any_option, allow_from_autoenv=False)
+
+_DONE = {"copy": "copied", "link": "linked", "move": "moved"}
+_NAMED = 5  # problems that are named without -v
+
+
+@command_with(
+    "nasnet sort labels.db --into sorted/",
+    "nasnet sort labels.db --into sorted/ --by top1 --move --dry-run",
+    "nasnet sort --undo sorted/",
+)
+@click.argument("results", type=click.Path(), required=False)
+@option(
+    "--into",
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder that gets a folder for each label. It is created if it is missing.",
+)
+@option(
+    "--by",
+    type=click.Choice(["sure", "top1"]),
+    default="sure",
+    help="Label that decides: the everyday label, or the best one however unsure it is.",
+)
+@option("--copy", is_flag=True, help="Copy the images; this is the default.")
+@option("--link", is_flag=True, help="Make relative symbolic links to the images.")
+@option("--move", is_flag=True, help="Move the images.")
+@option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
+@option(
+    "--undo",
+    type=click.Path(),
+    metavar="DIR",
+    help="Take back what was sorted into DIR, also after an interruption.",
+)
+@options.base_option
+@options.console_options
+def command(
+    results: str | None,
+    into: str | None,
+    by: Literal["sure", "top1"],
+    copy: bool,
+    link: bool,
+    move: bool,
+    dry_run: bool,
+    undo: str | None,
+    base: str | None,
+    console: Console,
+) -> int:
+    """Sort images into a folder for each label.
+
+    RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite); - reads standard
+    input. No model is run. Images without an everyday label go to _not_sure, images with errors
+    nowhere. Nothing is overwritten: equal names get a number. What is done is kept in
+    DIR/.nasnet-undo.jsonl: after an interruption, the same command goes on. Exit code: 0 if every
+    image is in its place, 3 if some could not be brought there.
+    """
+    if copy + link + move > 1:
+        raise click.UsageError("Use one of --copy, --link and --move.")
+    if undo is not None:
+        if results is not None or into is not None or dry_run:
+            raise click.UsageError("--undo takes a folder and nothing else.")
+        return _undo(undo, console)
+    if results is None or into is None:
+        raise click.UsageError("Name RESULTS and --into DIR, or --undo DIR.")
+    from nasnet_cli.albums.moves import open_album
+    from nasnet_cli.albums.paths import Base
+    from nasnet_cli.albums.sorting import Sorting
+
+    action: Action = "move" if move else "link" if link else "copy"
+    sorting = Sorting(options.open_results(results), Base(base), by)
+    with open_album(into, create=not dry_run) as album:
+        plan = album.plan(action, sorting.pairs())
+        _check_any_exists(plan, sorting.base)
+        if dry_run:
+            for transfer in plan.transfers:
+                print_line(f"{transfer.action} {transfer.source} -> {into}/{transfer.destination}")
+            problems = 0
+        else:
+            problems = _run(album, plan, console)
+    for path, reason in plan.skipped.items():
+        console.detail(f"{path}: {reason}")
+    console.note(_summary(sorting, plan, problems, "to be " * dry_run + _DONE[action]))
+    return exits.SOME_FAILED if problems or _missing(plan) else exits.OK
+
+
+def _check_any_exists(plan: Plan, base: Base) -> None:
+    is_any_there = plan.transfers or plan.present or len(plan.skipped) > _missing(plan)
+    if plan.skipped and not is_any_there:
+        raise base.nothing_exists(next(iter(plan.skipped)))
+
+
+def _missing(plan: Plan) -> int:
+    from nasnet_cli.albums.moves import NOT_FOUND
+
+    return sum(reason == NOT_FOUND for reason in plan.skipped.values())
+
+
+def _run(album: Album, plan: Plan, console: Console) -> int:
+    """Carry the plan out and return the number of problems."""
+    with console.progress(lambda: len(plan.transfers), unit="files") as advance:
+        problems = _problems(album.run(plan), advance)
+    _name_some([f"{found.transfer.source}: {found.problem}." for found in problems], console)
+    return len(problems)
+
+
+def _undo(folder: str, console: Console) -> int:
+    from nasnet_cli.albums.moves import open_album
+
+    with open_album(folder) as album:
+        count = album.count
+        with console.progress(lambda: count, unit="files") as advance:
+            problems = _problems(album.undo(), advance)
+    _name_some(
+        [f"{folder}/{found.transfer.destination}: {found.problem}." for found in problems], console
+    )
+    rest = f", {len(problems):,} not" if problems else ""
+    console.note(f"{counted(count - len(problems), 'file')} taken back{rest}.")
+    return exits.SOME_FAILED if problems else exits.OK
+
+
+def _problems(outcomes: Iterable[Outcome], advance: Callable[[int], None]) -> list[Outcome]:
+    problems = []
+    for outcome in outcomes:
+        advance(1)
+        if outcome.problem:
+            problems.append(outcome)
+    return problems
+
+
+def _name_some(lines: Sequence[str], console: Console) -> None:
+    for line in lines[:_NAMED]:
+        console.note(line)
+    for line in lines[_NAMED:]:
+        console.detail(line)
+    if len(lines) > _NAMED and not console.verbose:
+        console.note(f"And {len(lines) - _NAMED:,} more; -v names them.")
+
+
+def _summary(sorting: Sorting, plan: Plan, problems: int, done: str) -> str:
+    """Return one line that says what has become of all images."""
+    from nasnet_cli.albums.sorting import NOT_SURE
+
+    count = len(plan.transfers) - problems
+    parts = [f"{count:,} {done} into {counted(len(sorting.folders), 'folder')}"]
+    if not_sure := sorting.folders[NOT_SURE]:
+        parts.append(f"{not_sure:,} without a label in {NOT_SURE}")
+    if plan.present:
+        parts.append(f"{plan.present:,} there already")
+    if sorting.failed:
+        parts.append(f"{sorting.failed:,} with errors")
+    reasons = Counter(plan.skipped.values())
+    parts += [f"{number:,} skipped ({reason})" for reason, number in sorted(reasons.items())]
+    if problems:
+        parts.append(f"{problems:,} failed")
+    return f"{counted(sorting.rows, 'image')}: {', '.join(parts)}."
