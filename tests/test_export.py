@@ -65,6 +65,7 @@ def labelled(tmp_path_factory, tiny_module):
     labels = [Label(f"n{i:08}", f"thing {i}, naïve") for i in range(7)]
     accuracy = {"dataset": "made up", "pictures": 10, "top1": 0.5, "top5": 0.9}
     said = {"resize": "crop", "crop_fraction": 0.5, "resample": "bicubic"}
+    said |= {"input_range": "-1..1", "channels": "bgr"}
     write_card(folder, Card("tiny thing", preprocessing=said, accuracy=accuracy), labels)
     return folder
 
@@ -183,6 +184,8 @@ def test_card_and_labels_pass_through_the_formats(labelled, chain, tiny_spec):
             "resize": "crop",
             "crop_fraction": 0.5,
             "resample": "bicubic",
+            "input_range": "-1..1",
+            "channels": "bgr",
         }
         assert card.network == tiny_spec.to_dict()
         assert (card.accuracy["top1"], card.output) == (0.5, "logits")
