@@ -43,7 +43,7 @@ def test_piped_results_are_json_lines_in_input_order(nasnet, photos, tiny_module
         first, second = row["predictions"]
         assert 1 >= first["probability"] >= second["probability"] >= 0
         assert first["label"] == f"class {first['index']}"
-    assert "5 images: 5 classified, 1 file skipped" in done.stderr
+    assert "5 images: 5 classified; 1 skipped: 1 TXT;" in done.stderr
 
 
 def test_results_agree_with_tensorflow(nasnet, photos, tiny_module):
@@ -148,7 +148,33 @@ def test_failing_inputs_have_error_rows(nasnet, photos, tiny_module, tmp_path):
     assert kinds == ["not_an_image", "ok", "truncated", "not_found", "ok"]
     assert all(row["error"]["message"] for row in found if row["status"] == "error")
     assert "Traceback" not in done.stderr
-    assert "3 with errors" in done.stderr
+    assert (
+        "5 images: 2 classified; 3 errors: 1 not_an_image (leave them out), "
+        "1 not_found (check the names), 1 truncated (copy them again); " in done.stderr
+    )
+
+
+def test_errors_have_one_line_when_quiet(nasnet, photos, tiny_module, tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).write_text("no image")
+    paths = (tmp_path / "gone.jpg", tmp_path, "-m", tiny_module, "-q")
+    done = nasnet("classify", *paths, expect=3)
+    errors = "4 errors: 3 not_an_image (leave them out), 1 not_found (check the names)."
+    assert done.stderr == errors + "\n"
+    assert nasnet("classify", photos, "-m", tiny_module, "-q", expect=0).stderr == ""
+
+
+def test_skipped_files_are_counted_by_kind(nasnet, tiny_module, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
+    for name in ("a.xmp", "b.xmp", "clip.MOV", ".hidden", "noext"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    done = nasnet("classify", tmp_path, "-m", tiny_module, expect=0)
+    skipped = "6 skipped: 2 XMP, 1 MOV, 1 hidden, 1 link, 1 other"
+    assert f"1 image: 1 classified; {skipped}; " in done.stderr
+    out = ("-o", tmp_path / "out.jsonl")
+    done = nasnet("classify", tmp_path, "-m", tiny_module, *out, expect=0)
+    assert f"; {skipped}; " in done.stderr
 
 
 def test_a_single_failing_input_has_its_row(nasnet, tiny_module, tmp_path):

@@ -25,7 +25,7 @@ def test_sidecar_lines_match_the_vectors(nasnet, photos, tiny_module, tmp_path):
     out = tmp_path / "vectors.npy"
     done = nasnet("embed", photos, "-m", tiny_module, "-o", out)
     assert done.exit_code == 3
-    assert "5 embedded, 1 with errors" in done.stderr
+    assert "5 embedded; 1 error: 1 " in done.stderr
     vectors = np.load(out, mmap_mode="r")
     assert (vectors.shape, vectors.dtype) == ((5, 192), np.float32)
     lines = [json.loads(line) for line in (tmp_path / "vectors.jsonl").read_text().splitlines()]

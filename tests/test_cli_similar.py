@@ -82,7 +82,7 @@ def test_failing_query_has_an_error_row(nasnet, folder, index, tiny_module):
     assert [row["path"] for row in rows[:3]] == ["photos/0.png", "photos/1.png", "photos/2.png"]
     assert [row["status"] for row in rows].count("error") == 2
     assert rows[3]["error"]["kind"] == "not_an_image" and rows[8]["error"]["kind"] == "not_found"
-    assert "9 images: 7 looked up, 2 with errors" in done.stderr
+    assert "9 images: 7 looked up; 2 errors: " in done.stderr
 
 
 def test_similar_in_every_format(nasnet, folder, index, tiny_module, tmp_path):

@@ -151,7 +151,7 @@ def test_images_with_errors_are_counted(nasnet, photos, tiny_module):
     (photos / "a/bad.png").write_bytes(b"bad")
     arguments = ("duplicates", "a", "b", *NEAR, "-m", tiny_module)
     done = nasnet(*arguments, cwd=photos, expect=3)
-    assert "4 images: 3 embedded, 1 with errors" in done.stderr
+    assert "4 images: 3 embedded; 1 error: 1 not_an_image " in done.stderr
     assert "3 vectors: 1 group with 2 images, 1 duplicate; " in done.stderr
 
 

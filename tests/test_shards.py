@@ -111,7 +111,7 @@ def test_finished_shards_are_not_run_again(job, again):
     before = times(job)
     done = again()
     assert times(job) == before
-    assert "11 images: 10 classified, 1 with errors" in done.stderr
+    assert "11 images: 10 classified; 1 error; 11 in earlier runs; " in done.stderr
 
 
 def test_shard_without_marker_is_run_again_with_the_same_bytes(job, again):

@@ -52,6 +52,16 @@ def test_an_output_file_has_a_bar_too(images, tiny_module, tmp_path):
     assert re.search(rb"5(/5 | [a-z]+) ?\[", session.terminal)
 
 
+def test_a_line_takes_the_place_of_the_bar(images, tiny_module, tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    paths = [images, tmp_path / "broken.png", images]
+    command = [*NASNET, "classify", *paths, "-m", tiny_module, "-v"]
+    session = run_on_terminal(command, **EVERY_STEP)
+    assert session.exit_code == 3
+    (line,) = (line for line in session.screen if "broken.png" in line)
+    assert line.startswith(f"{tmp_path}/broken.png: ") and line.endswith(".")
+
+
 def test_quiet_draws_nothing(images, tiny_module):
     command = [*NASNET, "classify", images, "-m", tiny_module, "--quiet"]
     session = run_on_terminal(command, **EVERY_STEP)

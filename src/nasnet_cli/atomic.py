@@ -50,6 +50,11 @@ def hidden_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_unfinished(name: str) -> bool:
+    """Return whether a file's name is that of an output being written, or of its resume state."""
+    return name.startswith(".") and name.endswith((".partial", ".resume", ".resume-journal"))
+
+
 def leftovers(*targets: Path) -> list[Path]:
     """Return what killed processes that wrote the targets left behind.
 

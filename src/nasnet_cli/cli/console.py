@@ -15,39 +15,56 @@ from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.results.text import printable
 
 if TYPE_CHECKING:
+    from nasnet_cli.errors import ErrorKind
     from nasnet_cli.results.records import Failure
 
 
 class Console:
     """Write to standard error. quiet leaves only errors; verbose adds details.
 
-    It is the Reporter (jobs/run.py) of the jobs that a command runs.
+    It is the Reporter (jobs/run.py) of the jobs that a command runs, and counts their errors by
+    kind. What it writes takes the place of the progress bar until that advances.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet = quiet
         self.verbose = verbose and not quiet
         self.is_on_terminal = sys.stderr.isatty() and not quiet
+        self.errors: dict[ErrorKind, int] = {}
+        self._bar: Any = None
         self._advance: Callable[[int], None] = _ignore
 
     def note(self, message: str) -> None:
         """Write a message unless quiet."""
         if not self.quiet:
-            click.secho(printable(message), err=True, dim=not os.environ.get("NO_COLOR"))
+            self._write(printable(message), dim=not os.environ.get("NO_COLOR"))
+
+    def warning(self, message: str) -> None:
+        """Write a message, also when quiet."""
+        self._write(printable(message))
 
     def detail(self, message: str) -> None:
         """Write a message if verbose."""
         if self.verbose:
-            click.echo(printable(message), err=True)
+            self._write(printable(message))
 
     def error(self, *lines: str) -> None:
         """Write an error."""
-        click.echo("Error: " + "\n".join(map(printable, lines)), err=True)
+        self._write("Error: " + "\n".join(map(printable, lines)))
+
+    def _write(self, text: str, dim: bool = False) -> None:
+        if self._bar is None:
+            click.secho(text, err=True, dim=dim)
+            return
+        with self._bar.get_lock():
+            self._bar.clear(nolock=True)
+            click.secho(text, err=True, dim=dim)
 
     def row(self, path: str, error: Failure | None) -> None:
         """Advance the progress bar by a finished row; if verbose, say why it failed."""
         self._advance(1)
         if error is not None:
+            self.errors[error.kind] = self.errors.get(error.kind, 0) + 1
             self.detail(f"{path}: {error.message}")
 
     @contextmanager
@@ -81,11 +98,11 @@ class Console:
                 if rows_are_shown:
                     bar.clear()
 
-            self._advance = advance
+            self._advance, self._bar = advance, bar
             try:
                 yield advance
             finally:
-                self._advance = _ignore
+                self._advance, self._bar = _ignore, None
 
 
 class ConsoleListener(ProgressListener):

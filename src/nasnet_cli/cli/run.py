@@ -18,6 +18,7 @@ from nasnet_cli import cache
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.options import InputOptions
+from nasnet_cli.cli.summary import errors_by_kind, skips_by_kind
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
@@ -201,16 +202,19 @@ class Job:
         summary.seconds = time.monotonic() - self._start
         parts = [f"{summary.ok:,} {verb}"]
         if summary.failed:
-            parts.append(f"{summary.failed:,} with errors")
+            errors = errors_by_kind(summary.failed, self.console.errors)
+            parts.append(errors)
+            if self.console.quiet:
+                self.console.warning(f"{errors}.")
         if summary.passed_over:
-            parts.append(f"{counted(summary.passed_over, 'file')} skipped")
+            parts.append(skips_by_kind(summary.passed_over, self.inputs.skips.kinds))
         if earlier:
             parts.append(f"{earlier:,} in earlier runs")
         took = f"{summary.seconds:.1f} s"
         if done_now := summary.inputs - earlier:
             rate = done_now / summary.seconds
             took += f", {rate:{'.2g' if rate < 10 else '.0f'}} images/s"
-        self.console.note(f"{counted(summary.inputs, 'image')}: {', '.join(parts)}; {took}.")
+        self.console.note(f"{counted(summary.inputs, 'image')}: {'; '.join([*parts, took])}.")
         if self.console.verbose:
             from nasnet_cli.runtime.base import available_cores
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, BinaryIO
 
+from nasnet_cli.atomic import is_unfinished
 from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images.formats import (
     HEAD_BYTES,
@@ -200,7 +201,8 @@ class _Walker:
         path, relative = os.path.join(folder.path, name), folder.relative + name
         reason = self._selection.reason(relative, is_folder=False)
         if reason is not None:
-            self._skips.add(reason)
+            if not is_unfinished(name):  # it comes and goes during a run, and the count must not
+                self._skips.add(reason)
             return None
         try:
             status = os.lstat(path)
