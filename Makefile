@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test test-all test-random coverage chaos fuzz bench lint docs format types clean
+.PHONY: demo test test-all test-random coverage chaos fuzz bench lint docs man format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -51,8 +51,12 @@ lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The page of commands and the manual page, from --help.
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_commands.py
+
+man: docs
+	man -l docs/nasnet.1
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .

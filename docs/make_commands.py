@@ -1,4 +1,4 @@
-"""Write docs/commands.md from --help: `python docs/make_commands.py`."""
+"""Write docs/commands.md, and docs/nasnet.1, from --help: `python docs/make_commands.py`."""
 
 from __future__ import annotations
 
@@ -34,4 +34,7 @@ def _section(title: str, text: str) -> str:
 
 
 if __name__ == "__main__":
+    import make_man
+
     (Path(__file__).parent / "commands.md").write_text(page(), encoding="utf-8")
+    make_man.PAGE.write_text(make_man.page(), encoding="utf-8")

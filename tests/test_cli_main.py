@@ -1,14 +1,14 @@
-"""The command line as a whole: tracebacks on request, and completion in three shells."""
+"""The command line as a whole: tracebacks on request, suggestions, the version."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import platform
+from importlib import metadata
 
 import pytest
 
-from nasnet_cli.cli.main import COMMANDS
+import nasnet_cli
 
 
 def test_debug_shows_a_traceback_before_the_sentence(nasnet, tmp_path):
@@ -30,47 +30,44 @@ def test_an_unexpected_error_is_a_sentence_too(nasnet, tmp_path, monkeypatch):
     assert "Traceback" in nasnet("inspect", expect=1, NASNET_DEBUG="1").stderr
 
 
-def complete(nasnet_process, shell, *words):
-    """Ask for completions of the last word; the answers' first words."""
-    number = words[-1] if shell == "fish" else str(len(words) - 1)
-    variables = {"COMP_WORDS": " ".join(words), "COMP_CWORD": number}
-    result = nasnet_process(expect=0, _NASNET_COMPLETE=f"{shell}_complete", **variables)
-    assert result.stderr == ""
-    return result.stdout.splitlines()
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["clasify", "x"], "Did you mean 'classify'?"),
+        (["dup"], "Did you mean 'duplicates'?"),
+        (["cache", "lst"], "Did you mean 'ls'?"),
+        (["models", "gte", "x"], "Did you mean 'get'?"),
+        (["."], "It is a path; did you mean 'nasnet classify .'?"),
+        (["quux"], "No such command 'quux'.\n"),
+        (["classify", "--tresholt", "1"], "'--threshold'"),
+        (["--verison"], "'--version'"),
+    ],
+)
+def test_mistyped_names_get_a_suggestion(nasnet, arguments, hint):
+    result = nasnet(*arguments, expect=2)
+    assert hint in result.stderr and result.stdout == ""
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_are_answered_with_commands_and_options(nasnet_process, shell):
-    commands = complete(nasnet_process, shell, "nasnet", "")
-    options = complete(nasnet_process, shell, "nasnet", "classify", "--to")
-    inner = complete(nasnet_process, shell, "nasnet", "cache", "v")
-    separator = {"bash": "plain,", "fish": "plain,", "zsh": ""}[shell]
-    for answers, names in ((commands, COMMANDS), (options, ["--top"]), (inner, ["verify"])):
-        found = [answer.split("\t")[0] for answer in answers]
-        assert {separator + name for name in names} <= set(found)
-    assert not any("embed" in answer.split("\t")[0] for answer in options)
+def test_version_is_a_line(nasnet):
+    assert nasnet("--version", expect=0).stdout == f"nasnet {nasnet_cli.__version__}\n"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_are_given_a_script(nasnet_process, shell):
-    script = nasnet_process(expect=0, _NASNET_COMPLETE=f"{shell}_source").stdout
-    assert f"_NASNET_COMPLETE={shell}_complete" in script
+@pytest.mark.parametrize("order", [("--version", "-v"), ("--verbose", "--version")])
+def test_verbose_version_names_python_runtimes_and_model(nasnet, order):
+    text = nasnet(*order, expect=0, NASNET_MODEL="imagenet-large").stdout
+    lines = text.splitlines()
+    assert lines[0] == f"nasnet {nasnet_cli.__version__}"
+    assert lines[1].startswith(f"Python {platform.python_version()}, ")
+    assert f"openvino {metadata.version('openvino')}" in lines
+    assert any(line.startswith("tensorflow ") for line in lines)
+    assert "model: imagenet-large" in lines
 
 
-def test_bash_completes_a_command_by_the_script(tmp_path):
-    program = tmp_path / "nasnet"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m nasnet_cli "$@"\n')
-    program.chmod(0o755)
-    code = (
-        'eval "$(_NASNET_COMPLETE=bash_source nasnet)"\n'
-        "COMP_WORDS=(nasnet class); COMP_CWORD=1\n"
-        "_nasnet_completion nasnet; echo ${COMPREPLY[@]}"
-    )
-    done = subprocess.run(
-        ["bash", "-c", code],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert (done.stdout, done.stderr) == ("classify\n", "")
+def test_verbose_alone_belongs_elsewhere(nasnet):
+    result = nasnet("-v", "classify", expect=2)
+    assert "-v belongs after the command's name" in result.stderr
+
+
+def test_no_variable_asks_for_the_version(nasnet):
+    result = nasnet("cache", "path", expect=0, NASNET_VERSION="1", NASNET_VERBOSE="1")
+    assert result.stdout.startswith(os.sep)

@@ -7,6 +7,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,32 @@ def test_the_page_of_commands_is_what_help_says():
     made = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))["page"]()
     written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert written == made, "run: python docs/make_commands.py"
+
+
+@pytest.fixture(scope="module")
+def manual_page():
+    """The manual page, made anew."""
+    return runpy.run_path(str(ROOT / "docs" / "make_man.py"))["page"]()
+
+
+def test_the_manual_page_is_what_help_says(manual_page):
+    written = (ROOT / "docs" / "nasnet.1").read_text(encoding="utf-8")
+    assert written == manual_page, "run: python docs/make_commands.py"
+
+
+def test_groff_shows_the_manual_page(manual_page, tmp_path):
+    if not shutil.which("groff"):
+        pytest.skip("groff is not installed")
+    (tmp_path / "nasnet.1").write_text(manual_page)
+    command = ["groff", "-man", "-ww", "-Tutf8", "-P-c", str(tmp_path / "nasnet.1")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    shown = " ".join(re.sub(r".\x08", "", done.stdout).split())
+    for name in COMMANDS:
+        assert f"nasnet {name} [" in shown
+    assert "nasnet classify photos/ --model imagenet-mobile --out labels.jsonl --resume" in shown
+    for heading in ("NAME", "SYNOPSIS", "EXIT STATUS", "ENVIRONMENT", "FILES"):
+        assert heading in shown
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -78,6 +78,8 @@ def test_a_module_imports_what_it_needs(module: str, expected: set[str]) -> None
     [
         ("--help", set()),
         ("--version", set()),
+        ("--version -v", set()),
+        ("completion zsh", set()),
         ("classify --help", set()),
         ("embed --help", set()),
         ("export --help", set()),

@@ -10,6 +10,7 @@ import click
 
 from nasnet_cli import cache
 from nasnet_cli.cli import exits
+from nasnet_cli.cli.model_names import complete_cached
 from nasnet_cli.cli.sections import (
     command_with,
     group_with,
@@ -81,7 +82,7 @@ def ls(as_json: bool) -> None:
     "nasnet cache path imagenet-mobile",
     "nasnet cache path compiled",
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_cached)
 def path(name: str | None) -> None:
     """Print the path of the cache or of an item in it.
 
@@ -95,7 +96,7 @@ def path(name: str | None) -> None:
     "nasnet cache verify imagenet-mobile",
     "nasnet cache verify --json",
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_cached)
 @json_option("Print JSON.")
 def verify(names: tuple[str, ...], as_json: bool) -> int:
     """Check that items, or all of the cache, are as they were stored.
@@ -119,7 +120,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     "nasnet cache rm compiled unfinished",
     "nasnet cache rm --all --dry-run",
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_cached)
 @option("--all", "everything", is_flag=True, help="Remove everything in the cache.")
 @option("--dry-run", is_flag=True, help="Show what would be removed.")
 @json_option("Print JSON.")
@@ -145,6 +146,11 @@ def rm(names: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool) -
 
 for _command in (ls, path, verify, rm):
     command.add_command(_command)
+
+
+def item_names() -> list[str]:
+    """Return the names that items in the cache can have now, without reading the items."""
+    return [*store.names(), COMPILED, SCANNED, UNFINISHED]
 
 
 def _select(names: tuple[str, ...]) -> list[Item]:

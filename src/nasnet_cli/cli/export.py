@@ -10,6 +10,7 @@ import click
 
 from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.model_names import model_option
 from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
 from nasnet_cli.models.formats.table import WRITABLE, format_for
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "nasnet export nasnet.tflite --kind feature-vector --precision f16",
 )
 @click.argument("out", type=click.Path())
-@options.model_option
+@model_option
 @options.of_output(
     "--format",
     "format_name",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.model_names import complete_model
 from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _MOST_IDS = 5
     "nasnet inspect model.onnx",
     "nasnet inspect imagenet-mobile --json",
 )
-@click.argument("model", required=False, type=click.Path())
+@click.argument("model", required=False, type=click.Path(), shell_complete=complete_model)
 @json_option("Print everything as JSON.")
 def command(model: str | None, as_json: bool) -> None:
     """Describe a model: its format, signatures, sizes, labels and preprocessing.

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from nasnet_cli import __version__
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.cli.sections import Group
+from nasnet_cli.cli.version import version_options
 from nasnet_cli.errors import NasnetError
 
 # Each command's module in this package, and its line in `nasnet --help`, which must not import
@@ -32,11 +32,14 @@ COMMANDS = {
     "status": "Show the progress of a sharded job.",
     "merge": "Merge the shards of a job into one file.",
     "cache": "List, verify and remove cached models.",
+    "completion": "Print the completion script of a shell.",
 }
 
 
 class LazyGroup(Group):
     """A group that imports a command's module when the command is asked for."""
+
+    for_paths = "classify"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,12 +69,14 @@ class LazyGroup(Group):
         "max_content_width": 100,
     },
 )
-@click.version_option(__version__, message="nasnet %(version)s")
-def main() -> None:
+@version_options
+def main(verbose: bool) -> None:
     """Classify and embed folders of images with NASNet-A, offline, on a CPU.
 
     The built-in model works offline; --model selects another one, nasnet models lists them.
     """
+    if verbose:
+        raise click.UsageError("-v belongs after the command's name, or to --version.")
 
 
 def run(arguments: list[str] | None = None) -> None:

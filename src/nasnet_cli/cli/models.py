@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.model_names import complete_model, complete_published
 from nasnet_cli.cli.sections import command_with, group_with, json_option, print_json, print_line
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _row(entry: Entry, default: str) -> tuple[str, ...]:
     "nasnet models get imagenet-large",
     "NASNET_CACHE_DIR=/mnt/models nasnet models get imagenet-mobile",
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete_published)
 def get(name: str) -> None:
     """Fetch a model into the cache, and print its path.
 
@@ -100,7 +101,7 @@ def get(name: str) -> None:
     "nasnet models default imagenet-mobile",
     "nasnet models default builtin",
 )
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_model)
 def default(name: str | None) -> None:
     """Make a model the default, or print the default.
 

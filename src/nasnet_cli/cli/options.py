@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 import click
 
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import ADVANCED, LARGE, MODEL, OUTPUT, Decorator, gathered, option
+from nasnet_cli.cli.model_names import model_option
+from nasnet_cli.cli.sections import (
+    ADVANCED,
+    LARGE,
+    MODEL,
+    OUTPUT,
+    Decorator,
+    gathered,
+    option,
+)
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.formats import FormatName, format_by_ending
@@ -60,25 +69,6 @@ input_options = gathered(
     ),
 )
 
-
-def _named_or_default(ctx: click.Context, _: click.Parameter, model: str | None) -> str | None:
-    if model is not None or ctx.resilient_parsing:
-        return model
-    from nasnet_cli.models.default import default_model
-
-    return default_model()
-
-
-model_option = of_model(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    callback=_named_or_default,
-    help="Model to use: a TF Hub module or SavedModel (folder or .tar.gz), a Keras, ONNX, TFLite "
-    "or OpenVINO file, a TF-Slim checkpoint, a name of nasnet models such as imagenet-mobile or "
-    "builtin, or an https handle.  [default: NASNET_MODEL, else that of nasnet models default, "
-    "else the built-in model]",
-)
 
 unsafe_option = advanced(
     "--allow-unsafe-ops",

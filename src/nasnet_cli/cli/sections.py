@@ -48,23 +48,53 @@ class Command(click.Command):
                 formatter.write_text(rest)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for name, records in self.option_sections(ctx).items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+    def option_sections(self, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
+        """Return the names and help texts of the options, by the sections that have any."""
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in SECTIONS}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
                 sections[getattr(parameter, "section", BASIC)].append(record)
-        for name, records in sections.items():
-            if records:
-                with formatter.section(name):
-                    formatter.write_dl(records)
+        return {name: records for name, records in sections.items() if records}
 
 
 class Group(Command, click.Group):
-    """A group of commands, with examples and sections of options too."""
+    """A group of commands, with examples and sections of options too.
+
+    for_paths is the command to suggest for a path where a command is expected.
+    """
+
+    for_paths: str | None = None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        # Click's own message knows no commands of a lazy group.
+        if not (ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name)):
+            ctx.fail(f"No such command {name!r}.{self._suggestion(ctx, name)}")
+        return super().resolve_command(ctx, args)
+
+    def _suggestion(self, ctx: click.Context, name: str) -> str:
+        """Return a hint at the command that was meant, or at the usual one for a path."""
+        from difflib import get_close_matches
+        from pathlib import Path
+
+        names = self.list_commands(ctx)
+        begun = [each for each in names if each.startswith(name)]
+        if found := begun or get_close_matches(name, names):
+            return " Did you mean " + " or ".join(map(repr, found)) + "?"
+        if self.for_paths in names and Path(name).exists():
+            return f" It is a path; did you mean '{ctx.command_path} {self.for_paths} {name}'?"
+        return ""
 
 
 def command_with(*examples: str) -> Callable[[Callable[..., Any]], Command]:

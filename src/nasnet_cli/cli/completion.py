@@ -1,0 +1,48 @@
+"""nasnet completion: the script that makes a shell complete nasnet's commands."""
+
+from __future__ import annotations
+
+import click
+
+from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.options import quiet_option
+from nasnet_cli.cli.sections import command_with
+
+# Where each shell looks for such scripts, and what else it takes.
+_INSTALL = {
+    "bash": (
+        "Save this as ~/.local/share/bash-completion/completions/nasnet (with the package "
+        "bash-completion installed),",
+        'or add to ~/.bashrc: eval "$(nasnet completion bash --quiet)"',
+    ),
+    "zsh": (
+        "Save this as ~/.zfunc/_nasnet, with fpath+=(~/.zfunc) before compinit in ~/.zshrc,",
+        'or add after compinit: eval "$(nasnet completion zsh --quiet)"',
+    ),
+    "fish": ("Save this as ~/.config/fish/completions/nasnet.fish.",),
+}
+
+
+@command_with(
+    "nasnet completion bash > ~/.local/share/bash-completion/completions/nasnet",
+    "nasnet completion zsh > ~/.zfunc/_nasnet",
+    "nasnet completion fish > ~/.config/fish/completions/nasnet.fish",
+)
+@click.argument("shell", type=click.Choice(list(_INSTALL)))
+@quiet_option
+def command(shell: str, quiet: bool) -> None:
+    """Print the script that makes a shell complete commands, options and models.
+
+    Standard error says where to save it. A new shell then completes the names of commands and
+    options, their choices, models for --model, and items of the cache.
+    """
+    from click.shell_completion import get_completion_class
+
+    from nasnet_cli.cli.main import main
+
+    completion = get_completion_class(shell)
+    assert completion is not None, shell
+    click.echo(completion(main, {}, "nasnet", "_NASNET_COMPLETE").source().strip())
+    console = Console(quiet=quiet)
+    for line in (*_INSTALL[shell], "Then start a new shell."):
+        console.note(line)
