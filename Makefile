@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test test-all test-random coverage chaos fuzz bench lint docs man format types clean
+.PHONY: demo test test-all test-random coverage chaos signals fuzz bench lint docs man format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -37,6 +37,10 @@ coverage: $(TOOLS)
 chaos: $(TOOLS)
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/faults/ray_chaos.py
+
+# Half an hour: 200 signals at random moments, each resumed.
+signals: $(TOOLS)
+	$(BIN)/python tests/faults/signals.py
 
 # Ten minutes: models of every form, damaged at random; other makers' models against their runtimes.
 fuzz: $(TOOLS)

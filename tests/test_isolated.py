@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -322,6 +323,34 @@ def test_worker_that_does_not_start_is_not_an_error_of_the_image(
         monkeypatch.setattr(sys, "executable", executable)
         with pytest.raises(NasnetError, match=f"doesn't start .*{reason}"):
             load(member(saved("TIFF")), PREPROCESSING, decoders=decoders)
+
+
+def test_worker_that_is_killed_while_it_starts_is_started_once_more(
+    decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    python, mark = tmp_path / "python", tmp_path / "mark"
+    python.write_text(
+        f'#!/bin/sh\n[ -e {mark} ] || {{ touch {mark}; kill -9 $$; }}\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    load(member(saved("TIFF")), PREPROCESSING, decoders=decoders)
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    with pytest.raises(NasnetError, match=r"doesn't start .*SIGKILL"):
+        load(member(saved("TIFF")), PREPROCESSING, decoders=DecoderPool())
+
+
+def test_whatever_a_decoder_raises_is_the_row_of_its_image(
+    nasnet: Callable[..., Any], tiny_module: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def preprocess(image: Image.Image, *_: object) -> object:
+        return {}[image.size]
+
+    (tmp_path / "a.jpg").write_bytes(saved("JPEG"))
+    monkeypatch.setattr("nasnet_cli.images.load.preprocess", preprocess)
+    done = nasnet("classify", tmp_path, "-m", tiny_module, "-v", expect=3)
+    assert done.rows[0]["error"]["kind"] == "decode_failed"
+    assert "KeyError" not in done.stdout and "(KeyError)" in done.stderr
 
 
 # Whole runs

@@ -1,5 +1,11 @@
-"""Entry of `python -m nasnet_cli`, the same as `nasnet`."""
+"""Entry of `nasnet` and of `python -m nasnet_cli`."""
+
+from nasnet_cli.cli import signals
+
+if __name__ == "__main__":
+    signals.catch()  # before the imports below, which take most of a short run
 
 from nasnet_cli.cli.main import run
 
-run()
+if __name__ == "__main__":
+    run()

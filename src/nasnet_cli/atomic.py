@@ -1,7 +1,7 @@
 """Hidden names to write to, beside the file or folder that is renamed into place when complete.
 
-Whoever looks at the target sees the old one or the new one. An exception removes the hidden file
-or folder; a killed process leaves it behind, as .NAME.random.partial.
+Whoever looks at the target sees the old one or the new one. An exception or a signal removes the
+hidden file or folder; a killed process leaves it behind, as .NAME.random.partial.
 """
 
 from __future__ import annotations
@@ -13,13 +13,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from nasnet_cli.interruption import at_interruption
+
+_TRIES = 20
 _SHOWN_BYTES = 200  # of the target's name, which leaves room for the rest in 255
 _HIDDEN = re.compile(r"\.(.+)\.[0-9a-f]+\.partial", re.DOTALL)
 
 
 def hidden_path(target: Path) -> Path:
     """Return a new hidden name beside target, on the same file system."""
-    return target.with_name(f".{_shown(target)}.{os.urandom(6).hex()}.partial")
+    path = target.with_name(f".{_shown(target)}.{os.urandom(6).hex()}.partial").absolute()
+    at_interruption(lambda: _remove(path))
+    return path
+
+
+def _remove(path: Path) -> None:
+    """Remove a hidden file or folder, although another thread may still write to it."""
+    for _ in range(_TRIES):
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            return
+        except OSError:
+            continue
 
 
 @contextmanager

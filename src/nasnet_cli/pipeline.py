@@ -11,13 +11,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from nasnet_cli import interruption
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.source import Source
 from nasnet_cli.results.records import Failure
@@ -68,7 +69,8 @@ class Result(Generic[Context]):
     @property
     def failure(self) -> Failure | None:
         """The error, as records have it."""
-        return None if self.error is None else Failure(self.error.kind, self.error.message)
+        error = self.error
+        return None if error is None else Failure(error.kind, error.message, error.cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,10 @@ def run(
         room.release()
         pool.shutdown(wait=False, cancel_futures=True)
         stop_decoding()
-        pool.shutdown(wait=True)
         decoding.put(_End())
-        feeder.join()
+        if not interruption.has_begun():  # or a decoder in C would hold up the end of the process
+            pool.shutdown(wait=True)
+            feeder.join()
         timings.finish()
 
 
@@ -189,8 +192,12 @@ def _feed(
         request_size = runtime.plan.request_size
         group: list[_Decoded] = []
         pixels: list[np.ndarray] = []
-        while True:
+        entry: _Decoding | _End | None = None
+        while not isinstance(entry, _End):
             entry = _next(decoding, _PATIENCE_SECONDS if group else None)
+            if group and (entry is None or isinstance(entry, _End) or not _is_soon(entry[1])):
+                groups.put((group, runtime.submit(pixels) if pixels else None))
+                group, pixels = [], []
             if isinstance(entry, tuple):
                 item, future = entry
                 decoded = None if future is None else future.result()
@@ -198,16 +205,17 @@ def _feed(
                     pixels.append(decoded)
                     decoded = None
                 group.append((item, decoded))
-                if len(pixels) < request_size and len(group) < group_items:
-                    continue
-            if group:
-                groups.put((group, runtime.submit(pixels) if pixels else None))
-                group, pixels = [], []
-            if isinstance(entry, _End):
-                groups.put(entry)
-                return
+                if len(pixels) == request_size or len(group) >= group_items:
+                    groups.put((group, runtime.submit(pixels) if pixels else None))
+                    group, pixels = [], []
+        groups.put(entry)
     except BaseException as error:  # whatever it is, the caller gets it
         groups.put(_End(error))
+
+
+def _is_soon(future: Future[np.ndarray | InputError] | None) -> bool:
+    """Return whether an item has been decoded, or is in a moment."""
+    return future is None or bool(wait([future], _PATIENCE_SECONDS).done)
 
 
 def _next(queue: SimpleQueue[_Entry], timeout: float | None) -> _Entry | None:

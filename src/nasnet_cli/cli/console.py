@@ -65,7 +65,8 @@ class Console:
         self._advance(1)
         if error is not None:
             self.errors[error.kind] = self.errors.get(error.kind, 0) + 1
-            self.detail(f"{path}: {error.message}")
+            cause = f" ({error.cause})" if error.cause else ""
+            self.detail(f"{path}: {error.message}{cause}")
 
     @contextmanager
     def progress(

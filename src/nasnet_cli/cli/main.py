@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
-from typing import Any
 
 import click
 
-from nasnet_cli.cli import exits, startup
+from nasnet_cli.cli import exits, signals, startup
 from nasnet_cli.cli.sections import Group
 from nasnet_cli.cli.version import version_options
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import NasnetError, exhaustion
 
 # Each command's module in this package, and its line in `nasnet --help`, which must not import
 # them all.
@@ -82,17 +80,14 @@ def main(verbose: bool) -> None:
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. The console script's entry.
 
-    With arguments it is called from Python, whose process goes on after SystemExit.
+    With arguments it is called from Python, whose process goes on after SystemExit, and whose
+    signals are its own.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     if arguments is not None:
         sys.exit(_status(arguments))
+    signals.catch()
     startup.relax_garbage_collection()
-    startup.exit_now(_status(arguments))
-
-
-def _terminate(*_: Any) -> None:
-    raise SystemExit(exits.TERMINATED)
+    startup.exit_now(signals.run_to_end(lambda: _status(None)))
 
 
 def _status(arguments: list[str] | None) -> int:
@@ -109,19 +104,15 @@ def _status(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return exits.INTERRUPTED
-    except SystemExit as ending:
-        # Of _terminate. Were it to end the interpreter, destructors of OpenVINO would run while
-        # another thread may still be compiling a model.
-        return ending.code if isinstance(ending.code, int) else exits.PROBLEM
     except BrokenPipeError:
         # The reader of our output has left, as in `nasnet … | head`: nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
     except NasnetError as error:
         return _problem(*error.lines)
-    except MemoryError:
-        return _problem("Out of memory. Close other programs, or use fewer --workers.")
     except Exception as error:  # the last resort: users get a sentence, never a traceback
+        if exhausted := exhaustion(error):
+            return _problem(*exhausted.lines)
         return _problem(
             f"Unexpected error ({type(error).__name__}: {error}). "
             "Please report it together with the output of NASNET_DEBUG=1."

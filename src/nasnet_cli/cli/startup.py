@@ -13,8 +13,6 @@ import os
 import sys
 from typing import NoReturn
 
-from nasnet_cli.cli import exits
-
 _GARBAGE_THRESHOLD = 50_000
 
 _kept: list[object] = []
@@ -46,14 +44,9 @@ def keep_until_exit(resource: object) -> None:
 
 
 def exit_now(status: int) -> NoReturn:
-    """Exit without releasing memory piece by piece, which takes a tenth of a second.
-
-    After a signal, exit handlers are skipped too: OpenVINO's takes its plugins apart, and another
-    thread may still be compiling a model with them.
-    """
+    """Exit without releasing memory piece by piece, which takes a tenth of a second."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # its reader may have gone
             stream.flush()
-    if status not in (exits.INTERRUPTED, exits.TERMINATED):
-        atexit._run_exitfuncs()
+    atexit._run_exitfuncs()
     os._exit(status)

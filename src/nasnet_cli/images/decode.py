@@ -136,6 +136,7 @@ def decode(
         failure = describe_failure(error, name, stream, max_pixels)
         image = _decode_repaired(decoder, name, stream, failure)
         if image is None:
+            failure.cause = type(error).__name__
             raise failure from error
         return image
 

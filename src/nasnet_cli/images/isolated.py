@@ -28,7 +28,7 @@ from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 
-from nasnet_cli.errors import InputError, NasnetError
+from nasnet_cli.errors import InputError, NasnetError, exhaustion
 from nasnet_cli.images.preprocess import Pixels, Preprocessing
 from nasnet_cli.images.source import explain_os_error
 
@@ -53,6 +53,10 @@ _CODE = (
 )
 # Workers multiply no matrices: threads for that would only take time and memory.
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+class PoolClosedError(RuntimeError):
+    """The run is over: nothing is decoded any more."""
 
 
 class DecoderPool:
@@ -122,13 +126,16 @@ class DecoderPool:
         return self._start()
 
     def _start(self) -> _Worker:
-        worker = _Worker()
+        try:
+            worker = _Worker()
+        except _KilledAtStartError:  # by whoever is short of memory: once, that may pass
+            worker = _Worker()
         with self._lock:
             if not self._is_closed:
                 self._busy.add(worker)
                 return worker
         worker.end()
-        raise RuntimeError("the decoder pool is closed")
+        raise PoolClosedError("the decoder pool is closed")
 
     def _run(self, worker: _Worker, task: _Task) -> Pixels:
         try:
@@ -152,6 +159,10 @@ class _Task:
     max_pixels: int
     reserve: Callable[[int], object]
     add_seconds: Callable[[float], object]
+
+
+class _KilledAtStartError(NasnetError):
+    """A worker was killed before it was ready."""
 
 
 class _ExitedError(Exception):
@@ -180,7 +191,8 @@ class _Worker:
                 )
             except OSError as error:
                 self._socket.close()
-                raise _start_error(error.strerror or str(error)) from error
+                exhausted = exhaustion(error)
+                raise exhausted or _start_error(error.strerror or str(error)) from error
         self._answers = self._socket.makefile("rb")
         try:
             self._socket.settimeout(_START_TIMEOUT)
@@ -188,7 +200,10 @@ class _Worker:
         except OSError:
             is_ready = False
         if not is_ready:
-            raise _start_error(self.end())
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_EXIT_TIMEOUT)
+            was_killed = (self._process.poll() or 0) < 0
+            raise _start_error(self.end(), _KilledAtStartError if was_killed else NasnetError)
 
     def run(self, task: _Task) -> Pixels:
         """Decode an image. Raises InputError from decoding or for a timeout, or _ExitedError."""
@@ -256,8 +271,8 @@ def _timeout(size: int) -> float:
     return TIMEOUT + size / 1e6
 
 
-def _start_error(reason: str) -> NasnetError:
-    return NasnetError(
+def _start_error(reason: str, kind: type[NasnetError] = NasnetError) -> NasnetError:
+    return kind(
         f"The process that decodes uncommon formats doesn't start ({reason}).",
         "Check whether this machine allows another process, and reinstall nasnet-cli.",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.isolated import READY
-from nasnet_cli.images.load import decode_and_preprocess, read_into_memory
+from nasnet_cli.images.load import UNEXPECTED, decode_and_preprocess, read_into_memory
 from nasnet_cli.images.preprocess import Preprocessing
 
 _REQUEST_BYTES = 1 << 16
@@ -76,8 +76,10 @@ def _answer(connection: socket.socket, request: bytes, descriptor: int) -> None:
             )
         body = array.tobytes()
     except InputError as error:
-        head["error"] = error.kind, error.message
+        head["error"] = error.kind, error.message, error.cause
     except MemoryError:
         head["error"] = "too_large", "There is not enough memory to decode it."
+    except Exception as error:
+        head["error"] = "decode_failed", UNEXPECTED, type(error).__name__
     head["seconds"] = time.process_time() - begin
     connection.sendall(json.dumps(head).encode() + b"\n" + body)

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from nasnet_cli.errors import InputError, NasnetError, exhaustion
 from nasnet_cli.images.decode import MAX_PIXELS, decode
 from nasnet_cli.images.formats import HEAD_BYTES, signature
-from nasnet_cli.images.isolated import COMMON_FORMATS, DecoderPool
+from nasnet_cli.images.isolated import COMMON_FORMATS, DecoderPool, PoolClosedError
 from nasnet_cli.images.pixel_budget import PixelBudget
 from nasnet_cli.images.preprocess import Pixels, Preprocessing, needed_size, preprocess
 from nasnet_cli.images.source import (
@@ -22,6 +23,8 @@ from nasnet_cli.images.source import (
     read_up_to,
 )
 from nasnet_cli.timings import Timings
+
+UNEXPECTED = "Its decoder fails in a way that nasnet does not know."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,39 @@ def load(
     """Read, decode and preprocess one source to the array [height, width, 3] of preprocess.
 
     Thread-safe. Waits while other images use up the budget. An image in an uncommon format is
-    decoded by decoders, or without them by a process of its own. Raises InputError of any kind.
+    decoded by decoders, or without them by a process of its own. Raises InputError of any kind:
+    decode_failed for what else an image makes a decoder raise. Raises NasnetError where no process
+    starts, or the system has run out of processes or file handles.
     """
     if source.pixels is not None:
         return source.pixels
-    limits = limits or Limits()
-    budget = budget or PixelBudget()
-    timings = timings or Timings()
+    try:
+        return _load(
+            source,
+            preprocessing,
+            limits or Limits(),
+            budget or PixelBudget(),
+            decoders,
+            timings or Timings(),
+        )
+    except (InputError, NasnetError, PoolClosedError):
+        raise
+    except MemoryError as error:
+        raise InputError("too_large", "There is not enough memory to decode it.") from error
+    except Exception as error:
+        if exhausted := exhaustion(error):
+            raise exhausted from error
+        raise InputError("decode_failed", UNEXPECTED, type(error).__name__) from error
+
+
+def _load(
+    source: Source,
+    preprocessing: Preprocessing,
+    limits: Limits,
+    budget: PixelBudget,
+    decoders: DecoderPool | None,
+    timings: Timings,
+) -> Pixels:
     has_reserved = False
     with ExitStack() as stack:
 

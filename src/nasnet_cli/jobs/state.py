@@ -28,6 +28,7 @@ from typing import Any, Literal, cast
 
 from nasnet_cli.errors import ErrorKind, NasnetError
 from nasnet_cli.images.source import Source
+from nasnet_cli.interruption import at_interruption
 from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.spec import check_same_settings
 from nasnet_cli.jobs.state_errors import (
@@ -271,6 +272,7 @@ def open_state(
                 database.commit()
             last_id = _last_id(database)
         state = State(path, database, output, identity if starts else None, last_id)
+        at_interruption(state.close)
         yield state
     finally:
         if state is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ErrorKind
@@ -54,14 +54,15 @@ class Everyday:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The reason why an input has no result."""
+    """The reason why an input has no result. cause is InputError's, and in no result file."""
 
     kind: ErrorKind
     message: str
+    cause: str = field(default="", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return asdict(self)
+        return {"kind": self.kind, "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from nasnet_cli import cache
-from nasnet_cli.errors import ModelError, describe_error
+from nasnet_cli.errors import ModelError, describe_error, exhaustion
 from nasnet_cli.quiet import openvino
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import Pending, Plan, Runtime
 from nasnet_cli.runtime.cpu import fingerprint
+
+_SLICE_MILLISECONDS = 200
 
 
 class UnreadableError(ModelError):
@@ -117,9 +119,9 @@ class OpenVINORuntime(Runtime):
             with self.plan.model.openvino_model(self.plan.tensors) as network:
                 model = self._prepare(network)
                 compiled = core.compile_model(model, "CPU", self._settings())
-        except MemoryError:
-            raise
         except Exception as error:  # OpenVINO's own exceptions share no base
+            if exhausted := exhaustion(error):
+                raise exhausted from error
             remedy = "Try it with --runtime tensorflow."
             if not self.plan.model.runs_on_tensorflow:
                 remedy = "Name the model that it was made from."
@@ -200,4 +202,7 @@ class _Pending:
     def result(self, timeout: float | None = None) -> dict[str, np.ndarray]:
         if timeout is not None and not self.request.wait_for(int(1000 * timeout)):
             raise TimeoutError
+        # In slices: Python handles a signal between them, and a model may never end.
+        while not self.request.wait_for(_SLICE_MILLISECONDS):
+            pass
         return self.runtime.finish(self.request, self.count)

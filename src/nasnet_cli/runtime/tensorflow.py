@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nasnet_cli.errors import ModelError, describe_error
+from nasnet_cli.errors import ModelError, describe_error, exhaustion
 from nasnet_cli.models.formats.saved_model import OpenedSavedModel
 from nasnet_cli.models.savedmodel.extract import find_signature
 from nasnet_cli.models.savedmodel.signatures import image_input
@@ -44,9 +44,11 @@ class TensorFlowRuntime(Runtime):
         try:
             with tf.device("CPU:0"):
                 self._function = self._trace()
-        except (ModelError, MemoryError):
+        except ModelError:
             raise
         except Exception as error:  # TensorFlow raises errors of all kinds
+            if exhausted := exhaustion(error):
+                raise exhausted from error
             raise ModelError(
                 f"TensorFlow cannot load the model in {plan.model.path}: {describe_error(error)}.",
                 "Get it again, or save it again with a current TensorFlow.",
