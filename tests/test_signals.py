@@ -137,7 +137,7 @@ def write_endless_model(path: Path) -> Path:
 
 
 class _Silent(BaseHTTPRequestHandler):
-    """Sends some bytes, and then nothing more until the client has gone."""
+    """A server that sends some bytes, and then nothing more until the client has gone."""
 
     asked: threading.Event
 

@@ -1,4 +1,4 @@
-"""What is still done when a signal ends the process in the middle of its work.
+"""Last steps, taken when a signal ends the process in the middle of its work.
 
 Parts of the program that keep something on disk name their last steps here; cli/signals.py takes
 them, beside threads that may still run.
