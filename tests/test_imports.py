@@ -16,6 +16,7 @@ HEAVY = {
     "h5py",
     "jinja2",
     "keras",
+    "lxml",
     "numpy",
     "onnx",
     "onnxruntime",

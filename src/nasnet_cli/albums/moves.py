@@ -28,7 +28,7 @@ from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.text import counted
 
 # What ends a run: the next file would have the same error.
-_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass
@@ -185,7 +185,7 @@ class Album:
             try:
                 carry_out(transfer, self._target(transfer.destination), contents)
             except OSError as error:
-                if error.errno in _FATAL:
+                if error.errno in FATAL:
                     raise in_words(self.name, error) from error
                 failed.add(transfer)
                 yield Outcome(transfer, _reason(error))
@@ -211,7 +211,7 @@ class Album:
             try:
                 take_back(transfer, self._target(transfer.destination), contents)
             except OSError as error:
-                if error.errno in _FATAL:
+                if error.errno in FATAL:
                     raise in_words(transfer.source, error) from error
                 yield Outcome(transfer, _reason(error))
             else:

@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "Measure accuracy on images whose classes are known.",
     "find": "Find images by what they show.",
     "sort": "Sort images into folders by their labels.",
+    "tag": "Write labels as keywords into XMP sidecars.",
     "report": "Show results as one HTML page.",
     "similar": "Find the images most similar to an image.",
     "duplicates": "Find groups of near-duplicate images.",

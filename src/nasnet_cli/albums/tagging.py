@@ -1,0 +1,160 @@
+"""Write keywords of a result file into sidecars: which sidecar an image has, and what it gets."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from nasnet_cli.albums.contents import is_file
+from nasnet_cli.albums.keywords import NONE, Keywords, keywords_of
+from nasnet_cli.albums.moves import FATAL, IN_ARCHIVE, NOT_FOUND, REMOTE
+from nasnet_cli.albums.paths import Base
+from nasnet_cli.albums.sidecar import Sidecar
+from nasnet_cli.atomic import leftovers
+from nasnet_cli.errors import NasnetError, OutputError
+from nasnet_cli.images.formats import has_image_suffix
+from nasnet_cli.images.source import is_remote
+from nasnet_cli.results.atomic import in_words, open_output
+from nasnet_cli.results.reading import LabelFile
+
+Naming = Literal["full", "stem"]
+Change = Literal["new", "changed", "unchanged", "removed", "none"]
+"""What becomes of a sidecar; none where there is none before and after."""
+SHARED = "shares its stem"
+
+
+class Tag(NamedTuple):
+    """An image and the keywords that its sidecar gets."""
+
+    image: str
+    sidecar: str
+    keywords: Keywords
+
+
+@dataclass
+class Tagging:
+    """The sidecars of the images in a result file.
+
+    naming full is photo.jpg.xmp, stem photo.xmp. With remove, all keywords are taken away. rows
+    counts the images, not_sure those without an everyday label, failed those with errors; skipped
+    has the reason for each image that gets no sidecar.
+    """
+
+    file: LabelFile
+    base: Base
+    naming: Naming
+    remove: bool
+    rows: int = 0
+    not_sure: int = 0
+    failed: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    _stems: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def plan(self) -> list[Tag]:
+        """Read the results and return what is to be done; writes nothing.
+
+        Raises NasnetError if the file has no everyday labels, or none of its images exists.
+        """
+        tags: dict[str, Tag] = {}
+        for row in self.file.rows():
+            self.rows += 1
+            self.failed += row.error is not None
+            if row.error is not None:
+                continue
+            self.not_sure += row.sure is None
+            image = self.base.locate(row.path)
+            if reason := self._problem(image):
+                self.skipped[image] = reason
+                continue
+            keywords = NONE if self.remove else keywords_of(row.sure)
+            tags.setdefault(image, Tag(image, self._sidecar(image), keywords))
+        if not self.file.has_everyday and not self.remove:
+            raise NasnetError(
+                f"{self.file.name} has no everyday labels: an earlier version has written it.",
+                "Run nasnet classify again.",
+            )
+        if self.skipped and not tags and set(self.skipped.values()) == {NOT_FOUND}:
+            raise self.base.nothing_exists(next(iter(self.skipped)))
+        return list(tags.values())
+
+    def _problem(self, image: str) -> str | None:
+        if not is_file(image):
+            return REMOTE if is_remote(image) else IN_ARCHIVE
+        if not os.path.exists(image):
+            return NOT_FOUND
+        return SHARED if self.naming == "stem" and self._shares_stem(image) else None
+
+    def _shares_stem(self, image: str) -> bool:
+        """Return whether another image in the folder would have the same photo.xmp."""
+        folder, name = os.path.split(image)
+        if folder not in self._stems:
+            names = os.listdir(folder or ".")
+            self._stems[folder] = Counter(map(_stem, filter(has_image_suffix, names)))
+        others = self._stems[folder][_stem(name)] - has_image_suffix(name)
+        return others > 0
+
+    def _sidecar(self, image: str) -> str:
+        if self.naming == "full":
+            return f"{image}.xmp"
+        folder, name = os.path.split(image)
+        return os.path.join(folder, f"{_stem(name)}.xmp")
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def remove_leftovers(tags: list[Tag]) -> None:
+    """Remove what a killed process has left beside the sidecars."""
+    for path in leftovers(*(Path(tag.sidecar) for tag in tags)):
+        path.unlink(missing_ok=True)
+
+
+def planned_change(tag: Tag) -> Change:
+    """Return what write_tag would do; writes nothing. Raises NasnetError."""
+    return _change(tag)[0]
+
+
+def write_tag(tag: Tag) -> Change:
+    """Bring a sidecar up to date; it is replaced whole, or removed where we had made it.
+
+    Raises NasnetError where that cannot be done; OutputError where no other sidecar could be
+    written either, because the disk is full or read-only.
+    """
+    change, sidecar = _change(tag)
+    try:
+        if change == "removed":
+            os.unlink(tag.sidecar)
+        elif change in ("new", "changed"):
+            with open_output(tag.sidecar, overwrite=True) as stream:
+                stream.write(sidecar.data())
+    except OSError as error:
+        raise in_words(tag.sidecar, error) from error
+    except OutputError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in FATAL:
+            raise
+        raise NasnetError(error.problem, error.remedy) from error
+    return change
+
+
+def _change(tag: Tag) -> tuple[Change, Sidecar]:
+    data = _read(Path(tag.sidecar))
+    sidecar = Sidecar(data, tag.sidecar)
+    if not sidecar.set_keywords(tag.keywords):
+        return "none" if data is None else "unchanged", sidecar
+    if sidecar.is_empty:
+        return "removed", sidecar
+    return "new" if data is None else "changed", sidecar
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NasnetError(f"Cannot read {path}: {error.strerror}.", "Make it readable.") from error
