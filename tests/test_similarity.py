@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,16 +12,7 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.records import Embedded, Failure
 from nasnet_cli.similarity import near_groups, open_index, similar, without_direction
-
-
-def write_index(folder, array, lines=None):
-    """Write what embed writes, except for the model."""
-    array = np.asarray(array)
-    np.save(folder / "v.npy", array)
-    if lines is None:
-        lines = [{"path": f"{row}.jpg", "status": "ok", "row": row} for row in range(len(array))]
-    (folder / "v.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder / "v.npy"
+from support.vectors import write_index
 
 
 def random_vectors(count, depth=24, seed=0, dtype=np.float32):
@@ -50,7 +39,7 @@ def matches(index, vector, top):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks so small that arrays in tests have several."""
-    monkeypatch.setattr(similarity, "BLOCK", 7)
+    monkeypatch.setattr(similarity.index, "BLOCK", 7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -144,7 +133,7 @@ def test_groups_are_the_connected_components(tmp_path_factory, seed, count, thre
     array = np.random.default_rng(seed).integers(-2, 3, (count, 4)).astype(np.float32)
     index = open_index(write_index(tmp_path_factory.mktemp("index"), array))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "BLOCK", block)
+        patch.setattr(similarity.index, "BLOCK", block)
         found = rows_of(near_groups(index, threshold))
     near = cosines(array) >= threshold if count else np.zeros((0, 0), bool)
     doubtful = np.abs(cosines(array) - threshold) < 1e-9 if count else np.zeros((0, 0), bool)
@@ -285,17 +274,17 @@ def test_memory_does_not_grow_with_the_index(tmp_path):
     import sys
 
     code = (
-        "import resource, sys, numpy as np\n"
+        "import re, sys, numpy as np\n"
         "from nasnet_cli.similarity import nearest, open_index\n"
         "index = open_index(sys.argv[1])\n"
         "nearest(index, np.ones((1, index.depth), np.float32), 10)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
     )
     peaks = []
     for blocks in (2, 12):
         folder = tmp_path / str(blocks)
         folder.mkdir()
-        path = write_index(folder, np.ones((blocks * similarity.BLOCK, 256), np.float32))
+        path = write_index(folder, np.ones((blocks * similarity.index.BLOCK, 256), np.float32))
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=True)
         peaks.append(int(done.stdout))
     # 40 MB more of vectors; what grows is eight bytes a row.

@@ -1,0 +1,189 @@
+"""Groups of near-duplicates: the rows that chains of similar pairs join."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasnet_cli.runtime.base import available_cores
+from nasnet_cli.similarity.bounds import Bounds, find_bounds
+from nasnet_cli.similarity.index import Index
+from nasnet_cli.similarity.numbers import Rows, Vectors, float32_error, pair_cosines, units_of
+
+Blocks = Iterable[tuple[int, int]]
+Pair = tuple[Rows, Rows]
+
+# Blocks of a smaller index are compared before bounds are found.
+_FEWEST_BLOCKS = 4
+# Pairs of rows that are decided at once, in float64.
+_PAIRS = 1024
+# Rows of a product of two blocks that are computed at once.
+_PRODUCT_ROWS = 512
+# Bounds are given up when they have failed for so many more pairs of blocks than they have served.
+_PATIENCE = 2
+
+
+def near_groups(
+    index: Index, threshold: float, progress: Callable[[Blocks], Blocks] = iter
+) -> Iterator[Rows]:
+    """Yield the groups of rows that pairs with a cosine of at least threshold, in (0, 1], join.
+
+    Two are in one group if a chain of such pairs connects them; the ends of a chain may be less
+    similar. A group has at least two rows and is sorted; groups come in the order of their first
+    rows. progress may wrap the iteration over the count_pairs pairs of blocks.
+    """
+    yield from Comparison(index, threshold).groups(progress)
+
+
+def count_pairs(index: Index) -> int:
+    """Return how many pairs of blocks near_groups compares."""
+    blocks = len(index.starts())
+    return blocks * (blocks + 1) // 2
+
+
+class Comparison:
+    """A comparison of each pair of vectors in an index, whose result is exact.
+
+    Most pairs are ruled out by bounds where that pays, others by products in float32; pairs too
+    close to call are decided in float64. bounded counts the pairs of rows that bounds were asked
+    about, left those that they did not rule out.
+    """
+
+    def __init__(self, index: Index, threshold: float) -> None:
+        self.bounded = self.left = 0
+        self._index, self._threshold = index, threshold
+        self._joined = UnionFind(index.rows)
+        self._bounds: Bounds | None = None
+        self._useful = self._useless = 0
+        self._undecided: list[Pair] = []
+
+    def groups(self, progress: Callable[[Blocks], Blocks] = iter) -> Iterator[Rows]:
+        """Yield the groups, as near_groups does."""
+        starts = self._index.starts()
+        if len(starts) >= _FEWEST_BLOCKS:
+            self._bounds = find_bounds(self._index, self._threshold)
+        for compared in self._compared(progress(combinations_with_replacement(starts, 2))):
+            if isinstance(compared, _Products):
+                self._join_likely(compared)
+            else:
+                self.left += len(compared[0])
+                self._undecided.append(compared)
+                if sum(len(lower) for lower, _ in self._undecided) >= _PAIRS:
+                    self._decide()
+        self._decide()
+        yield from self._joined.groups()
+
+    def _compared(self, pairs: Blocks) -> Iterator[Pair | _Products]:
+        """Yield what may be near in each pair of blocks; threads compare the next ones."""
+        threads = available_cores()
+        waiting: deque[Future[Pair | _Products]] = deque()
+        with ThreadPoolExecutor(threads, thread_name_prefix="compare") as pool:
+            for start, other in pairs:
+                if start == other:  # the first pair with this start
+                    left = _Block(self._index, start)
+                waiting.append(pool.submit(self._compare, left, other))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _compare(self, left: _Block, other: int) -> Pair | _Products:
+        if self._bounds is not None and self._useless <= self._useful + _PATIENCE:
+            ends = self._index.end(left.start), self._index.end(other)
+            found = self._bounds.left((left.start, ends[0]), (other, ends[1]), self._threshold)
+            if found is not None:
+                self._useful += 1
+                self.bounded += (ends[0] - left.start) * (ends[1] - other)
+                return found
+            self._useless += 1
+        right = left if left.start == other else _Block(self._index, other)
+        low = np.float32(self._threshold - float32_error(self._index.depth))
+        likely = np.empty((len(left.vectors), len(right.vectors)), bool)
+        for i in range(0, len(likely), _PRODUCT_ROWS):
+            rows = slice(i, i + _PRODUCT_ROWS)
+            likely[rows] = left.units[rows] @ right.units.T >= low
+        return _Products(left, right, np.triu(likely, 1) if left is right else likely)
+
+    def _decide(self) -> None:
+        """Join the pairs that bounds have left and that are near."""
+        if not self._undecided:
+            return
+        lower, higher = map(np.concatenate, zip(*self._undecided, strict=True))
+        self._undecided = []
+        for start in range(0, len(lower), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            apart = self._joined.first(lower[part]) != self._joined.first(higher[part])
+            rows, others = lower[part][apart], higher[part][apart]
+            near = pair_cosines(self._index.take(rows), self._index.take(others)) >= self._threshold
+            for pair in np.stack([rows[near], others[near]], axis=1):
+                self._joined.join(pair)
+
+    def _join_likely(self, found: _Products) -> None:
+        left, right = found.left, found.right
+        for i in np.flatnonzero(found.likely.any(axis=1)):
+            row = np.array([left.start + i])
+            others = np.flatnonzero(found.likely[i])
+            # Not those that are joined already: a thousand equal images are a million pairs.
+            first = self._joined.first
+            others = others[first(right.start + others) != first(row)]
+            near = pair_cosines(right.vectors[others], left.vectors[i][None]) >= self._threshold
+            self._joined.join(np.concatenate([row, right.start + others[near]]))
+
+
+class _Block:
+    """Rows of an index from start on, in the file's type and as unit vectors, once needed."""
+
+    def __init__(self, index: Index, start: int) -> None:
+        self.start = start
+        self._index = index
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        return self._index.block(self.start)
+
+    @cached_property
+    def units(self) -> Vectors:
+        return units_of(self.vectors)
+
+
+class _Products(NamedTuple):
+    """Two blocks, and [rows, rows] whether the cosine may reach the threshold, each pair once."""
+
+    left: _Block
+    right: _Block
+    likely: NDArray[np.bool_]
+
+
+class UnionFind:
+    """Groups of rows, each known by its first row, as a union-find on arrays."""
+
+    def __init__(self, rows: int) -> None:
+        self._parent = np.arange(rows)
+
+    def first(self, rows: Rows) -> Rows:
+        """Return the first row of each row's group."""
+        firsts = self._parent[rows]
+        while not np.array_equal(above := self._parent[firsts], firsts):
+            firsts = above
+        self._parent[rows] = firsts
+        return firsts
+
+    def join(self, rows: Rows) -> None:
+        """Join the groups of these rows into one."""
+        firsts = self.first(rows)
+        self._parent[firsts] = firsts.min()
+
+    def groups(self) -> Iterator[Rows]:
+        """Return the groups of two rows or more, each sorted, in the order of their first rows."""
+        firsts = self.first(np.arange(len(self._parent)))
+        shared = np.flatnonzero(np.bincount(firsts)[firsts] > 1)
+        ordered = shared[np.argsort(firsts[shared], kind="stable")]
+        ends = np.flatnonzero(np.diff(firsts[ordered])) + 1
+        return (rows for rows in np.split(ordered, ends) if len(rows))

@@ -1,0 +1,179 @@
+"""The file of vectors that embed wrote, and the lines beside it that name the images.
+
+Memory is flat: blocks are copied from a memory map that is closed after each copy.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.results.meta import meta_path
+from nasnet_cli.results.neighbours import Neighbour
+from nasnet_cli.similarity.numbers import Rows, Vectors, lengths_of, pair_cosines
+
+# Rows in a block: enough that the product of two blocks runs at the processor's full speed, few
+# enough that it takes less than 200 MB.
+BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A file of vectors [rows, depth], float32 or float16, and the lines with their paths.
+
+    open_index returns one. offsets are the positions of each row's line in the file of lines.
+    """
+
+    path: Path
+    rows: int
+    depth: int
+    offsets: NDArray[np.int64]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the description of the index for a result."""
+        return {"location": os.fspath(self.path), "rows": self.rows, "depth": self.depth}
+
+    def block(self, start: int) -> Vectors:
+        """Return the rows from start on, up to BLOCK of them, in the file's type."""
+        return np.array(_mapped(self.path)[start : start + BLOCK])
+
+    def take(self, rows: Rows) -> Vectors:
+        """Return these rows, in the file's type."""
+        return np.array(_mapped(self.path)[rows])
+
+    def end(self, start: int) -> int:
+        """Return the end of the block that begins at start."""
+        return min(start + BLOCK, self.rows)
+
+    def starts(self) -> range:
+        """Return the first rows of the blocks."""
+        return range(0, self.rows, BLOCK)
+
+    def paths(self, rows: Iterable[int]) -> Iterator[str]:
+        """Yield the paths of these rows; bytes that are not UTF-8 are surrogate escapes."""
+        with lines_path(self.path).open("rb") as lines:
+            for row in rows:
+                lines.seek(self.offsets[row])
+                yield _path(json.loads(lines.readline()))
+
+    def neighbours(self, cosines: Sequence[tuple[int, float]]) -> Iterator[Neighbour]:
+        """Yield the images of these rows and cosines, with their paths."""
+        paths = self.paths(row for row, _ in cosines)
+        for (row, cosine), path in zip(cosines, paths, strict=True):
+            yield Neighbour(row, path, cosine)
+
+    def cosines(self, rows: Rows, row: int) -> NDArray[np.float64]:
+        """Return the exact cosines of these rows with another row."""
+        (other,) = self.take(np.array([row]))
+        parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+        return np.concatenate(
+            [np.empty(0), *(pair_cosines(self.take(part), other[None]) for part in parts)]
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """Return the OUT.meta.json of embed, with digests of the model and the preprocessing.
+
+        Raises NasnetError if it is missing or damaged.
+        """
+        path = meta_path(self.path)
+        problem = f"{path} does not say which model made the vectors."
+        try:
+            meta: dict[str, Any] = json.loads(path.read_bytes())
+            if all(isinstance(meta[name]["digest"], str) for name in ("model", "preprocessing")):
+                return meta
+        except OSError as error:
+            problem = (
+                f"{path}, which says which model made the vectors, cannot be read: "
+                f"{error.strerror}."
+            )
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise NasnetError(problem, "Make the vectors again with nasnet embed.")
+
+
+def lines_path(vectors: str | os.PathLike[str]) -> Path:
+    """Return the file of lines beside vectors.npy: vectors.jsonl."""
+    return Path(vectors).with_suffix(".jsonl")
+
+
+def open_index(path: str | os.PathLike[str]) -> Index:
+    """Open the vectors in a .npy file of embed. Raises NasnetError if it or its lines are damaged."""
+    path = Path(path)
+    vectors = _mapped(path)
+    if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
+        raise NasnetError(
+            f"{path} holds {vectors.dtype} {list(vectors.shape)}, not vectors [N, depth] of "
+            "float32 or float16.",
+            "Name a file that nasnet embed wrote.",
+        )
+    rows, depth = vectors.shape
+    return Index(path, rows, depth, _offsets(path, rows))
+
+
+def _mapped(path: Path) -> Vectors:
+    try:
+        with path.open("rb") as stream:
+            is_npy = stream.read(6) == b"\x93NUMPY"
+        if not is_npy:
+            raise NasnetError(f"{path} is not a .npy file.", "Name a file that nasnet embed wrote.")
+        mapped: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise NasnetError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            "Name a file that nasnet embed wrote.",
+        ) from error
+    except ValueError as error:  # a damaged header, or one of more rows than the file has
+        raise NasnetError(
+            f"{path} is damaged or cut short.", "Make it again with nasnet embed."
+        ) from error
+    return mapped
+
+
+def _offsets(path: Path, rows: int) -> NDArray[np.int64]:
+    """Return the position of each row's line; lines of failed inputs have no row."""
+    lines = lines_path(path)
+    offsets = np.zeros(rows, np.int64)
+    count = position = 0
+    try:
+        with lines.open("rb") as stream:
+            for line in stream:
+                row = json.loads(line).get("row")
+                if row is not None:
+                    if row != count or count == rows:
+                        raise ValueError
+                    offsets[row] = position
+                    count += 1
+                position += len(line)
+        if count != rows:
+            raise ValueError
+    except OSError as error:
+        raise NasnetError(
+            f"{lines}, which names the images of the vectors, cannot be read: {error.strerror}.",
+            f"It must be beside {path.name}, where nasnet embed writes it.",
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise NasnetError(
+            f"{lines} does not belong to {path}: their rows differ.",
+            "Make both again with nasnet embed.",
+        ) from error
+    return offsets
+
+
+def _path(line: dict[str, str]) -> str:
+    if "path_bytes" in line:
+        return os.fsdecode(base64.b64decode(line["path_bytes"]))
+    return line["path"]
+
+
+def without_direction(index: Index) -> int:
+    """Return how many vectors are zero or not finite."""
+    return sum(int(np.isnan(lengths_of(index.block(start))).sum()) for start in index.starts())

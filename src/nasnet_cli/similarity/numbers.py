@@ -1,0 +1,45 @@
+"""Lengths and cosines of vectors, and the largest errors of their float32 versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.floating[Any]]
+Rows = NDArray[np.intp]
+
+
+def units_of(vectors: Vectors) -> Vectors:
+    """Return vectors [n, depth] with unit length, float32; NaN where one is zero or not finite."""
+    units: Vectors = (vectors / lengths_of(vectors)[:, None]).astype(np.float32)
+    return units
+
+
+def lengths_of(vectors: Vectors) -> NDArray[np.float64]:
+    """Return the lengths of vectors [n, depth]; NaN for those without a direction."""
+    lengths: NDArray[np.float64] = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
+    lengths[(lengths == 0) | ~np.isfinite(lengths)] = np.nan
+    return lengths
+
+
+def pair_cosines(vectors: Vectors, others: Vectors) -> NDArray[np.float64]:
+    """Return the cosines of vectors [n, depth] with others [n or 1, depth], row by row.
+
+    They are in [-1, 1], and 1 for equal vectors. Each depends on its two vectors alone, to the last
+    bit, in either order: products are summed along a row.
+    """
+    left, right = vectors.astype(np.float64), others.astype(np.float64)
+    products = (left * right).sum(axis=1)
+    squares = np.square(left).sum(axis=1) * np.square(right).sum(axis=1)
+    cosines: NDArray[np.float64] = np.clip(products / np.sqrt(squares), -1, 1)
+    return cosines
+
+
+def float32_error(terms: int) -> float:
+    """Return the largest error of a cosine as a float32 product of unit vectors of so many terms.
+
+    One rounding for each term, and some for the vectors and for what the product is compared with.
+    """
+    return (terms + 8) * 2.0**-24
