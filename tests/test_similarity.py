@@ -11,8 +11,8 @@ from nasnet_cli import similarity
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.records import Embedded, Failure
-from nasnet_cli.similarity import near_groups, open_index, similar, without_direction
-from support.vectors import write_index
+from nasnet_cli.similarity import open_index, similar, without_direction
+from support.vectors import near_groups, write_index
 
 
 def random_vectors(count, depth=24, seed=0, dtype=np.float32):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from nasnet_cli.similarity import Comparison, Index, Rows
 
 
 def write_index(folder: Path, array: ArrayLike, lines: Sequence[Any] | None = None) -> Path:
@@ -19,3 +21,10 @@ def write_index(folder: Path, array: ArrayLike, lines: Sequence[Any] | None = No
         lines = [{"path": f"{row}.jpg", "status": "ok", "row": row} for row in range(len(array))]
     (folder / "v.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder / "v.npy"
+
+
+def near_groups(
+    index: Index, threshold: float, progress: Callable[[Any], Any] = iter
+) -> Iterator[Rows]:
+    """Yield the groups of near rows."""
+    return Comparison(index, threshold).groups(progress)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import click
 from click.core import ParameterSource
 
-from nasnet_cli.cli import exits, neighbours, options
+from nasnet_cli.cli import exits, neighbours, options, startup
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job
 from nasnet_cli.cli.sections import ADVANCED, MODEL, command_with, gathered, option
@@ -113,6 +113,7 @@ def command(
     if null and (output.out or output.format_):
         raise click.UsageError("Use either -0 or --out and --format.")
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
+    startup.limit_blas_threads()  # the comparison has threads of its own
     vectors = _vectors(inputs)
     if vectors is not None:
         report(_Search.of_vectors(vectors), rules, null, output, console)
@@ -202,7 +203,7 @@ def report(
     from nasnet_cli.albums.paths import Base
     from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import GROUPS
-    from nasnet_cli.similarity import count_pairs, near_groups, without_direction
+    from nasnet_cli.similarity import Comparison, count_pairs, without_direction
 
     start = time.monotonic()
     index, base = search.index, Base(rules.base)
@@ -222,7 +223,8 @@ def report(
     tally = _Tally(index.rows, without_direction(index))
     decided = duplicates.Rules(rules.keep, rules.references, rules.across_folders, search.made)
     found = duplicates.Duplicates(index, base, decided, rules.threshold)
-    groups = tally.count(found.groups(near_groups(index, rules.threshold, walk)))
+    comparison = Comparison(index, rules.threshold)
+    groups = tally.count(found.groups(comparison.groups(walk)))
     if null:
         _print_paths(base.locate(path) for path in duplicates.losers(groups))
     else:
@@ -238,6 +240,9 @@ def report(
         )
     if null and tally.missing is not None and set(tally.roles) == {"missing"}:
         raise base.nothing_exists(base.locate(tally.missing))
+    if comparison.bounded:
+        ruled_out = 100 * (1 - comparison.left / comparison.bounded)
+        console.detail(f"{ruled_out:.4f} % of {comparison.bounded:,} pairs ruled out by bounds.")
     console.note(f"{tally.describe()}; {time.monotonic() - start:.1f} s.")
     for role, reason in _LEFT_ALONE.items():
         if tally.roles[role]:

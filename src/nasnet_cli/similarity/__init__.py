@@ -5,7 +5,7 @@ float32 or bounds cannot rule out is computed in float64, so that results do not
 product is rounded. A vector that is zero or not finite has no direction, and is similar to nothing.
 """
 
-from nasnet_cli.similarity.groups import Comparison, count_pairs, near_groups
+from nasnet_cli.similarity.groups import Comparison, count_pairs
 from nasnet_cli.similarity.index import Index, lines_path, open_index, without_direction
 from nasnet_cli.similarity.nearest import nearest, similar
 from nasnet_cli.similarity.numbers import Rows
@@ -16,7 +16,6 @@ __all__ = [
     "Rows",
     "count_pairs",
     "lines_path",
-    "near_groups",
     "nearest",
     "open_index",
     "similar",

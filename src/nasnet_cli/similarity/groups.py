@@ -30,20 +30,8 @@ _PRODUCT_ROWS = 512
 _PATIENCE = 2
 
 
-def near_groups(
-    index: Index, threshold: float, progress: Callable[[Blocks], Blocks] = iter
-) -> Iterator[Rows]:
-    """Yield the groups of rows that pairs with a cosine of at least threshold, in (0, 1], join.
-
-    Two are in one group if a chain of such pairs connects them; the ends of a chain may be less
-    similar. A group has at least two rows and is sorted; groups come in the order of their first
-    rows. progress may wrap the iteration over the count_pairs pairs of blocks.
-    """
-    yield from Comparison(index, threshold).groups(progress)
-
-
 def count_pairs(index: Index) -> int:
-    """Return how many pairs of blocks near_groups compares."""
+    """Return how many pairs of blocks are compared."""
     blocks = len(index.starts())
     return blocks * (blocks + 1) // 2
 
@@ -51,7 +39,7 @@ def count_pairs(index: Index) -> int:
 class Comparison:
     """A comparison of each pair of vectors in an index, whose result is exact.
 
-    Most pairs are ruled out by bounds where that pays, others by products in float32; pairs too
+    threshold, in (0, 1], is the least cosine of a near pair. Most pairs are ruled out by bounds where that pays, others by products in float32; pairs too
     close to call are decided in float64. bounded counts the pairs of rows that bounds were asked
     about, left those that they did not rule out.
     """
@@ -65,7 +53,12 @@ class Comparison:
         self._undecided: list[Pair] = []
 
     def groups(self, progress: Callable[[Blocks], Blocks] = iter) -> Iterator[Rows]:
-        """Yield the groups, as near_groups does."""
+        """Yield the groups of rows that pairs with a cosine of at least the threshold join.
+
+        Two are in one group if a chain of such pairs connects them; the ends of a chain may be less
+        similar. A group has at least two rows and is sorted; groups come in the order of their
+        first rows. progress may wrap the iteration over the count_pairs pairs of blocks.
+        """
         starts = self._index.starts()
         if len(starts) >= _FEWEST_BLOCKS:
             self._bounds = find_bounds(self._index, self._threshold)
