@@ -7,6 +7,9 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 from itertools import pairwise
 
@@ -251,6 +254,125 @@ def test_ends_of_a_chain_are_no_copies(tmp_path):
     assert [member.of for member in group.members] == [None, 0, None, 2]
     similarity = [member.similarity for member in group.members]
     np.testing.assert_allclose(similarity, np.cos(np.radians([0, 10, 20, 10])), atol=1e-6)
+
+
+def tree(folder):
+    """Return the content of each file below a folder by its path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def movable(photos):
+    """Several copies, one of which has a name that is not UTF-8, and a vectorless file."""
+    shutil.copy(photos / "a/one.png", os.fsencode(photos) + b"/b/odd\xff.png")
+    shutil.copy(photos / "a/two.png", photos / "b/two.png")
+    (photos / "b/notes.txt").write_text("not an image")
+    return photos
+
+
+LOSERS = {"b/odd\udcff.png", "b/small.bmp", "b/two.png"}
+
+
+@pytest.mark.parametrize("target", ["dups", "b/dups"])
+def test_duplicates_are_moved_and_taken_back(nasnet, movable, tiny_module, target):
+    before = tree(movable)
+    move = ("duplicates", "a", "b", *NEAR, "-m", tiny_module, "--move-to", target)
+    done = nasnet(*move, cwd=movable, expect=0)
+    assert f"3 duplicates moved to {target}." in done.stderr
+    assert [len(group["members"]) for group in done.rows] == [3, 2]
+    after = tree(movable)
+    assert set(before) - set(after) == LOSERS
+    for name in LOSERS:
+        assert after[f"{target}/{name}"] == before[name]
+    # What has been moved is not searched again.
+    done = nasnet(*move, cwd=movable, expect=0)
+    assert "0 groups" in done.stderr and "0 duplicates moved" in done.stderr
+    assert tree(movable) == after
+    done = nasnet("duplicates", "--undo", target, cwd=movable, expect=0)
+    assert "3 files taken back." in done.stderr
+    assert tree(movable) == before and not (movable / target).exists()
+
+
+def test_duplicates_of_vectors_are_moved(nasnet, photos, vectors, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    arguments = ("duplicates", vectors, *NEAR, "--base", photos, "--move-to", "dups")
+    nasnet(*arguments, cwd=elsewhere, expect=0)
+    place = elsewhere / "dups" / str(photos / "b/small.bmp").lstrip("/")
+    assert place.exists() and not (photos / "b/small.bmp").exists()
+    again = nasnet(*arguments, cwd=elsewhere, expect=0)
+    assert [member["role"] for member in again.rows[0]["members"]] == ["keep", "missing"]
+    nasnet("duplicates", "--undo", "dups", cwd=elsewhere, expect=0)
+    assert (photos / "b/small.bmp").exists()
+
+
+def test_vectors_of_moved_images_are_left_out(nasnet, photos, tiny_module):
+    nasnet("embed", "a", "b", "-m", tiny_module, "-o", "v.npy", cwd=photos, expect=0)
+    done = nasnet("duplicates", "v.npy", *NEAR, "--move-to", "a", cwd=photos, expect=0)
+    assert "1 image in a left out." in done.stderr and done.rows == []
+    assert (photos / "b/small.bmp").exists()
+
+
+def test_nothing_is_moved_where_no_image_is_found(nasnet, photos, vectors, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = nasnet("duplicates", vectors, *NEAR, "--move-to", "dups", cwd=elsewhere, expect=1)
+    assert "None of the images exists" in done.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("a", "--move-to", "."),
+        ("a", "--move-to", "a"),
+        ("a", "--reference", "b", "--move-to", "b"),
+        ("a", "--move-to", "dups", "-0"),
+        ("a", "--undo", "dups"),
+        ("--undo", "dups", "--move-to", "dups"),
+    ],
+)
+def test_contradictions_are_usage_errors(nasnet, photos, arguments):
+    before = tree(photos)
+    nasnet("duplicates", *arguments, cwd=photos, expect=2)
+    assert tree(photos) == before
+
+
+def test_a_folder_without_an_undo_list_has_nothing_to_take_back(nasnet, photos):
+    assert "no undo list" in nasnet("duplicates", "--undo", "a", cwd=photos, expect=1).stderr
+
+
+# Dies right before a file of that name is removed from its old place.
+KILLED = """
+import os, signal, sys
+def die(event, arguments):
+    if event == "os.remove" and os.fsencode(arguments[0]).endswith(os.fsencode(sys.argv[1])):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die)
+from nasnet_cli.cli.main import run
+run(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("at", ["small.bmp", "two.png"])
+def test_a_killed_move_goes_on_or_back(nasnet, movable, tiny_module, at):
+    before = tree(movable)
+    move = ["duplicates", "a", "b", *map(str, NEAR), "-m", str(tiny_module), "--move-to", "dups"]
+
+    def kill(*arguments):
+        command = [sys.executable, "-c", KILLED, at, *arguments]
+        killed = subprocess.run(command, cwd=movable, capture_output=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    kill(*move)
+    assert (movable / "b" / at).exists() and (movable / "dups/b" / at).exists()
+    nasnet(*move, cwd=movable, expect=0)
+    assert set(before) - set(tree(movable)) == LOSERS
+    kill("duplicates", "--undo", "dups")
+    nasnet("duplicates", "--undo", "dups", cwd=movable, expect=0)
+    assert tree(movable) == before
 
 
 @settings(max_examples=40)

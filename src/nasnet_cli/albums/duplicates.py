@@ -64,6 +64,7 @@ class _Image:
 class Duplicates:
     """Groups of similar rows as groups of images with roles, as the rules decide.
 
+    left_out counts the images that were found in the folder to leave out.
     Every duplicate is itself at least as similar to one that stays as the threshold says: the ends
     of a chain of similar images are not taken for copies of each other.
     """
@@ -71,8 +72,9 @@ class Duplicates:
     def __init__(self, index: Index, base: Base, rules: Rules, threshold: float) -> None:
         self._index, self._base, self._threshold = index, base, threshold
         self._rules = rules
-        self._references = tuple(map(_inside, rules.references))
-        self._left_out = None if rules.left_out is None else _inside(rules.left_out)
+        self._references = tuple(map(inside, rules.references))
+        self._left_out = None if rules.left_out is None else inside(rules.left_out)
+        self.left_out = 0
 
     def groups(self, groups: Iterable[Rows]) -> Iterator[Group]:
         """Yield groups with roles, numbered from 1.
@@ -94,7 +96,11 @@ class Duplicates:
             for row, path in zip(rows, self._index.paths(rows), strict=True)
         ]
         left_out = self._left_out
-        return [i for i in images if left_out is None or not _inside(i.folder).startswith(left_out)]
+        if left_out is None:
+            return images
+        kept = [image for image in images if not inside(image.folder).startswith(left_out)]
+        self.left_out += len(images) - len(kept)
+        return kept
 
     def _look_at(self, row: int, name: str) -> _Image:
         path = self._base.locate(name)
@@ -178,7 +184,7 @@ class Duplicates:
         return key
 
 
-def _inside(folder: str) -> str:
+def inside(folder: str) -> str:
     """Return the beginning of the real paths of what is in a folder."""
     return os.path.join(os.path.realpath(folder), "")
 
@@ -219,7 +225,16 @@ def _pixels(path: str) -> int:
     return width * height
 
 
-def losers(groups: Iterable[Group]) -> Iterator[str]:
-    """Yield the paths of the duplicates in groups, as the results have them."""
+def copies(groups: Iterable[Group]) -> Iterator[tuple[str, str]]:
+    """Yield the path of each duplicate in groups, and of the image that stays for it."""
     for group in groups:
-        yield from (member.path for member in group.members if member.role == "duplicate")
+        paths = {member.row: member.path for member in group.members}
+        for member in group.members:
+            if member.role == "duplicate" and member.of is not None:
+                yield member.path, paths[member.of]
+
+
+def destination(path: str) -> str:
+    """Return the place of a moved image below its new folder: its path, without what leads up."""
+    parts = os.path.normpath(path).split(os.sep)
+    return os.sep.join(part for part in parts if part not in ("", os.pardir))

@@ -7,14 +7,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from nasnet_cli.cli import exits, neighbours, options, startup
+from nasnet_cli.cli import exits, moving, neighbours, options, startup
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job
 from nasnet_cli.cli.sections import ADVANCED, MODEL, command_with, gathered, option
@@ -24,6 +24,7 @@ from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
     from nasnet_cli.albums.duplicates import Keep
+    from nasnet_cli.albums.moves import Album
     from nasnet_cli.results.neighbours import Group, Role
     from nasnet_cli.results.writers import Section
     from nasnet_cli.similarity import Index
@@ -39,6 +40,16 @@ class Rules(NamedTuple):
     references: tuple[str, ...]
     across_folders: bool
     base: str | None
+    move_to: str | None
+
+    def settings(self) -> dict[str, object]:
+        """Return the rules that results depend on."""
+        return {
+            "threshold": self.threshold,
+            "keep": self.keep,
+            "references": list(self.references),
+            "across_folders": self.across_folders,
+        }
 
 
 rule_options = gathered(
@@ -77,16 +88,30 @@ rule_options = gathered(
         metavar="DIR",
         help="Folder that relative paths beside vectors start from.  [default: the current folder]",
     ),
+    option(
+        "--move-to",
+        type=click.Path(),
+        metavar="DIR",
+        allow_from_autoenv=False,
+        help="Move the duplicates to DIR, which is left out of the search.",
+    ),
 )
 
 
 @command_with(
     "nasnet duplicates photos/",
-    "nasnet duplicates inbox/ --reference library/ --keep oldest",
+    "nasnet duplicates inbox/ --reference library/ --move-to duplicates/",
     "nasnet duplicates vectors.npy --threshold 0.99 --out groups.csv",
 )
 @options.input_options
 @rule_options
+@option(
+    "--undo",
+    type=click.Path(),
+    metavar="DIR",
+    allow_from_autoenv=False,
+    help="Take back what was moved to DIR, also after an interruption.",
+)
 @option("-0", "--null", is_flag=True, help="Print only the duplicates, each ended by a NUL.")
 @options.output_options(neighbours.FORMATS)
 @options.spec_options("vectors", *options.preprocessing_options)
@@ -95,6 +120,7 @@ rule_options = gathered(
 def command(
     inputs: options.InputOptions,
     rules: Rules,
+    undo: str | None,
     null: bool,
     output: options.OutputOptions,
     spec: JobSpec,
@@ -107,26 +133,50 @@ def command(
     Every pair is compared by cosine similarity, and images are in one group when a chain of pairs
     at or above the threshold joins them. In each group it is said which images stay and which are
     duplicates: those at or above the threshold to one that stays. Other names of a file (hard and
-    symbolic links) are no duplicates. No file is changed. Exit code: 0, or 3 if some images have
+    symbolic links) are no duplicates. No file is changed or deleted; --move-to moves duplicates, and
+    the same command goes on after an interruption. Exit code: 0, or 3 if some images have
     errors.
     """
-    if null and (output.out or output.format_):
-        raise click.UsageError("Use either -0 or --out and --format.")
+    if undo is not None:
+        if inputs.paths or inputs.list_file or rules.move_to is not None:
+            raise click.UsageError("--undo takes a folder and nothing else.")
+        return moving.undo_all(undo, console)
+    if null and (output.out or output.format_ or rules.move_to):
+        raise click.UsageError("Use either -0 or --out, --format and --move-to.")
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
     startup.limit_blas_threads()  # the comparison has threads of its own
     vectors = _vectors(inputs)
-    if vectors is not None:
-        report(_Search.of_vectors(vectors), rules, null, output, console)
-        return exits.OK
+    with _album(rules.move_to) as album:
+        if vectors is not None:
+            return report(_Search.of_vectors(vectors), rules, null, output, console, album)
+        job = Job(spec, _with_references(inputs, rules), run, console, left_out=rules.move_to)
+        with _Search.of_images(job) as search:
+            status = job.finish("embedded")
+            return report(search, rules, null, output, console, album) or status
+
+
+def _with_references(inputs: options.InputOptions, rules: Rules) -> options.InputOptions:
+    """Return the inputs and the references. Raises click.UsageError for options of vectors."""
     if rules.base is not None:
         raise click.UsageError("--base is for vectors: other paths start from the current folder.")
     paths = inputs.paths or (() if inputs.list_file else (".",))
-    inputs = inputs._replace(paths=(*paths, *rules.references))
-    job = Job(spec, inputs, run, console)
-    with _Search.of_images(job) as search:
-        status = job.finish("embedded")
-        report(search, rules, null, output, console)
-    return status
+    paths = (*paths, *rules.references)
+    if rules.move_to is not None:
+        from nasnet_cli.albums.duplicates import inside
+
+        for path in paths:
+            if inside(path).startswith(inside(rules.move_to)):
+                raise click.UsageError(f"{path} lies in {rules.move_to}, which is not searched.")
+    return inputs._replace(paths=paths)
+
+
+def _album(folder: str | None) -> AbstractContextManager[Album | None]:
+    """Open the folder that gets the duplicates, which is then kept from other processes."""
+    if folder is None:
+        return nullcontext()
+    from nasnet_cli.albums.moves import open_album
+
+    return open_album(folder, create=True)
 
 
 def _vectors(inputs: options.InputOptions) -> str | None:
@@ -196,9 +246,17 @@ class _Search:
 
 
 def report(
-    search: _Search, rules: Rules, null: bool, output: options.OutputOptions, console: Console
-) -> None:
-    """Find the groups and write them, or only the duplicates. Raises NasnetError."""
+    search: _Search,
+    rules: Rules,
+    null: bool,
+    output: options.OutputOptions,
+    console: Console,
+    album: Album | None,
+) -> int:
+    """Find the groups, write them or only the duplicates, and move these to an album.
+
+    Return the exit code. Raises NasnetError.
+    """
     from nasnet_cli.albums import duplicates
     from nasnet_cli.albums.paths import Base
     from nasnet_cli.results.meta import meta_document
@@ -214,19 +272,16 @@ def report(
                 advance(1)
                 yield pair
 
-    settings: dict[str, object] = {
-        "threshold": rules.threshold,
-        "keep": rules.keep,
-        "references": list(rules.references),
-        "across_folders": rules.across_folders,
-    }
     tally = _Tally(index.rows, without_direction(index))
-    decided = duplicates.Rules(rules.keep, rules.references, rules.across_folders, search.made)
+    decided = duplicates.Rules(
+        rules.keep, rules.references, rules.across_folders, search.made, rules.move_to
+    )
     found = duplicates.Duplicates(index, base, decided, rules.threshold)
     comparison = Comparison(index, rules.threshold)
     groups = tally.count(found.groups(comparison.groups(walk)))
+    settings = rules.settings()
     if null:
-        _print_paths(base.locate(path) for path in duplicates.losers(groups))
+        _print_paths(base.locate(path) for path, _ in duplicates.copies(groups))
     else:
         neighbours.write(
             GROUPS,
@@ -238,7 +293,7 @@ def report(
                 **{**search.identity(), "options": settings}, summary=tally.counts()
             ),
         )
-    if null and tally.missing is not None and set(tally.roles) == {"missing"}:
+    if (null or album) and tally.missing is not None and set(tally.roles) == {"missing"}:
         raise base.nothing_exists(base.locate(tally.missing))
     if comparison.bounded:
         ruled_out = 100 * (1 - comparison.left / comparison.bounded)
@@ -247,6 +302,28 @@ def report(
     for role, reason in _LEFT_ALONE.items():
         if tally.roles[role]:
             console.note(f"{counted(tally.roles[role], 'image')} {reason}")
+    if found.left_out:
+        console.note(f"{counted(found.left_out, 'image')} in {rules.move_to} left out.")
+    if album is None:
+        return exits.OK
+    pairs = ((base.locate(copy), base.locate(kept)) for copy, kept in tally.copies)
+    # Whatever has happened since they were compared: one of them stays.
+    return _move(album, (copy for copy, kept in pairs if base.exists(kept)), console)
+
+
+def _move(album: Album, copies: Iterable[str], console: Console) -> int:
+    """Move the copies to an album and return the exit code."""
+    from nasnet_cli.albums.duplicates import destination
+
+    plan = album.plan("move", ((copy, destination(copy)) for copy in copies))
+    problems = moving.carry_out(album, plan, console)
+    moved = len(plan.transfers) - problems
+    skipped = f", {len(plan.skipped):,} skipped" if plan.skipped else ""
+    failed = f", {problems:,} failed" if problems else ""
+    console.note(f"{counted(moved, 'duplicate')} moved to {album.name}{skipped}{failed}.")
+    if moved:
+        console.note(f"To take them back: nasnet duplicates --undo {album.name}")
+    return exits.SOME_FAILED if problems else exits.OK
 
 
 _LEFT_ALONE: dict[Role, str] = {
@@ -256,22 +333,30 @@ _LEFT_ALONE: dict[Role, str] = {
 
 
 class _Tally:
-    """Counts of vectors, groups and roles. missing is an image that doesn't exist, if any."""
+    """Counts of vectors, groups and roles.
+
+    missing is an image that doesn't exist, if any; copies has the duplicates, each with the image
+    that stays for it.
+    """
 
     def __init__(self, vectors: int, without_direction: int) -> None:
         self._vectors, self._without_direction = vectors, without_direction
         self._groups = 0
         self.roles: Counter[Role] = Counter()
         self.missing: str | None = None
+        self.copies: list[tuple[str, str]] = []
 
     def count(self, groups: Iterable[Group]) -> Iterator[Group]:
         """Yield the groups, counted."""
+        from nasnet_cli.albums.duplicates import copies
+
         for group in groups:
             self._groups += 1
             for member in group.members:
                 self.roles[member.role] += 1
                 if member.role == "missing":
                     self.missing = member.path
+            self.copies += copies([group])
             yield group
 
     def counts(self) -> dict[str, object]:

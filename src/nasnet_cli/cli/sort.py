@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from nasnet_cli.cli import exits, options
+from nasnet_cli.cli import exits, moving, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with, print_line
 from nasnet_cli.cli.sections import option as any_option
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
-    from nasnet_cli.albums.moves import Album, Outcome, Plan
+    from nasnet_cli.albums.moves import Plan
     from nasnet_cli.albums.paths import Base
     from nasnet_cli.albums.sorting import Sorting
     from nasnet_cli.albums.undo_list import Action
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 option = partial(any_option, allow_from_autoenv=False)
 
 _DONE = {"copy": "copied", "link": "linked", "move": "moved"}
-_NAMED = 5  # problems that are named without -v
 
 
 @command_with(
@@ -83,7 +81,7 @@ def command(
     if undo is not None:
         if results is not None or into is not None or dry_run:
             raise click.UsageError("--undo takes a folder and nothing else.")
-        return _undo(undo, console)
+        return moving.undo_all(undo, console)
     if results is None or into is None:
         raise click.UsageError("Name RESULTS and --into DIR, or --undo DIR.")
     from nasnet_cli.albums.moves import open_album
@@ -100,7 +98,7 @@ def command(
                 print_line(f"{transfer.action} {transfer.source} -> {into}/{transfer.destination}")
             problems = 0
         else:
-            problems = _run(album, plan, console)
+            problems = moving.carry_out(album, plan, console)
     for path, reason in plan.skipped.items():
         console.detail(f"{path}: {reason}")
     console.note(_summary(sorting, plan, problems, "to be " * dry_run + _DONE[action]))
@@ -117,47 +115,6 @@ def _missing(plan: Plan) -> int:
     from nasnet_cli.albums.moves import NOT_FOUND
 
     return sum(reason == NOT_FOUND for reason in plan.skipped.values())
-
-
-def _run(album: Album, plan: Plan, console: Console) -> int:
-    """Carry the plan out and return the number of problems."""
-    with console.progress(lambda: len(plan.transfers), unit="files") as advance:
-        problems = _problems(album.run(plan), advance)
-    _name_some([f"{found.transfer.source}: {found.problem}." for found in problems], console)
-    return len(problems)
-
-
-def _undo(folder: str, console: Console) -> int:
-    from nasnet_cli.albums.moves import open_album
-
-    with open_album(folder) as album:
-        count = album.count
-        with console.progress(lambda: count, unit="files") as advance:
-            problems = _problems(album.undo(), advance)
-    _name_some(
-        [f"{folder}/{found.transfer.destination}: {found.problem}." for found in problems], console
-    )
-    rest = f", {len(problems):,} not" if problems else ""
-    console.note(f"{counted(count - len(problems), 'file')} taken back{rest}.")
-    return exits.SOME_FAILED if problems else exits.OK
-
-
-def _problems(outcomes: Iterable[Outcome], advance: Callable[[int], None]) -> list[Outcome]:
-    problems = []
-    for outcome in outcomes:
-        advance(1)
-        if outcome.problem:
-            problems.append(outcome)
-    return problems
-
-
-def _name_some(lines: Sequence[str], console: Console) -> None:
-    for line in lines[:_NAMED]:
-        console.note(line)
-    for line in lines[_NAMED:]:
-        console.detail(line)
-    if len(lines) > _NAMED and not console.verbose:
-        console.note(f"And {len(lines) - _NAMED:,} more; -v names them.")
 
 
 def _summary(sorting: Sorting, plan: Plan, problems: int, done: str) -> str:
