@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images import remote
+from nasnet_cli.images import remote, web
 from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
+from nasnet_cli.images.urls import shown
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
 from nasnet_cli.jobs.state import source_key
 from support.hub_server import Answer, hub_server
@@ -65,7 +66,7 @@ def s3(store, monkeypatch):
 
 
 @pytest.fixture
-def web():
+def server():
     with hub_server() as server:
         yield server
 
@@ -143,12 +144,12 @@ def test_the_resume_key_of_an_object_changes_with_it(s3):
     assert [a == b for a, b in zip(before, keys(), strict=True)] == [True, False]
 
 
-def test_a_file_on_the_web_is_read_with_one_request(web):
-    url = web.put("/a/cat.png", Answer(png(9)))
+def test_a_file_on_the_web_is_read_with_one_request(server):
+    url = server.put("/a/cat.png", Answer(png(9)))
     ((source,), _) = found(url)
-    assert source == Source(url, member=source.member) and not web.requests
+    assert source == Source(url, member=source.member, url=url) and not server.requests
     assert source.read() == png(9)
-    assert len(web.requests) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -156,29 +157,151 @@ def test_a_file_on_the_web_is_read_with_one_request(web):
     [
         (Answer(status=404), "not_found", "no such file"),
         (Answer(status=403), "unreadable", "answers 403"),
-        (Answer(failures=9), "unreadable", "answers 503"),
-        (Answer(b"x" * 5000, cuts=(2000,)), "unreadable", "cannot be read"),
-        (Answer(b"x" * 5000, silent=3), "timeout", "doesn't answer"),
+        (Answer(failures=9), "network", "answers 503"),
+        (Answer(status=410), "not_found", "no such file"),
+        (Answer(status=599), "network", "answers 599"),
+        (Answer(b"x" * 5000, cuts=(2000,) * 9), "network", "connection was cut"),
+        (Answer(b"x" * 5000, silent=3), "network", "doesn't answer"),
         (Answer(b"x" * 5000, has_length=False), "too_large", "more than 4,000 bytes"),
     ],
 )
-def test_an_error_of_a_server_has_a_row(web, monkeypatch, answer, kind, words):
-    monkeypatch.setattr(remote, "_SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(remote, "_PAUSE_SECONDS", 0.01)
-    ((source,), _) = found(web.put("/x.png", answer))
+def test_an_error_of_a_server_has_a_row(server, monkeypatch, answer, kind, words):
+    monkeypatch.setattr(web, "_SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(web, "_PAUSE_SECONDS", 0.01)
+    ((source,), _) = found(server.put("/x.png", answer))
     error = failure(source, 4000 if kind == "too_large" else 1 << 20)
     assert error.kind == kind and words in error.message
 
 
-def test_a_request_that_failed_is_tried_again(web, monkeypatch):
-    monkeypatch.setattr(remote, "_PAUSE_SECONDS", 0.01)
-    ((source,), _) = found(web.put("/x.png", Answer(png(1), failures=2)))
+def test_a_request_that_failed_is_tried_again(server, monkeypatch):
+    monkeypatch.setattr(web, "_PAUSE_SECONDS", 0.01)
+    for answer in (Answer(png(1), failures=2), Answer(png(1), cuts=(20, 30))):
+        ((source,), _) = found(server.put("/x.png", answer))
+        assert source.read() == png(1)
+
+
+AS_GIVEN = [
+    "/a%27b%2Fc%40d.png?Expires=9&Signature=a%2Bb'(c)+d%3D~*!",
+    "/a//b/../c'd@e.png?x=[1]|{2}^%7E",
+    "/%E4.png?",
+]
+
+
+@pytest.mark.parametrize("target", AS_GIVEN)
+def test_a_url_is_sent_as_given(server, target):
+    """A signature is of these very characters."""
+    server.put(target.partition("?")[0], Answer(png(1)))
+    server.put("/moved.png", Answer(status=302, location=server.url + target))
+    capitals = server.url.replace("http", "HTTP")
+    sources, _ = found(server.url + target, capitals + target, server.url + "/moved.png")
+    assert [source.read() for source in sources] == [png(1)] * 3
+    sent = [target.removesuffix("?") for target, _ in server.requests]
+    expected = target.removesuffix("?")
+    assert sent == [expected, expected, "/moved.png", expected]
+
+
+def test_what_no_request_can_hold_is_encoded(server):
+    server.put("/%C3%A4%20b.png", Answer(png(1)))
+    ((source,), _) = found(server.url + "/ä b.png")
     assert source.read() == png(1)
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("http://example.org/x.png?sig=abc", "http://example.org/x.png?sig=…, which nasnet does"),
+        ("ftp://127.0.0.1/x.png", "ftp://127.0.0.1/x.png, which nasnet does not follow"),
+        ("file:///etc/passwd", "does not follow"),
+        ("/loop.png", "form a loop"),
+    ],
+)
+def test_redirects_that_are_not_followed(server, location, words):
+    server.put("/loop.png", Answer(status=301, location=location))
+    ((source,), _) = found(server.url + "/loop.png")
+    error = failure(source)
+    assert error.kind == "unreadable" and words in error.message
+
+
+def test_a_server_may_ask_to_wait(server, monkeypatch):
+    waits = []
+    monkeypatch.setattr(web, "sleep", waits.append)
+    busy = Answer(png(1), failing=429, failures=1, retry_after="7")
+    ((source,), _) = found(server.put("/x.png", busy))
+    assert source.read() == png(1)
+    assert waits == [7]
+    past = Answer(png(1), failures=1, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")
+    ((source,), _) = found(server.put("/y.png", past))
+    assert source.read() == png(1)
+    assert waits == [7, web._PAUSE_SECONDS]
+
+
+def test_a_server_that_asks_to_wait_for_long_is_given_up(server):
+    busy = Answer(png(1), failures=1, retry_after="3600")
+    ((source,), _) = found(server.put("/x.png", busy))
+    error = failure(source)
+    assert error.kind == "network" and "answers 503 and asks to wait 3,600 s" in error.message
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://u:p@h.org/a.png", "https://h.org/a.png"),
+        ("https://u:p@ss@h.org:8/a@b.png", "https://h.org:8/a@b.png"),
+        ("https://h/a?X-Amz-Date=1&v=2&X-Amz-Signature=ab", "https://h/a?X-Amz-Date=…&v=2&X-Amz-Signature=…"),
+        ("https://h/a?sv=1;SIG=a%3D;b=sig", "https://h/a?sv=1;SIG=…;b=sig"),
+        ("https://h/a?x%2Dgoog-signature=1#access_token=2", "https://h/a?x%2Dgoog-signature=…#access_token=…"),
+        ("https://h/a?signatures=1&id=token", "https://h/a?signatures=1&id=token"),
+        ("HTTP://h/sig=1/a", "HTTP://h/sig=1/a"),
+        ("s3://bucket/a@b.png", "s3://bucket/a@b.png"),
+    ],
+)  # fmt: skip
+def test_secrets_of_a_url_are_not_shown(url, expected):
+    assert shown(url) == expected
+
+
+def test_secrets_are_in_no_file_and_no_message(nasnet, server, tiny_module, tmp_path):
+    server.put("/a.png", Answer(png(1)))
+    place = server.url.replace("//", "//me:hidden1@")
+    urls = [f"{place}/{name}.png?v=2&X-Amz-Signature=hidden2" for name in ("a", "none")]
+    out = tmp_path / "out.json"
+    done = nasnet("classify", *urls, "-m", tiny_module, "-o", out, "-v", expect=3)
+    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"hidden" not in written + done.stdout_bytes + done.stderr_bytes
+    assert f"{server.url}/none.png?v=2&X-Amz-Signature=…".encode() in written
+    assert ("/a.png?v=2&X-Amz-Signature=hidden2", None) in server.requests
+    nothing = nasnet("classify", "s4://me:hidden1@b/x?sig=hidden2", "-m", tiny_module, expect=3)
+    assert "hidden" not in nothing.stdout + nothing.stderr
+
+
+def test_a_url_that_was_signed_again_is_the_same_input(server):
+    urls = [f"{server.url}/a.png?Signature={value}&id={n}" for n in "12" for value in "xy"]
+    keys = [source_key(source, "stat", MAX_BYTES) for source in found(*urls)[0]]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+def test_a_manifest_has_the_url_that_is_to_be_sent(server):
+    url = server.put("/a.png", Answer(png(1))) + "?sig=abc"
+    ((source,), _) = found(url)
+    (again,) = entry_sources(list(entry_lines([source])), "/")
+    assert again.path == source.path == url.replace("abc", "…")
+    assert again.read() == png(1)
+    assert server.requests[0][0] == "/a.png?sig=abc"
 
 
 def test_a_server_that_does_not_listen_has_a_row():
     ((source,), _) = found("http://127.0.0.1:9/x.png")
-    assert failure(source).kind == "unreadable"
+    assert failure(source).kind == "network"
+
+
+def test_a_store_that_does_not_answer_is_an_error_of_the_network(s3, monkeypatch):
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    ((source,), _) = found("s3://bucket/photos/")
+    assert failure(source).kind == "network"
 
 
 def test_an_unknown_scheme_has_a_row():
@@ -187,10 +310,10 @@ def test_an_unknown_scheme_has_a_row():
     assert "s3" in failure(source).message
 
 
-def test_classify_reads_urls_like_files(nasnet, store, web, tiny_module, tmp_path):
+def test_classify_reads_urls_like_files(nasnet, store, server, tiny_module, tmp_path):
     (tmp_path / "local.png").write_bytes(png(1))
-    url = web.put("/b.png", Answer(png(1)))
-    inputs = ("s3://bucket/photos", url, web.url + "/none.png", tmp_path / "local.png")
+    url = server.put("/b.png", Answer(png(1)))
+    inputs = ("s3://bucket/photos", url, server.url + "/none.png", tmp_path / "local.png")
     done = nasnet("classify", *inputs, "-m", tiny_module, **store.variables)
     assert done.exit_code == 3, done.stderr
     rows = done.rows
@@ -198,7 +321,7 @@ def test_classify_reads_urls_like_files(nasnet, store, web, tiny_module, tmp_pat
     assert len(rows) == len(IMAGES) + 3
     same = by_path["s3://bucket/photos/b.png"], by_path[url], by_path[str(tmp_path / "local.png")]
     assert len({str(row["predictions"]) for row in same}) == 1
-    assert by_path[web.url + "/none.png"]["error"]["kind"] == "not_found"
+    assert by_path[server.url + "/none.png"]["error"]["kind"] == "not_found"
     assert by_path["s3://bucket/photos/empty.png"]["status"] == "error"
     assert len(done.stderr.splitlines()) == 1, done.stderr
 

@@ -26,7 +26,7 @@ from support.loopback import serving
 class Answer:
     """The answer for a path.
 
-    The first failures requests get the status failing. cuts are sizes after which one request each
+    The first failures requests get the status failing, with retry_after in its header. cuts are sizes after which one request each
     is cut off. pause is the wait in seconds after each 64 kB, silent that before the answer. With
     needs_format only ?tf-hub-format=compressed has the file, as on the hub.
     """
@@ -36,6 +36,7 @@ class Answer:
     location: str = ""
     failing: int = 503
     failures: int = 0
+    retry_after: str = ""
     cuts: tuple[int, ...] = ()
     pause: float = 0.0
     silent: float = 0.0
@@ -96,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None or (answer.needs_format and not compressed):
             self._plain(404)
         elif failing:
-            self._plain(answer.failing)
+            self._plain(answer.failing, {"Retry-After": answer.retry_after})
         elif answer.location:
             self._plain(answer.status, {"Location": answer.location})
         elif answer.status != 200:

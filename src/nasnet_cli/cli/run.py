@@ -22,6 +22,7 @@ from nasnet_cli.cli.summary import errors_by_kind, skips_by_kind
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
+from nasnet_cli.images.urls import shown
 from nasnet_cli.jobs.run import NoInputError, RunOptions, run_to_files, stream_rows
 from nasnet_cli.jobs.spec import JobSpec, Kind
 from nasnet_cli.results.formats import FormatName, format_by_ending, formats_of
@@ -92,7 +93,7 @@ class Inputs:
         if self._paths == (".",):
             place = "the current folder"
         else:
-            names = [path if path != "-" else "the list on standard input" for path in self._paths]
+            names = [_named(path) for path in self._paths]
             if self._list_file:
                 names.append(f"the list {getattr(self._list_file, 'name', '')}".strip())
             place = shortened(names, 3)
@@ -108,6 +109,13 @@ class Inputs:
                 yield path
         if self._list_file:
             yield from read_list(self._list_file)
+
+
+def _named(path: str) -> str:
+    """Return a path as a message has it."""
+    if path == "-":
+        return "the list on standard input"
+    return shown(path) if is_remote(path) else path
 
 
 class Job:

@@ -13,22 +13,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nasnet_cli.errors import InputError, NasnetError
+from nasnet_cli.errors import ErrorKind, InputError, NasnetError, describe_error
 from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
 from nasnet_cli.images.selection import Selection
 from nasnet_cli.images.source import SkipCounter, Source, check_size
+from nasnet_cli.images.urls import scheme_of, shown
 
 _WEB = ("http", "https")
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")
 
-# Timeouts in seconds: without any data, and for a file as a whole.
-_SILENCE_SECONDS, _FILE_SECONDS = 60.0, 300.0
 # For errors that may pass (a server that is busy or restarts): tries, and seconds before the second.
 _TRIES, _PAUSE_SECONDS = 3, 0.5
-_PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
-_CHUNK_BYTES = 1 << 16
 # Objects in a page of a listing: the most that S3 returns for a request.
 _PAGE_OBJECTS = 1000
+
+# Errors of connections, by name: a store's packages are only imported for it.
+_NETWORK_ERRORS = frozenset((
+    "builtins.ConnectionError", "builtins.TimeoutError", "_socket.gaierror", "socket.gaierror",
+    "aiohttp.ClientError", "botocore.ConnectionError", "botocore.HTTPClientError",
+))  # fmt: skip
 
 # Fields of a listing by which a change of an object is noticed, the best first; stores differ.
 _VERSION_FIELDS = (
@@ -51,11 +54,11 @@ def find_remote(url: str, selection: Selection, *, skips: SkipCounter) -> Iterat
     Raises NasnetError when the package for the scheme is not installed; any other error is a
     Source with a failure.
     """
-    scheme = url.partition("://")[0]
+    scheme = scheme_of(url)
     if scheme not in (*_WEB, *_STORES):
         known = ", ".join((*_WEB, *_STORES))
         message = f"{scheme}:// is not among the places that can be read: {known}."
-        yield Source(url, failure=InputError("unsupported", message))
+        yield Source(shown(url), failure=InputError("unsupported", message))
         return
     location = _locate(url)
     if scheme in _WEB:
@@ -64,15 +67,16 @@ def find_remote(url: str, selection: Selection, *, skips: SkipCounter) -> Iterat
     try:
         yield from _list_objects(location, selection, skips)
     except Exception as error:  # each store's package has errors of its own
-        yield Source(url, failure=_explain(error))
+        yield Source(shown(url), failure=_explain(error, url))
 
 
 def remote_source(url: str, version: str | None = None) -> Source:
     """Return the object at url as a Source, which is read when it is asked for.
 
-    version is Source.version.
+    Its path is the URL without secrets (urls.shown). version is Source.version.
     """
-    return Source(url, member=functools.partial(_read, url), version=version)
+    read = functools.partial(_read, url)
+    return Source(shown(url), member=read, url=url, version=version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ class _Location:
 
 
 def _locate(url: str) -> _Location:
-    scheme = url.partition("://")[0]
+    scheme = scheme_of(url)
+    url = f"{scheme}://{url.partition('://')[2]}"
     try:
         import fsspec
 
@@ -103,7 +108,7 @@ def _locate(url: str) -> _Location:
     except ImportError as error:
         needed = "gcsfs" if scheme in ("gs", "gcs") else str(error)
         raise NasnetError(
-            f"{url} cannot be read: the package for {scheme}:// is not installed ({needed}).",
+            f"{shown(url)} cannot be read: the package for {scheme}:// is not installed ({needed}).",
             "Install it with: pip install 'nasnet-cli[remote]'",
         ) from error
     return _Location(url, files, str(filesystem._strip_protocol(url)).rstrip("/"))
@@ -128,7 +133,8 @@ def _list_objects(
         else:
             skips.add_file(relative)
     if is_empty:
-        yield Source(location.url, failure=InputError("not_found", "There is nothing there."))
+        missing = InputError("not_found", "There is nothing there.")
+        yield Source(shown(location.url), failure=missing)
 
 
 def _objects(location: _Location, folder: str, recursive: bool) -> Iterator[Mapping[str, Any]]:
@@ -179,18 +185,25 @@ def _version(info: Mapping[str, Any]) -> str | None:
 
 def _read(url: str, max_bytes: int) -> bytes:
     """Return an object's bytes. Raises InputError."""
-    location = _locate(url)
-    read = _read_web if url.startswith(_WEB) else _read_object
-    for number in range(_TRIES):
-        try:
-            data = read(location, max_bytes)
-            break
-        except Exception as error:
-            if number + 1 == _TRIES or getattr(error, "status", None) not in _PASSING_STATUSES:
-                raise _explain(error) from error
-            time.sleep(_PAUSE_SECONDS * 2**number)
+    from nasnet_cli.images.web import read_web
+
+    data = (read_web if scheme_of(url) in _WEB else _read_from_store)(url, max_bytes)
     check_size(len(data), max_bytes)
     return data
+
+
+def _read_from_store(url: str, max_bytes: int) -> bytes:
+    from nasnet_cli.models.hub.download import PASSING_STATUSES
+
+    location = _locate(url)
+    for number in range(_TRIES):
+        try:
+            return _read_object(location, max_bytes)
+        except Exception as error:
+            if number + 1 == _TRIES or _status(error) not in PASSING_STATUSES:
+                raise _explain(error, url) from error
+            time.sleep(_PAUSE_SECONDS * 2**number)
+    raise AssertionError("unreachable")
 
 
 def _read_object(location: _Location, max_bytes: int) -> bytes:
@@ -206,29 +219,41 @@ def _read_object(location: _Location, max_bytes: int) -> bytes:
         raise
 
 
-def _read_web(location: _Location, max_bytes: int) -> bytes:
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(
-        total=_FILE_SECONDS, sock_connect=_SILENCE_SECONDS, sock_read=_SILENCE_SECONDS
-    )
-    data = bytearray()
-    # As a stream (block_size=0), and without a request for its size first (any size will do).
-    with location.files.open(location.url, block_size=0, size=1, timeout=timeout) as stream:
-        while len(data) <= max_bytes and (chunk := stream.read(_CHUNK_BYTES)):
-            data += chunk
-    return bytes(data)
-
-
-def _explain(error: Exception) -> InputError:
+def _explain(error: BaseException, url: str) -> InputError:
     """Return the row's error for an error of fsspec or a store's package."""
+    from nasnet_cli.images.web import status_error
+
     if isinstance(error, InputError):
         return error
     if isinstance(error, FileNotFoundError):
         return InputError("not_found", "There is no such file.")
     if isinstance(error, TimeoutError):
-        return InputError("timeout", "The server doesn't answer.")
-    if status := getattr(error, "status", None):
-        return InputError("unreadable", f"The server answers {status}.")
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return InputError("unreadable", f"It cannot be read: {reason}.")
+        return InputError("network", "The server doesn't answer.")
+    if status := _status(error):
+        return status_error(status)
+    reason = describe_error(error).replace(url, shown(url))
+    kind: ErrorKind = "network" if _is_of_network(error) else "unreadable"
+    return InputError(kind, f"It cannot be read: {reason}.")
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the status of a server's answer that an error stands for, if it has one."""
+    for place in (error, error.__cause__):
+        response = getattr(place, "response", None)  # botocore's, which s3fs turns into an OSError
+        if isinstance(response, Mapping):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            status = getattr(place, "status", None) or getattr(place, "code", None)
+        if isinstance(status, int) and status >= 400:
+            return status
+    return None
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Return whether no server was reached, or the connection to it broke."""
+    names = {
+        f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        for place in (error, error.__cause__)
+        for kind in type(place).__mro__
+    }
+    return not names.isdisjoint(_NETWORK_ERRORS)

@@ -96,8 +96,8 @@ class Source:
     what the model takes, for an image in memory, which is not opened.
 
     The rest is what listing learned: stat of the file, or of the archive that holds the member;
-    archive, the path of that archive, and number, the member's among its files; version, the store's version of a remote object, if it
-    has one.
+    archive, the path of that archive, and number, the member's among its files; url, a remote object's whole URL, of which path leaves out secrets;
+    version, the store's version of it, if it has one.
     """
 
     path: str
@@ -108,6 +108,7 @@ class Source:
     stat: FileStat | None = None
     archive: str | None = None
     number: int | None = None
+    url: str | None = None
     version: str | None = None
 
     def open(self, max_bytes: int = MAX_BYTES) -> BinaryIO:

@@ -4,7 +4,8 @@
 
 A line is a JSON object: path as it stands in the results; bytes and mtime_ns of the file, or of
 the archive that holds it. A member of an archive has the archive's path and its number among the
-archive's files, a remote object its store's version of it instead. An input that could not be
+archive's files, a remote object its store's version of it instead, and the whole url where path leaves out
+secrets of it. An input that could not be
 read when it was listed has its failure.
 """
 
@@ -32,6 +33,8 @@ def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
             entry |= {"archive": source.archive, "member": source.number, **_state(source.stat)}
         else:
             entry |= {"version": source.version} if source.version else _state(source.stat)
+            if source.url is not None and source.url != source.path:
+                entry["url"] = source.url
         yield _line(entry)
 
 
@@ -73,6 +76,6 @@ def entry_sources(
                 found = Source(path, failure=changed)
             yield replace(found, path=path)
         elif is_remote(path):
-            yield remote_source(path, entry.get("version"))
+            yield remote_source(entry.get("url", path), entry.get("version"))
         else:
             yield Source(path, file=os.path.join(folder, path), stat=_stat(entry))

@@ -36,8 +36,8 @@ _MAX_REDIRECTS = 10
 _MAX_TRIES = 100
 _MAX_PAUSE = 30.0
 _MAX_BYTES = 8 * 2**30
-_REDIRECTS = (301, 302, 303, 307, 308)
-_TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+REDIRECTS = (301, 302, 303, 307, 308)
+PASSING_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 _NO_CONNECTION = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 
 
@@ -219,10 +219,10 @@ class _Download:
             if response.status in (200, 206):
                 return response
             with response:
-                if response.status not in _REDIRECTS:
+                if response.status not in REDIRECTS:
                     raise self._status_error(response)
                 target = urljoin(url, response.headers.get("Location", ""))
-            if not _redirect_allowed(url, target):
+            if not redirect_allowed(url, target):
                 raise self._failed(
                     f"it redirects to {target!r}", "nasnet does not follow such a redirect."
                 )
@@ -266,7 +266,7 @@ class _Download:
         if code == 416:
             discard(self.path)
             return _TemporaryError("its file is shorter than the part fetched before")
-        if code in _TEMPORARY:
+        if code in PASSING_STATUSES:
             pause = _parse_number(response.headers.get("Retry-After")) or 0
             reason = "it asks to wait" if code == 429 else "the server has a problem"
             return _TemporaryError(f"{reason} (HTTP {code})", float(pause))
@@ -340,7 +340,7 @@ def _mirrored(url: str) -> str:
     return f"{mirror}/{url.partition('://')[2]}"
 
 
-def _redirect_allowed(url: str, target: str) -> bool:
+def redirect_allowed(url: str, target: str) -> bool:
     """Return whether a redirect stays on https, or on http on this machine or the mirror."""
     parts = urlsplit(target)
     if parts.scheme == "https":
