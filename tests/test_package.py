@@ -72,3 +72,15 @@ def test_wordnet_and_its_licence_are_inside(installed, tmp_path):
     assert run(site, code, cwd=tmp_path).stdout == "1860\n"
     names = zipfile.ZipFile(wheel).namelist()
     assert sum(name.endswith("/LICENSE-WordNet") for name in names) == 2
+
+
+def test_the_files_of_the_report_are_inside(installed, tmp_path):
+    _, site = installed
+    code = (
+        "import io\n"
+        "from nasnet_cli.report.page import Page\n"
+        "stream = io.BytesIO()\n"
+        "Page('a title', 'labels.csv').write((), stream)\n"
+        "print(stream.getvalue().count(b'a title'))\n"
+    )
+    assert run(site, code, cwd=tmp_path).stdout == "2\n"

@@ -20,6 +20,7 @@ class App {
     this.#fillControls();
     this.#listen();
     this.#update();
+    (globalThis.requestIdleCallback ?? setTimeout)(() => album.words.prepare());
   }
 
   #describe() {

@@ -87,7 +87,8 @@ class Grid {
       if (title !== undefined) titles.add(line);
       else for (let place = start; place < stop; place++) wanted.add(place);
     }
-    if (this.root.contains(document.activeElement)) wanted.add(this.current);
+    // One tile is there wherever the window is, so that Tab reaches the grid.
+    if (this.root.contains(document.activeElement) || !wanted.size) wanted.add(this.current);
     this.#keep(this.tiles, wanted, (place) => this.#tile(place), (tile, place) => this.#put(tile, place));
     this.#keep(this.titles, titles, (line) => this.#title(line), () => {});
     for (const [place, tile] of this.tiles) tile.firstChild.tabIndex = place === this.current ? 0 : -1;
@@ -136,7 +137,7 @@ class Grid {
 
   #title(line) {
     const { title, count, top } = this.lines[line];
-    const element = make("div", "section-title", title);
+    const element = make("div", "section-title", `${title} `);
     element.setAttribute("aria-hidden", "true");
     element.append(make("span", "", count.toLocaleString("en")));
     element.style.top = `${top}px`;

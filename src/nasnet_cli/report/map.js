@@ -69,7 +69,7 @@ class ImageMap {
   }
 
   // From a place in 0..1 to the canvas, in CSS pixels.
-  #at(row) {
+  at(row) {
     const side = Math.min(this.width, this.height) - 80;
     const x = (this.width - side) / 2 + row.m[0] * side, y = (this.height - side) / 2 + (1 - row.m[1]) * side;
     return [x * this.scale + this.left, y * this.scale + this.top];
@@ -98,7 +98,7 @@ class ImageMap {
     }
     context.globalAlpha = 1;
     if (this.current) {
-      const [x, y] = this.#at(this.current);
+      const [x, y] = this.at(this.current);
       context.strokeStyle = style.getPropertyValue("--text");
       context.lineWidth = 2.5;
       context.beginPath();
@@ -108,12 +108,12 @@ class ImageMap {
   }
 
   #isVisible(row) {
-    const [x, y] = this.#at(row);
+    const [x, y] = this.at(row);
     return x > -40 && y > -40 && x < this.width + 40 && y < this.height + 40;
   }
 
   #dot(context, row, colour, radius) {
-    const [x, y] = this.#at(row);
+    const [x, y] = this.at(row);
     context.fillStyle = colour;
     context.beginPath();
     context.arc(x, y, radius, 0, 2 * Math.PI);
@@ -132,7 +132,7 @@ class ImageMap {
       this.images.set(row.number, image);
     }
     if (!image.complete || !image.naturalWidth) return false;
-    const [x, y] = this.#at(row);
+    const [x, y] = this.at(row);
     const size = 64 / Math.max(image.naturalWidth, image.naturalHeight);
     const width = image.naturalWidth * size, height = image.naturalHeight * size;
     context.fillStyle = colour;
@@ -151,7 +151,7 @@ class ImageMap {
   #nearest(x, y) {
     let best = null, least = this.rows.filter((row) => this.#isVisible(row)).length > FEW ? NEAR : 34;
     for (const row of this.rows) {
-      const [left, top] = this.#at(row);
+      const [left, top] = this.at(row);
       const distance = Math.hypot(left - x, top - y);
       if (distance < least) [best, least] = [row, distance];
     }
@@ -169,7 +169,7 @@ class ImageMap {
     image.hidden = !source;
     if (source) image.src = source;
     this.tip.querySelector("span").textContent = `${row.title} ${this.album.valueText(row)}`;
-    const [x, y] = this.#at(row), box = this.box.getBoundingClientRect();
+    const [x, y] = this.at(row), box = this.box.getBoundingClientRect();
     const left = Math.min(box.left + x + 16, innerWidth - 200), top = Math.min(box.top + y + 16, innerHeight - 220);
     this.tip.style.left = `${Math.max(8, left)}px`;
     this.tip.style.top = `${Math.max(8, top)}px`;
@@ -215,10 +215,10 @@ class ImageMap {
       this.#point(this.rows[0] ?? null);
       return;
     }
-    const [x, y] = this.#at(this.current);
+    const [x, y] = this.at(this.current);
     let best = null, least = Infinity;
     for (const row of this.rows) {
-      const [left, top] = this.#at(row);
+      const [left, top] = this.at(row);
       const ahead = (left - x) * dx + (top - y) * dy, aside = Math.abs((left - x) * dy) + Math.abs((top - y) * dx);
       if (row !== this.current && ahead > 0 && aside <= 2 * ahead && ahead + 2 * aside < least) {
         [best, least] = [row, ahead + 2 * aside];

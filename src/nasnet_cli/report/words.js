@@ -49,7 +49,17 @@ class Words {
       const names = new Set([...each.synonyms.split(", "), each.name, each.wnid].map(folded));
       for (const name of names) this.#add(this.exact, name, place);
     });
-    this.byForm = null;
+  }
+
+  // The classes by their names and the singular forms of these, and each label's forms: they take
+  // a while, and are needed from the first search on.
+  prepare() {
+    if (this.byForm) return;
+    this.byForm = new Map();
+    for (const [name, places] of this.exact) {
+      for (const form of forms(name)) for (const place of places) this.#add(this.byForm, form, place);
+    }
+    this.formsOf = this.labels.map(({ text }) => [...new Set(namesIn(text).flatMap((name) => [...forms(name)]))]);
   }
 
   #add(map, name, place) {
@@ -64,12 +74,7 @@ class Words {
     const own = [...forms(word)];
     const singular = own.flatMap((form) => this.exact.get(form) ?? []);
     if (singular.length) return singular;
-    if (!this.byForm) {
-      this.byForm = new Map();
-      for (const [name, places] of this.exact) {
-        for (const form of forms(name)) for (const place of places) this.#add(this.byForm, form, place);
-      }
-    }
+    this.prepare();
     return own.flatMap((form) => this.byForm.get(form) ?? []);
   }
 
@@ -92,9 +97,12 @@ class Words {
   // For each label, 1 where it lies under the word, by its class or by its text.
   labelsUnder(word) {
     const found = this.labelsBelow(this.senses(word));
+    // An id stands for its class alone.
+    if (/^n\d{8}$/.test(word.trim())) return found;
     const own = forms(word);
-    this.labels.forEach(({ text }, number) => {
-      if (namesIn(text).some((name) => [...forms(name)].some((form) => own.has(form)))) found[number] = 1;
+    this.prepare();
+    this.formsOf.forEach((forms, number) => {
+      if (forms.some((form) => own.has(form))) found[number] = 1;
     });
     return found;
   }
