@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasnet_cli.errors import InputError, NasnetError
-from nasnet_cli.images import listing
+from nasnet_cli.images import names as names_module
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import WHOLE_BYTES, SkipCounter, Source
 
@@ -479,19 +479,19 @@ def test_a_folder_of_many_names_is_sorted_in_parts(held, room, tmp_path, monkeyp
     names = [b"%d.jpg" % i for i in range(9)] + [b"a\nb.jpg", b"\xff.jpg", b"x" * 250]
     for name in names:
         (tmp_path / os.fsdecode(name)).touch()
-    monkeypatch.setattr(listing, "_NAMES_IN_MEMORY", held)
+    monkeypatch.setattr(names_module, "_NAMES_IN_MEMORY", held)
     if not room:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    assert list(listing.sorted_names(os.fsencode(tmp_path))) == sorted(names)
+    assert list(names_module.sorted_names(os.fsencode(tmp_path))) == sorted(names)
 
 
 def test_memory_never_holds_all_names(tmp_path, monkeypatch):
     for i in range(20_000):
         (tmp_path / f"{i:08}{'n' * 200}").touch()
-    monkeypatch.setattr(listing, "_NAMES_IN_MEMORY", 5000)
+    monkeypatch.setattr(names_module, "_NAMES_IN_MEMORY", 5000)
     tracemalloc.start()
     try:
-        count = sum(1 for _ in listing.sorted_names(os.fsencode(tmp_path)))
+        count = sum(1 for _ in names_module.sorted_names(os.fsencode(tmp_path)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

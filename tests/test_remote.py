@@ -13,8 +13,8 @@ from nasnet_cli.images import remote, web
 from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 from nasnet_cli.images.urls import shown
+from nasnet_cli.jobs.inputs import source_key
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
-from nasnet_cli.jobs.state import source_key
 from support.hub_server import Answer, hub_server
 from support.object_store import object_store
 

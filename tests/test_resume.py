@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -21,7 +22,8 @@ from PIL import Image
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.rows import Row
-from nasnet_cli.jobs.state import open_state, state_path
+from nasnet_cli.jobs.state import open_state
+from nasnet_cli.jobs.state_file import state_path
 from support.cli import WATCHDOG
 from support.killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
 from support.waiting import wait_until
@@ -226,20 +228,30 @@ def test_resume_starts_a_new_run_and_accepts_a_complete_one(few, tiny_module, ou
     assert first.returncode == 3
     before = labels.stat()
     again = run(NASNET, *arguments)
-    assert (again.returncode, labels.stat()) == (3, before)
+    after = labels.stat()
+    assert again.returncode == 3
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert "already complete" in again.stderr
     other = run(NASNET, *arguments, "--top", 2)
     assert other.returncode == 1 and "--top 5; this run has --top 2" in other.stderr
     Path(f"{labels}.meta.json").write_text("{}")
     unknown = run(NASNET, *arguments)
-    assert unknown.returncode == 1 and "does not say how it was made" in unknown.stderr
+    assert unknown.returncode == 1 and "has changed since nasnet wrote it" in unknown.stderr
 
 
-def test_unfinished_run_starts_over_without_resume(few, tiny_module, out):
+def test_unfinished_run_is_refused_without_resume_and_starts_over_with_overwrite(
+    few, tiny_module, out
+):
     labels = out / "labels.jsonl"
     arguments = ("classify", "-m", tiny_module, "-o", labels)
     Started(*arguments, names=sorted(few.iterdir())).stop(signal.SIGKILL)
-    done = run(NASNET, *arguments, few, "--top", 1)
+    kept = state_of(labels).read_bytes()
+    refused = run(NASNET, *arguments, few)
+    assert refused.returncode == 1
+    assert re.search(r"unfinished run of .*labels\.jsonl has \d+ finished rows", refused.stderr)
+    assert "--resume" in refused.stderr and "--overwrite" in refused.stderr
+    assert state_of(labels).read_bytes() == kept
+    done = run(NASNET, *arguments, few, "--top", 1, "--overwrite")
     assert done.returncode == 0
     assert "starts over" in done.stderr
     assert len(lines(labels)) == 12
@@ -428,8 +440,9 @@ def test_damaged_state_never_returns_a_wrong_row(kept_state):
 def test_state_that_is_not_a_database_can_start_over(kept_state):
     target, _ = kept_state
     state_path(target).write_bytes(b"no database at all" * 100)
-    damaged = pytest.raises(NasnetError, match=r"damaged.*Run without --resume")
+    damaged = pytest.raises(NasnetError, match=r"damaged.*Start over: --overwrite")
     with damaged, open_state(target, lambda: {"tool": {}}, resume=True, note=print):
         pass
-    with open_state(target, lambda: {"tool": {}}, resume=False, note=print) as state:
+    identity = {"tool": {}}
+    with open_state(target, lambda: identity, resume=False, overwrite=True, note=print) as state:
         assert state.is_empty

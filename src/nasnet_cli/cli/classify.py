@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli import options
+from nasnet_cli.cli import large_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, target, vector_target
 from nasnet_cli.cli.sections import OUTPUT, command_with, option
@@ -41,8 +41,8 @@ NAMES = formats_of("labels")
 @options.spec_options(
     "labels", *options.label_options, *options.preprocessing_options, *options.vector_options
 )
-@options.run_options
-@options.shard_options
+@large_options.run_options
+@large_options.shard_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
@@ -50,7 +50,7 @@ def command(
     vectors_out: str | None,
     spec: JobSpec,
     run: RunOptions,
-    shards: options.ShardOptions,
+    shards: large_options.ShardOptions,
     console: Console,
 ) -> int:
     """Label images with the classes that a model knows.

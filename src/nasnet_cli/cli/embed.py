@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nasnet_cli.cli import options
+from nasnet_cli.cli import large_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job, vector_target
 from nasnet_cli.cli.sections import command_with
@@ -26,15 +26,15 @@ FORMATS = formats_of("vectors")
     required=True,
 )
 @options.spec_options("vectors", *options.vector_options, *options.preprocessing_options)
-@options.run_options
-@options.shard_options
+@large_options.run_options
+@large_options.shard_options
 @options.console_options
 def command(
     inputs: options.InputOptions,
     output: options.OutputOptions,
     spec: JobSpec,
     run: RunOptions,
-    shards: options.ShardOptions,
+    shards: large_options.ShardOptions,
     console: Console,
 ) -> int:
     """Turn images into feature vectors.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from nasnet_cli.cli import exits, options
+from nasnet_cli.cli import exits, large_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Inputs, Job, target
 from nasnet_cli.cli.sections import (
@@ -98,7 +98,7 @@ class Settings(NamedTuple):
 @options.spec_options(
     "labels", options.sure_option, options.labels_option, *options.preprocessing_options
 )
-@options.run_options
+@large_options.run_options
 @options.console_options
 def command(
     source: str,

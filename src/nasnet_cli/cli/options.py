@@ -18,7 +18,6 @@ from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.model_names import model_option
 from nasnet_cli.cli.sections import (
     ADVANCED,
-    LARGE,
     MODEL,
     OUTPUT,
     Decorator,
@@ -32,7 +31,7 @@ from nasnet_cli.results.formats import FormatName, format_by_ending
 if TYPE_CHECKING:
     from nasnet_cli.results.reading import LabelFile
 
-advanced, large = partial(option, section=ADVANCED), partial(option, section=LARGE)
+advanced = partial(option, section=ADVANCED)
 of_model, of_output = partial(option, section=MODEL), partial(option, section=OUTPUT)
 COUNT = click.IntRange(min=1)
 FRACTION = click.FloatRange(0, 1, min_open=True)
@@ -280,7 +279,7 @@ workers_option = advanced(
     metavar="N",
     help="Number of decoding threads.  [default: number of CPUs + 2]",
 )
-_speed_options = (
+speed_decorators = (
     workers_option,
     advanced(
         "--batch-size",
@@ -290,83 +289,8 @@ _speed_options = (
         help="Number of images decoded ahead of the model. Does not affect results.",
     ),
 )
-speed_options = gathered("run", RunOptions, *_speed_options)
-run_options = gathered(
-    "run",
-    RunOptions,
-    large(
-        "--resume",
-        is_flag=True,
-        help="Continue an interrupted run of FILE; process only what is missing or has changed.",
-    ),
-    large(
-        "--check",
-        type=click.Choice(["stat", "content"]),
-        default=RunOptions.check,
-        help="How --resume detects changed files: by size and modification time, or by content.",
-    ),
-    *_speed_options,
-)
+speed_options = gathered("run", RunOptions, *speed_decorators)
 
-
-class ShardOptions(NamedTuple):
-    """Settings for shards: their number or size, and the engine that runs them."""
-
-    shards: int | None
-    shard_size: int | None
-    engine: Literal["local", "ray"]
-    ray_address: str | None
-    workers_per_node: int
-    retries: int
-
-    @property
-    def wanted(self) -> bool:
-        """True if the job is to be split. Raises click.UsageError for a contradiction."""
-        counts = [self.shards, self.shard_size]
-        if all(counts):
-            raise click.UsageError("Use either --shards or --shard-size.")
-        if not any(counts) and self.engine != "local":
-            raise click.UsageError("--engine needs --shards or --shard-size.")
-        return any(counts)
-
-
-shard_options = gathered(
-    "shards",
-    ShardOptions,
-    large(
-        "--shards",
-        type=COUNT,
-        metavar="N",
-        help="Split the job into N shards, written to the folder that --out names. Run the same "
-        "command again to process unfinished shards.",
-    ),
-    large("--shard-size", type=COUNT, metavar="N", help="Split the job into shards of N images."),
-    large(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        help="Run shards in this process or on a Ray cluster.",
-    ),
-    large(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="Ray cluster to connect to.  [default: RAY_ADDRESS, or start one on this machine]",
-    ),
-    large(
-        "--workers-per-node",
-        type=COUNT,
-        default=1,
-        metavar="N",
-        help="Worker processes on each Ray node; each loads the model.",
-    ),
-    large(
-        "--retries",
-        type=click.IntRange(min=0),
-        default=2,
-        metavar="N",
-        help="How often Ray retries a shard whose worker failed or died.",
-    ),
-)
 
 quiet_option = option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose_option = option("-v", "--verbose", is_flag=True, help="Print details.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -51,6 +51,8 @@ class Inputs:
         self._max_bytes = max_bytes
         self._left_out = left_out
         self.skips = SkipCounter()
+        self.own: Collection[str] = ()
+        """The resolved paths of the run's own files, which are no inputs."""
         if self._paths.count("-") + (getattr(self._list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
 
@@ -84,6 +86,7 @@ class Inputs:
             exclude=self._exclude,
             folders=[path for path in self._paths if os.path.isdir(path)],  # noqa: PTH112
             left_out=self._left_out,
+            own=self.own,
             skips=skips,
             max_bytes=self._max_bytes,
         )
@@ -188,7 +191,11 @@ class Job:
 
     def write(self, targets: Sequence[Target], *, overwrite: bool) -> None:
         """Write the results to files, with a progress bar. Raises NasnetError."""
+        from nasnet_cli.jobs.outputs import output_files
+
         self._open_ahead()
+        own = output_files(targets, with_meta=True)
+        self.inputs.own = [os.path.realpath(path) for path in own]
         with self._running():
             self.summary = run_to_files(
                 self.spec,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nasnet_cli.cli.options import OutputOptions, ShardOptions
+from nasnet_cli.cli.large_options import ShardOptions
+from nasnet_cli.cli.options import OutputOptions
 from nasnet_cli.cli.run import Job
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.images.source import is_remote
@@ -45,8 +46,13 @@ def run_sharded(job: Job, output: OutputOptions, shards: ShardOptions) -> int:
         )
     if output.out is None:
         raise click.UsageError("--shards and --shard-size need --out and the name of a folder.")
-    if job.run_options.check == "content":
-        raise click.UsageError("--check content cannot be used with shards.")
+    for name, is_used in (
+        ("--check content", job.run_options.check == "content"),
+        ("--prune", job.run_options.prune),
+        ("--accept-versions", job.run_options.accept_versions),
+    ):
+        if is_used:
+            raise click.UsageError(f"{name} cannot be used with shards.")
     if is_remote(output.out) or Path(output.out).is_file():
         raise OutputError(f"{output.out} is not a folder of this machine.", "Name a local folder.")
     out = Path(output.out)

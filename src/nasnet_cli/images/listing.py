@@ -8,14 +8,12 @@ Importing this imports neither NumPy nor Pillow, nor what reads archives and URL
 from __future__ import annotations
 
 import codecs
-import heapq
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from nasnet_cli.atomic import is_unfinished
 from nasnet_cli.errors import InputError, NasnetError
@@ -26,6 +24,7 @@ from nasnet_cli.images.formats import (
     has_raw_suffix,
     signature,
 )
+from nasnet_cli.images.names import sorted_names
 from nasnet_cli.images.selection import Selection
 from nasnet_cli.images.source import (
     MAX_BYTES,
@@ -42,9 +41,6 @@ from nasnet_cli.images.source import (
 
 _BLOCK_BYTES = 1 << 16
 
-# Names of a folder that are sorted in memory; more are sorted in parts, in temporary files.
-_NAMES_IN_MEMORY = 100_000
-
 
 def list_sources(
     paths: Iterable[str | Source],
@@ -53,6 +49,7 @@ def list_sources(
     exclude: Sequence[str] = (),
     folders: Iterable[str] = (),
     left_out: str | None = None,
+    own: Collection[str] = (),
     skips: SkipCounter,
     max_bytes: int = MAX_BYTES,
 ) -> Iterator[Source]:
@@ -69,12 +66,13 @@ def list_sources(
 
     A folder is walked once, however often it is reached, and the folder left_out never. In folders, a symbolic link to what the
     walk of a named folder finds by itself is skipped; folders are the named ones that are known
-    ahead, others count from when paths names them. Other links are followed.
+    ahead, others count from when paths names them. Other links are followed. own are the resolved
+    paths of the run's own files, which are neither inputs nor counted.
 
     A path that is missing or cannot be read is a Source with a failure, so that it gets its row.
     A Source among the paths is an input already. Raises NasnetError when the package for a URL is missing.
     """
-    selection = Selection(recursive, tuple(exclude))
+    selection = Selection(recursive, tuple(exclude), tuple(own))
     walker = _Walker(selection, skips, list(folders))
     if left_out is not None:
         walker.leave_out(left_out)
@@ -85,8 +83,9 @@ def list_sources(
             continue
         if is_remote(path):
             from nasnet_cli.images.remote import find_remote
+            from nasnet_cli.images.urls import shown
 
-            yield from find_remote(path, selection, skips=skips)
+            yield from _noticed(shown(path), find_remote(path, selection, skips=skips), skips)
             continue
         status = _look_at(path)
         if isinstance(status, InputError):
@@ -101,11 +100,24 @@ def list_sources(
                 from nasnet_cli.images.archives import Archives
 
                 archives = Archives(selection, skips=skips, max_bytes=max_bytes)
-            yield from archives.find(path)
+            yield from _noticed(path, archives.find(path), skips)
         elif isinstance(status, InputError):
-            yield Source(path, failure=status)
+            yield from _noticed(path, [Source(path, failure=status)], skips)
         else:
             yield Source(path, file=path, stat=FileStat.of(status))
+
+
+def _noticed(path: str, sources: Iterable[Source], skips: SkipCounter) -> Iterator[Source]:
+    """Yield the sources of a named path; skips learns where there is none, or nothing at all."""
+    is_empty = True
+    for source in sources:
+        is_missing = source.failure is not None and source.failure.kind == "not_found"
+        if is_missing and source.path == path:
+            skips.on_nothing(path)
+        is_empty = False
+        yield source
+    if is_empty:
+        skips.on_nothing(path)
 
 
 def _look_at(path: str) -> os.stat_result | InputError:
@@ -164,8 +176,12 @@ class _Walker:
         except OSError as error:
             yield Source(path, failure=explain_os_error(error))
             return
+        if top is not None:
+            yield from _noticed(path, self._walk(top), self._skips)
+
+    def _walk(self, top: _Folder) -> Iterator[Source]:
         # A stack of its own: a deep tree must not reach Python's recursion limit.
-        stack = [] if top is None else [top]
+        stack = [top]
         while stack:
             folder = stack[-1]
             name = next(folder.names, None)
@@ -199,6 +215,8 @@ class _Walker:
     def _entry(self, folder: _Folder, name: str) -> Source | _Folder | None:
         """Return the input or the folder that a name in a folder is, None where it is neither."""
         path, relative = os.path.join(folder.path, name), folder.relative + name
+        if self._selection.is_own(path):
+            return None
         reason = self._selection.reason(relative, is_folder=False)
         if reason is not None:
             if not is_unfinished(name):  # it comes and goes during a run, and the count must not
@@ -230,6 +248,7 @@ class _Walker:
             return Source(folder.path, failure=failure)
         if failure.kind == "not_found" and not has_image_suffix(name):
             self._skips.add("dangling link")  # or the entry has gone
+            self._skips.on_nothing(os.path.join(folder.path, name))
             return None
         return Source(os.path.join(folder.path, name), failure=failure)
 
@@ -315,44 +334,6 @@ def _is_image(path: str) -> bool:
         if lacks_permission and os.path.splitext(path)[1]:
             return False
         raise
-
-
-def sorted_names(folder: bytes) -> Iterator[bytes]:
-    """Return a folder's names in the order of their bytes, never all of them in memory.
-
-    All have been read when this returns. Raises OSError when the folder cannot be listed.
-    """
-    with os.scandir(folder) as entries:
-        names = (entry.name for entry in entries)
-        part = sorted(islice(names, _NAMES_IN_MEMORY))
-        if len(part) < _NAMES_IN_MEMORY:
-            return iter(part)
-        parts = []
-        while part:
-            parts.append(_stored_names(part))
-            part = sorted(islice(names, _NAMES_IN_MEMORY))
-    return heapq.merge(*parts)
-
-
-def _stored_names(names: list[bytes]) -> Iterator[bytes]:
-    import tempfile
-
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - its reader closes it
-        file.write(b"\0".join(names))
-        file.seek(0)
-    except OSError:  # no space there: they stay in memory after all
-        return iter(names)
-    return _read_names(file)
-
-
-def _read_names(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        rest = b""
-        while block := file.read(_BLOCK_BYTES):
-            *names, rest = (rest + block).split(b"\0")
-            yield from names
-        yield rest
 
 
 def read_list(stream: BinaryIO) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +20,8 @@ SKIPPED_FOLDERS = frozenset((
 class Selection(NamedTuple):
     """The entries that are looked at: recursive enters subfolders, exclude leaves names out.
 
+    own are the resolved paths of the run's own files, which are neither inputs nor counted.
+
     A pattern without a slash is compared with the name of each file and folder, one with a slash
     with the path below the folder, archive or prefix that the user named. * and ? match slashes
     too; letters' case counts.
@@ -26,6 +29,12 @@ class Selection(NamedTuple):
 
     recursive: bool = True
     exclude: Sequence[str] = ()
+    own: Sequence[str] = ()
+
+    def is_own(self, path: str) -> bool:
+        """Return whether a path is that of one of the run's own files."""
+        name = path[path.rfind("/") :]
+        return any(own.endswith(name) for own in self.own) and os.path.realpath(path) in self.own
 
     def reason(self, relative: str, *, is_folder: bool) -> str | None:
         """Return the kind under which an entry is skipped for its name; None where it is not.

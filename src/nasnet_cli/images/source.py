@@ -57,6 +57,8 @@ class SkipCounter:
     """
 
     kinds: dict[str, int] = field(default_factory=dict)
+    on_nothing: Callable[[str], None] = lambda path: None
+    """Called with each path that was named and is missing, or has no image in it."""
 
     @property
     def count(self) -> int:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 from nasnet_cli.errors import OutputError
+from nasnet_cli.jobs.inputs import file_digest, is_record, write_inputs
 from nasnet_cli.jobs.rows import Row, classified_rows, embedded_rows
-from nasnet_cli.jobs.spec import JobSpec, Kind, check_same_settings
-from nasnet_cli.results.atomic import check_free, is_direct, open_outputs, remove_leftovers
+from nasnet_cli.jobs.spec import Identity, JobSpec, Kind
+from nasnet_cli.results.atomic import check_free, is_direct, open_outputs
 from nasnet_cli.results.formats import FORMATS, FormatName, Results
-from nasnet_cli.results.meta import META_SUFFIX, meta_document
+from nasnet_cli.results.meta import (
+    COMPANION_SUFFIXES,
+    INPUTS_SUFFIX,
+    SECTIONS,
+    inputs_path,
+    meta_document,
+)
 from nasnet_cli.results.records import Classified, Embedded, Summary
 
 if TYPE_CHECKING:
@@ -35,9 +41,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Records:
-    """The rows of a job, in order, as often as they are asked for."""
+    """The rows of a job and the keys of their inputs, in order, as often as they are asked for."""
 
     rows: Callable[[], Iterator[Row]]
+    keys: Callable[[], Iterable[bytes]]
+    identity: Identity
     summary: Summary
     spec: JobSpec
     model: Model
@@ -67,9 +75,15 @@ class Records:
         return embedded_rows(self.rows(), self.spec)
 
 
+def output_files(targets: Sequence[Target], *, with_meta: bool) -> tuple[Path, ...]:
+    """Return the files of a job's targets, and the record of its inputs where it has one."""
+    files = [path for target in targets for path in target.files(with_meta=with_meta)]
+    has_record = with_meta and all(FORMATS[target.format].is_readable for target in targets)
+    return (*files, *([inputs_path(targets[0].path)] if has_record else []))
+
+
 def prepare(targets: Sequence[Target], *, overwrite: bool, with_meta: bool) -> None:
     """Raise NasnetError if the targets cannot be written: before hours of work, not after."""
-    seen: set[Path] = set()
     for target in targets:
         if target.format == "parquet":
             from nasnet_cli.results.parquet import require
@@ -80,58 +94,61 @@ def prepare(targets: Sequence[Target], *, overwrite: bool, with_meta: bool) -> N
                 f"{target.path} is a pipe or a device, which cannot hold {target.format}.",
                 "Name a file.",
             )
-        for path in target.files(with_meta=with_meta):
-            if path.resolve() in seen:
-                raise OutputError(
-                    f"Two outputs would be written to {path}.", "Give one of them another name."
-                )
-            seen.add(path.resolve())
-            # A description whose result is gone is in nobody's way.
-            check_free(str(path), overwrite or path.name.endswith(META_SUFFIX))
+    seen: set[Path] = set()
+    for path in output_files(targets, with_meta=with_meta):
+        if path.resolve() in seen:
+            raise OutputError(
+                f"Two outputs would be written to {path}.", "Give one of them another name."
+            )
+        seen.add(path.resolve())
+        # What describes a result that is gone is in nobody's way.
+        check_free(str(path), overwrite or path.name.endswith(COMPANION_SUFFIXES))
+        if path.name.endswith(INPUTS_SUFFIX) and path.exists() and not is_record(path):
+            raise OutputError(f"{path} is not a file of nasnet.", "Name another output.")
 
 
 def publish(
-    targets: Sequence[Target], records: Records, *, overwrite: bool, with_meta: bool
+    targets: Sequence[Target],
+    records: Records,
+    *,
+    overwrite: bool,
+    with_meta: bool,
+    allow: Callable[[Iterable[str]], None],
 ) -> None:
     """Write all files of the targets, and give them their names when all are on disk.
 
-    Raises OutputError, and leaves none of them then.
+    allow is called with the SHA-256 of the files before the first takes its name. Raises
+    OutputError, and leaves none of them then.
     """
-    files = [target.files(with_meta=with_meta) for target in targets]
-    meta = meta_document(**records.spec.identity(records.model), summary=records.summary.counts())
-    names = [path for group in files for path in group]
-    for path in names:
-        remove_leftovers(path)
+    identity = {name: part for name, part in records.identity.items() if name in SECTIONS}
+    meta = meta_document(**identity, summary=records.summary.counts())
+    names = output_files(targets, with_meta=with_meta)
     with open_outputs(*names, overwrite=overwrite) as opened:
         streams = iter(opened)
-        for target, names_of_target in zip(targets, files, strict=True):
-            own = [next(streams) for _ in names_of_target]
+        written = []
+        for target in targets:
+            own = [next(streams) for _ in target.files(with_meta=with_meta)]
+            written += own
             format_ = FORMATS[target.format]
             if with_meta and not format_.holds_meta:
                 own.pop().write(meta)
             format_.write(records.results(target.kind, meta), own)
+        if not with_meta:
+            return
+        digests = [_digest(stream) for stream in written]
+        allow(digests)
+        for stream in streams:
+            write_inputs(
+                stream,
+                records.keys(),
+                check=records.identity["run"]["check"],
+                formats=records.identity["formats"],
+                files=digests,
+                rows=records.summary.inputs,
+            )
 
 
-def finished(
-    targets: Sequence[Target], identity: Mapping[str, Any], *, with_meta: bool
-) -> Summary | None:
-    """Return the summary of the run that wrote the targets; None when a file is missing.
-
-    Raises NasnetError when they are another job's, or do not say whose.
-    """
-    if not all(path.exists() for t in targets for path in t.files(with_meta=with_meta)):
-        return None
-    summary = None
-    for target in targets:
-        if not with_meta and not FORMATS[target.format].holds_meta:
-            return None
-        try:
-            meta = json.loads(FORMATS[target.format].read_meta(target.path))
-            summary = Summary(**meta.pop("summary"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OutputError(
-                f"{target.path} does not say how it was made.",
-                "Use --overwrite to replace it, or name another file.",
-            ) from error
-        check_same_settings(meta, identity, str(target.path))
-    return summary
+def _digest(stream: BinaryIO) -> str:
+    """Return the SHA-256 of an output that is not whole on disk yet."""
+    stream.flush()
+    return file_digest(stream.raw.name)  # type: ignore[attr-defined]

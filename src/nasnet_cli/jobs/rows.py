@@ -5,6 +5,7 @@ Importing this does not import SQLite: a run to a pipe keeps no state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,57 @@ def classified_rows(rows: Iterator[Row], spec: JobSpec, model: Model) -> Iterato
                 predictions(best, labels, with_logits=spec.logits),
                 sure=everyday.record(sure),
             )
+
+
+def from_records(
+    labels: Classified | None, vector: Embedded | None, spec: JobSpec, model: Model
+) -> Row | None:
+    """Return the row of which these are the records, as read from a file; the inverse of the others.
+
+    Numbers are as the file has them, so that writing them once more gives the same bytes. None for
+    labels that the model's classes don't give: those of another version, perhaps.
+    """
+    record = vector or labels  # names of vectors are exact in every format
+    assert record is not None
+    if record.error is not None:
+        return Row(record.path, record.error)
+    of_labels = of_vector = b""
+    if labels is not None:
+        of_labels = _packed_labels(labels, spec, model)
+        row = Row(record.path, None, of_labels)
+        try:
+            (again,) = classified_rows(iter([row]), spec, model)
+        except (KeyError, IndexError):
+            return None
+        if _names(again) != _names(labels):
+            return None
+    if vector is not None:
+        assert vector.vector is not None
+        of_vector = vector.vector.tobytes()
+    return Row(record.path, None, of_labels, of_vector)
+
+
+def _packed_labels(labels: Classified, spec: JobSpec, model: Model) -> bytes:
+    import numpy as np
+
+    from nasnet_cli.results.everyday import SURE
+    from nasnet_cli.results.topk import BEST
+
+    found = labels.predictions or ()
+    outputs = [math.nan if p.logit is None else p.logit for p in found] if spec.logits else []
+    best = np.zeros(len(found), BEST)
+    best["index"] = [p.index for p in found]
+    best["probability"] = [p.probability for p in found]
+    best["output"] = outputs or 0.0
+    sure = np.zeros(1, SURE)
+    if labels.sure is not None:
+        sure[0] = (labels.sure.wnid.encode(), labels.sure.probability)
+    return sure.tobytes() + best.tobytes()
+
+
+def _names(row: Classified) -> tuple[object, ...]:
+    sure = row.sure and (row.sure.wnid, row.sure.label)
+    return (sure, *((p.rank, p.index, p.wnid, p.label) for p in row.predictions or ()))
 
 
 def embedded_rows(rows: Iterator[Row], spec: JobSpec) -> Iterator[Embedded]:

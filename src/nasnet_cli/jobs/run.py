@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.images.source import SkipCounter, Source
-from nasnet_cli.jobs.outputs import Records, Target, finished, prepare, publish
+from nasnet_cli.jobs.outputs import Records, Target, output_files, prepare, publish
 from nasnet_cli.jobs.rows import Row, encode
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import Identity, JobSpec
+from nasnet_cli.results.atomic import remove_leftovers
 from nasnet_cli.results.records import Failure, Summary
+from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.state import Check, State
+    from nasnet_cli.jobs.finished import FinishedOutput
+    from nasnet_cli.jobs.inputs import Check
+    from nasnet_cli.jobs.state import State
     from nasnet_cli.model import Model
     from nasnet_cli.pipeline import Item, Result
     from nasnet_cli.timings import Timings
@@ -27,9 +33,11 @@ class RunOptions:
     """Settings for running a job, on which its results do not depend.
 
     workers threads decode, two more than CPUs if None; batch_size images are decoded ahead of the
-    model. timings learns where the time goes. resume continues an unfinished run and accepts a
-    finished one; overwrite replaces outputs; check says how a changed input is detected. with_meta
-    writes OUT.meta.json beside outputs that cannot hold it.
+    model. timings learns where the time goes. resume continues an unfinished run and brings a
+    finished output up to date; overwrite replaces outputs; check says how a changed input is
+    detected. accept_versions keeps rows of other versions; prune drops the rows of a named path that
+    is missing or empty. with_meta writes OUT.meta.json beside outputs that cannot hold it, and
+    OUT.inputs.
     """
 
     workers: int | None = None
@@ -38,6 +46,8 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = False
     check: Check = "stat"
+    accept_versions: bool = False
+    prune: bool = False
     with_meta: bool = True
 
 
@@ -104,36 +114,57 @@ def run_to_files(
 ) -> Summary:
     """Write the results for sources to targets, each whole or not at all, the first one last.
 
+    With resume, a finished output is brought up to date: only new and changed sources are processed.
     However it ends, finished rows are kept beside the first target (state.py) unless there are
     none. skips counts what listing the sources skips, and is read at the end. Raises NasnetError
-    where an output exists, cannot be written or is being written by another run, and where the
-    state is another job's; NoInputError when there is no source.
+    where an output exists, cannot be written or is being written by another run, where the output
+    or state to go on with is another job's, and where a source that had rows is missing; NoInputError when there is no source.
     """
-    from nasnet_cli.jobs.state import open_state, state_path
+    from nasnet_cli.jobs.state import open_state
 
-    main = targets[0]
-    if options.resume and not state_path(main.path).exists() and main.path.exists():
-        done = finished(targets, spec.identity(model), with_meta=options.with_meta)
-        if done is not None:
-            reporter.note(f"{main.path} is already complete.")
-            return done
+    main = targets[0].path
     overwrite = options.overwrite or options.resume
     prepare(targets, overwrite=overwrite, with_meta=options.with_meta)
 
-    def identity() -> dict[str, Any]:
-        return {**spec.identity(model), "run": {"check": options.check}}
+    def identity() -> Identity:
+        formats: dict[str, str] = {target.kind: target.format for target in targets}
+        return {**spec.identity(model), "formats": formats, "run": {"check": options.check}}
 
     summary = Summary()
-    with open_state(main.path, identity, resume=options.resume, note=reporter.note) as state:
+    with open_state(
+        main,
+        identity,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        accept_versions=options.accept_versions,
+        note=reporter.note,
+    ) as state:
         try:
+            for path in output_files(targets, with_meta=options.with_meta):
+                remove_leftovers(path)
+            finished = _begin(state, targets, spec, model, options, reporter, identity)
+            if skips is not None and not options.prune:
+                skips.on_nothing = partial(_check_rows_stay, state, main)
             for row in _stored_rows(state, spec, model, sources, options):
                 _count(row, summary, reporter)
             summary.passed_over = skips.count if skips else 0
             if not summary.inputs:
                 raise NoInputError
-            state.commit()
-            records = Records(state.rows, summary, spec, model)
-            publish(targets, records, overwrite=overwrite, with_meta=options.with_meta)
+            if finished is not None and _is_current(finished, state, summary):
+                reporter.note(f"{main} is already complete.")
+            else:
+                if finished is not None:
+                    added, gone = state.changes()
+                    reporter.note(f"Since the last run: {added:,} new or changed, {gone:,} gone.")
+                state.commit()
+                records = Records(state.rows, state.keys, state.identity, summary, spec, model)
+                publish(
+                    targets,
+                    records,
+                    overwrite=overwrite,
+                    with_meta=options.with_meta,
+                    allow=state.allow_now,
+                )
         except BaseException:
             _keep(state, reporter)
             raise
@@ -141,25 +172,83 @@ def run_to_files(
     return summary
 
 
+def _begin(
+    state: State,
+    targets: Sequence[Target],
+    spec: JobSpec,
+    model: Model,
+    options: RunOptions,
+    reporter: Reporter,
+    identity: Callable[[], Identity],
+) -> FinishedOutput | None:
+    """Check whose the files of the targets are, and give a new state the rows of a finished output.
+
+    Raises NasnetError where a file is neither this job's nor to be overwritten.
+    """
+    from nasnet_cli.jobs.finished import check_replaceable, find_finished
+    from nasnet_cli.jobs.inputs import file_digest
+
+    if not options.with_meta:  # a shard, whose marker says whose it is
+        return None
+    if not state.is_new:
+        if not options.overwrite:
+            check_replaceable(targets, state.replaceable())
+        return None
+    finished = None
+    if options.resume:
+        finished = find_finished(
+            targets, identity(), accept_versions=options.accept_versions, note=reporter.note
+        )
+    files = [path for target in targets for path in target.files(with_meta=False)]
+    state.allow(file_digest(path) for path in files if path.exists())
+    if finished is not None:
+        state.adopt(finished.rows(spec, model), finished.identity)
+    return finished
+
+
+def _is_current(finished: FinishedOutput, state: State, summary: Summary) -> bool:
+    """Return whether a finished output has what the run would write."""
+    return state.is_as_adopted and finished.summary.counts() == summary.counts()
+
+
+def _check_rows_stay(state: State, output: Path, path: str) -> None:
+    """Raise OutputError where rows of a named path would be lost, which has no image now."""
+    if count := state.count_below(path):
+        raise OutputError(
+            f"{path} has {counted(count, 'row')} in {output}, and is missing or empty now.",
+            "Check that its disk is mounted, or drop its rows with --prune.",
+        )
+
+
 def _stored_rows(
     state: State, spec: JobSpec, model: Model, sources: Iterable[Source], options: RunOptions
 ) -> Iterator[Row]:
-    """Yield the row of each source, in order: the state's where it has one, else a new one."""
-    from nasnet_cli.jobs.state import source_key
+    """Yield the row of each source, in order: the state's where it has one, else a new one.
+
+    Behind a folder that cannot be listed, and an archive that is damaged, come the rows of what
+    is in it: it is not gone.
+    """
+    from nasnet_cli.jobs.inputs import kept_key, source_key
     from nasnet_cli.pipeline import Item
 
     def items() -> Iterator[Item[tuple[int, bytes, Row | None]]]:
-        for position, source in enumerate(sources):
+        position = 0
+        for source in sources:
             # Before the image is read: a change after that is noticed by the next run.
             key = source_key(source, options.check, spec.max_bytes)
             row = state.take(position, key)
             yield Item(source, (position, key, row), is_done=row is not None)
+            position += 1
+            if source.failure is not None and source.failure.kind != "not_found":
+                for row in state.take_below(position, source.path):
+                    yield Item(Source(row.path), (position, b"", row), is_done=True)
+                    position += 1
 
     for result in _results(spec, model, items(), options):
         position, key, row = result.context
         if row is None:
             row = encode(result, spec)
-            state.add(position, key, row)
+            state.add(position, kept_key(key, row.error), row)
         yield row
 
 
@@ -190,7 +279,7 @@ def _count(row: Row, summary: Summary, reporter: Reporter) -> None:
 def _keep(state: State, reporter: Reporter) -> None:
     """End without outputs: finished rows stay for the next run."""
     try:
-        if state.is_empty:
+        if not state.is_worth_keeping:
             state.remove()
         elif state.exists:  # its folder may have been removed
             reporter.note("Finished rows are kept. Continue with --resume.")

@@ -115,7 +115,13 @@ class JobSpec:
 Identity = Mapping[str, Mapping[str, Any]]
 _SHOWN = 3
 # The same model may be named in several ways; its digest counts.
-_IGNORED = {("model", "name"), ("model", "location")}
+_IGNORED = {
+    ("model", "name"),
+    ("model", "location"),
+    ("tool", "earlier_versions"),
+    ("runtime", "earlier_versions"),
+}
+_VERSIONS = ("tool", "runtime")
 # What differs wherever a setting beside it does.
 _DIGESTS = {("preprocessing", "digest")}
 _FLAGS = {
@@ -138,13 +144,65 @@ _WORDS = {
 }
 
 
-def check_same_settings(old: Identity, new: Identity, output: str) -> None:
-    """Raise NasnetError, naming the differences, unless two identities are the same."""
-    if differs := difference(old, new):
-        raise NasnetError(
-            f"{output} {differs}.",
-            "Use the same options, or start over: --overwrite instead of --resume.",
+def check_same_settings(
+    old: Identity, new: Identity, output: str, *, accept_versions: bool = False
+) -> None:
+    """Raise NasnetError, naming the differences, unless two identities are the same.
+
+    With accept_versions, versions of nasnet and of the runtime may differ.
+    """
+    differs = difference(old, new)
+    if not differs:
+        return
+    remedy = "Use the same options, or start over: --overwrite instead of --resume."
+    if not difference(_without_versions(old), _without_versions(new)):
+        if accept_versions:
+            return
+        remedy = (
+            "Keep its rows with --accept-versions, or start over: --overwrite instead of --resume."
         )
+    raise NasnetError(f"{output} {differs}.", remedy)
+
+
+def _without_versions(identity: Identity) -> Identity:
+    return {
+        name: {key: value for key, value in part.items() if key != "version"}
+        if name in _VERSIONS
+        else part
+        for name, part in identity.items()
+    }
+
+
+def with_earlier_versions(identity: Identity, old: Identity) -> Identity:
+    """Return an identity with the versions that made the rows which are kept from an older one."""
+    merged = dict(identity)
+    for name in _VERSIONS:
+        part, before = identity.get(name, {}), old.get(name, {})
+        versions = [*before.get("earlier_versions", ()), before.get("version")]
+        versions = [v for v in dict.fromkeys(versions) if v not in (None, part.get("version"))]
+        if versions:
+            merged[name] = {**part, "earlier_versions": versions}
+    return merged
+
+
+def same_but_older(old: Identity, new: Identity) -> tuple[Identity, Identity]:
+    """Return what must be equal in an output of an earlier version that is made anew as a whole.
+
+    That is the options that both have and the model: by its name, where it is the built-in one.
+    """
+    names = set(old.get("options", {})) ^ set(new["options"])
+    kinds = [{"top", "normalize"} & set(identity.get("options", {})) for identity in (old, new)]
+    left_out = names if kinds[0] == kinds[1] else set()
+    locations = {identity.get("model", {}).get("location") for identity in (old, new)}
+    shown = ("options",) if locations == {"built-in"} else ("options", "model")
+    small = [
+        {
+            section: {k: v for k, v in identity.get(section, {}).items() if k not in left_out}
+            for section in shown
+        }
+        for identity in (old, new)
+    ]
+    return small[0], small[1]
 
 
 def difference(old: Identity, new: Identity) -> str:

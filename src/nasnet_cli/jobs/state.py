@@ -3,93 +3,47 @@
 The state of OUT is the SQLite database .OUT.resume in the same folder:
 
     job        what must be the same to resume: the version of the state, the job's identity
+    files      the SHA-256 of each file that the run may replace: older outputs, and its own
     rows       for each finished input its key, path, error or results, and a checksum
     sequence   the row at each position of the output, in the current run
 
-A key is a digest of what the row was made from: the input's name with its size and modification
-time, or with its content. A run looks each input up by its key, processes what is new or has
-changed and takes the rest as it is, in whatever order. Rows are committed once a second; SQLite
+A key is a digest of what the row was made from (inputs.py). A run looks each input up by its key,
+processes what is new or has changed and takes the rest as it is, in whatever order. A run over a
+finished output begins with its rows (State.adopt). Rows are committed once a second; SQLite
 guarantees that a kill or a power cut loses no more, and keeps a second run out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sqlite3
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-from nasnet_cli.errors import ErrorKind, NasnetError
-from nasnet_cli.images.source import Source
+from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.interruption import at_interruption
 from nasnet_cli.jobs.rows import Row
-from nasnet_cli.jobs.spec import check_same_settings
-from nasnet_cli.jobs.state_errors import (
-    START_OVER,
-    BrokenStateError,
-    database_errors,
-    is_broken,
-)
-from nasnet_cli.results.records import Failure
+from nasnet_cli.jobs.spec import Identity, check_same_settings, with_earlier_versions
+from nasnet_cli.jobs.state_errors import START_OVER, BrokenStateError, database_errors
+from nasnet_cli.jobs.state_file import TABLES, connect, discard, is_blank, remove, state_path
+from nasnet_cli.jobs.state_rows import COLUMNS, INSERT, pack, path_bytes, unpack
+from nasnet_cli.results.text import counted
 
-Check = Literal["stat", "content"]
-
-VERSION = 2
+VERSION = 3
 _COMMIT_SECONDS = 1.0
 _AT_ONCE = 64  # rows per call of SQLite
-_TABLES = """
-    CREATE TABLE job (version INTEGER, identity TEXT);
-    CREATE TABLE rows (
-        id INTEGER PRIMARY KEY, key BLOB, path BLOB, kind TEXT, message BLOB,
-        labels BLOB, vector BLOB, checksum INTEGER
-    );
-    CREATE INDEX rows_by_key ON rows (key);
-    CREATE TABLE sequence (position INTEGER PRIMARY KEY, row INTEGER UNIQUE);
-"""
-_COLUMNS = "id, key, path, kind, message, labels, vector, checksum"
-
-
-def state_path(target: Path) -> Path:
-    """Return where the state of a job that writes target lies."""
-    target = target.resolve()
-    name = target.name
-    if len(os.fsencode(name)) > 230:  # a name has 255 bytes, and SQLite's journal a longer one
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return target.with_name(f".{name}.resume")
-
-
-def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
-    """Return 16 bytes that change when an input changes.
-
-    A digest of its name with the size and time of its file (of its archive, for a member), its
-    store's version of it, or its content up to max_bytes. An input that cannot be looked at has its
-    name alone, so that a row with an error is not processed again.
-    """
-    digest = hashlib.blake2b(os.fsencode(source.path), digest_size=16)
-    if source.failure is not None:
-        digest.update(f"\0{source.failure.kind}".encode())
-    elif check == "content":
-        with suppress(Exception):  # its row will say
-            digest.update(b"\0" + hashlib.sha256(source.read(max_bytes)).digest())
-    elif source.version is not None:
-        digest.update(f"\0{source.version}".encode())
-    elif source.stat is not None:
-        digest.update(f"\0{source.stat.size}\0{source.stat.mtime_ns}".encode())
-    return digest.digest()
+_IS_UNTAKEN = "NOT EXISTS (SELECT 1 FROM sequence WHERE row = rows.id)"
 
 
 class State:
     """The state of one job, which open_state opens and closes. Its methods may be called from any thread and raise OutputError.
 
-    new_identity returns the job's identity for a new state, and is called with the first rows:
-    until then the model may still be opening. It is None for a state that is resumed.
+    found is the identity of a state that is resumed, None for a new one. Its identity is that of
+    new_identity, which is called with the first rows: until then the model may still be opening.
     """
 
     def __init__(
@@ -97,20 +51,25 @@ class State:
         path: Path,
         database: sqlite3.Connection,
         output: str,
-        new_identity: Callable[[], Mapping[str, Any]] | None,
+        found: Identity | None,
+        new_identity: Callable[[], Identity],
         last_id: int,
     ) -> None:
         self._path = path
         self._database = database
         self._output = output
+        self._identity = found
         self._new_identity = new_identity
-        self._is_new = new_identity is not None
+        self.is_new = found is None
+        """True without rows of an earlier run."""
         self._committed = time.monotonic()
         self._lock = threading.RLock()
         # Rows that the database does not have yet: each call of it passes the interpreter lock on
         # twice, which costs the decoding threads more than the call itself.
         self._added: list[tuple[int, bytes, Row]] = []
         self._last_id = last_id
+        self._old_id = last_id  # the last row of earlier runs
+        self._adopted = 0
         self._has_uncommitted = False
         self._closed = threading.Event()
         threading.Thread(target=self._commit_periodically, name="commit", daemon=True).start()
@@ -131,9 +90,75 @@ class State:
             return not self._added and _last_id(self._database) == 0
 
     @property
+    def is_as_adopted(self) -> bool:
+        """True if the run has given the rows of a finished output, all in their places, and no other."""
+        query = "SELECT count(*), ifnull(min(row = position + 1), 0) FROM sequence"
+        with self._lock, database_errors(self._output):
+            found = self._database.execute(query).fetchone()
+            return self._holds_adopted_only and found == (self._adopted, 1)
+
+    def changes(self) -> tuple[int, int]:
+        """Return how many rows the run has added to those of earlier runs, and how many it leaves out."""
+        query = f"SELECT count(*) FROM rows WHERE id <= ? AND {_IS_UNTAKEN}"
+        with self._lock, database_errors(self._output):
+            self._store_added()
+            (gone,) = self._database.execute(query, (self._old_id,)).fetchone()
+        return self._last_id - self._old_id, gone
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """True if there is a finished row that is not in a finished output as well."""
+        return not (self._holds_adopted_only or self.is_empty)
+
+    @property
+    def _holds_adopted_only(self) -> bool:
+        return self._adopted > 0 and not self._added and self._last_id == self._adopted
+
+    @property
+    def identity(self) -> Identity:
+        """The identity of the job, with the earlier versions that have made some of the rows."""
+        with self._lock:
+            if self._identity is None:
+                self._identity = self._new_identity()
+            return self._identity
+
+    @property
     def exists(self) -> bool:
         """True if the state is still where the next run looks for it."""
         return self._path.exists()
+
+    def replaceable(self) -> set[str]:
+        """Return the SHA-256 of each file that may be replaced by the output."""
+        with self._lock, database_errors(self._output):
+            return {digest for (digest,) in self._database.execute("SELECT sha256 FROM files")}
+
+    def allow(self, digests: Iterable[str]) -> None:
+        """Allow files with these SHA-256 to be replaced. On disk with the next commit."""
+        with self._lock, database_errors(self._output):
+            rows = [(digest,) for digest in digests]
+            self._database.executemany("INSERT INTO files VALUES (?)", rows)
+
+    def allow_now(self, digests: Iterable[str]) -> None:
+        """Allow files with these SHA-256 to be replaced, on disk when this returns."""
+        self.allow(digests)
+        self.commit()
+
+    def adopt(self, rows: Iterable[tuple[bytes, Row]], identity: Identity) -> None:
+        """Begin a new state with the rows of a finished output: on disk all of them, or none."""
+        with self._lock, database_errors(self._output):
+            numbered = enumerate(rows, 1)
+            packed = ((number, *pack(key, row)) for number, (key, row) in numbered)
+            self._database.executemany(INSERT, packed)
+            self._identity, self.is_new = identity, False
+            self._last_id = self._old_id = self._adopted = _last_id(self._database)
+            self._insert_job()
+            self._database.commit()
+
+    def _insert_job(self) -> None:
+        job = (VERSION, json.dumps(self.identity))
+        self._database.execute(
+            "INSERT INTO job SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM job)", job
+        )
 
     def take(self, position: int, key: bytes) -> Row | None:
         """Return the finished row of a key and put it at a position of the output, or None.
@@ -141,20 +166,64 @@ class State:
         A row is taken once: two inputs with one key, members of an archive that share a name, each
         have their own.
         """
-        if self._is_new:
+        if self.is_new:
             return None
-        query = (
-            f"SELECT {_COLUMNS} FROM rows WHERE key = ? AND NOT EXISTS "
-            "(SELECT 1 FROM sequence WHERE row = rows.id) ORDER BY id"
-        )
+        query = f"SELECT {COLUMNS} FROM rows WHERE key = ? AND {_IS_UNTAKEN} ORDER BY id"
         with self._lock, database_errors(self._output):
             for record in self._database.execute(query, (key,)):
-                row = _unpacked(record, key)
+                row = unpack(record, key)
                 if row is not None:
                     place = (position, record[0])
                     self._database.execute("INSERT INTO sequence VALUES (?, ?)", place)
                     return row
         return None
+
+    def take_below(self, position: int, folder: str) -> list[Row]:
+        """Return the rows below a folder or in an archive that no input has taken, in their order.
+
+        They are put at position and after it.
+        """
+        taken: list[Row] = []
+        with self._lock, database_errors(self._output):
+            for record in self._untaken_below(folder, COLUMNS):
+                if (row := unpack(record, record[1])) is not None:
+                    place = (position + len(taken), record[0])
+                    self._database.execute("INSERT INTO sequence VALUES (?, ?)", place)
+                    taken.append(row)
+        return taken
+
+    def count_below(self, path: str) -> int:
+        """Return how many rows of a path, and of what is below it, no input has taken."""
+        if self.is_new:
+            return 0
+        name = path_bytes(path)
+        with self._lock, database_errors(self._output):
+            same = f"SELECT kind FROM rows WHERE path = ? AND {_IS_UNTAKEN}"
+            kinds = self._database.execute(same, (name,)).fetchall()
+            kinds += self._untaken_below(path, "kind")
+        return sum(kind != "not_found" for (kind,) in kinds)
+
+    def _untaken_below(self, folder: str, columns: str) -> list[Any]:
+        """Return rows of earlier runs below a folder or in an archive that have no place."""
+        if self.is_new:
+            return []
+        name = path_bytes(folder)
+        found = []
+        for prefix in (name.rstrip(b"/") + b"/", name + b"!/"):
+            end = prefix[:-1] + b"0"  # what follows the slash
+            query = (
+                f"SELECT {columns} FROM rows WHERE path >= ? AND path < ? AND id <= ? "
+                f"AND {_IS_UNTAKEN} ORDER BY id"
+            )
+            found += self._database.execute(query, (prefix, end, self._old_id)).fetchall()
+        return found
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield the keys of the rows, by position."""
+        query = "SELECT key FROM sequence JOIN rows ON rows.id = sequence.row ORDER BY position"
+        with database_errors(self._output):
+            for (key,) in self._database.execute(query):
+                yield key
 
     def add(self, position: int, key: bytes, row: Row) -> None:
         """Add a row at a position of the output. It is on disk within a second or two."""
@@ -172,10 +241,7 @@ class State:
         with self._lock, database_errors(self._output):
             self._path.stat()  # SQLite itself goes on with a file that was removed
             self._store_added()
-            if self._new_identity is not None:
-                identity = json.dumps(self._new_identity())
-                self._database.execute("INSERT INTO job VALUES (?, ?)", (VERSION, identity))
-                self._new_identity = None
+            self._insert_job()
             self._database.commit()
             self._committed = time.monotonic()
             self._has_uncommitted = False
@@ -183,14 +249,14 @@ class State:
     def rows(self) -> Iterator[Row]:
         """Yield the rows by position. Raises NasnetError if one is damaged or missing."""
         query = (
-            f"SELECT position, {_COLUMNS} FROM sequence LEFT JOIN rows ON rows.id = sequence.row "
+            f"SELECT position, {COLUMNS} FROM sequence LEFT JOIN rows ON rows.id = sequence.row "
             "ORDER BY position"
         )
         with self._lock, database_errors(self._output):
             self._store_added()
         with database_errors(self._output):
             for expected, (position, *record) in enumerate(self._database.execute(query)):
-                row = _unpacked(record, record[1])
+                row = unpack(record, record[1])
                 if row is None or position != expected:
                     raise BrokenStateError(self._output)
                 yield row
@@ -199,9 +265,8 @@ class State:
         """Remove the state: the job is done, or there is no row to keep."""
         with self._lock, suppress(sqlite3.Error):
             self._database.rollback()
-        for path in (_journal(self._path), self._path):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove(self._path)
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._committed > _COMMIT_SECONDS
@@ -220,14 +285,19 @@ class State:
             return
         added, before = self._added, self._last_id
         numbered = list(enumerate(added, before + 1))
-        rows = [(number, *_packed(key, row)) for number, (_, key, row) in numbered]
+        rows = [(number, *pack(key, row)) for number, (_, key, row) in numbered]
         places = [(position, number) for number, (position, _, _) in numbered]
         database = self._database
         if not database.in_transaction:
             database.execute("BEGIN")
         database.execute("SAVEPOINT added")
         try:
-            database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            if self._old_id:  # what was found about the same inputs before they changed
+                query = (
+                    f"DELETE FROM rows WHERE path = ? AND id <= {self._old_id} AND {_IS_UNTAKEN}"
+                )
+                database.executemany(query, [(row[2],) for row in rows])
+            database.executemany(INSERT, rows)
             database.executemany("INSERT INTO sequence VALUES (?, ?)", places)
             self._added, self._last_id = [], before + len(added)
             database.execute("RELEASE added")
@@ -241,37 +311,45 @@ class State:
 @contextmanager
 def open_state(
     target: Path,
-    identity: Callable[[], Mapping[str, Any]],
+    identity: Callable[[], Identity],
     *,
     resume: bool,
+    overwrite: bool = False,
+    accept_versions: bool = False,
     note: Callable[[str], None],
 ) -> Iterator[State]:
-    """Open the state of a job that writes target; without resume, it starts over.
+    """Open the state of a job that writes target: with resume the one that is there, if any.
 
-    identity returns what must be the same to resume. Raises OutputError when the state cannot be
-    written, and NasnetError when another run is writing target, when the state is another job's
-    (with the difference in words), or damaged.
+    Without, overwrite starts over. identity returns what must be the same to resume;
+    accept_versions allows other versions of nasnet and its runtime. Raises OutputError when the
+    state cannot be written, and NasnetError when another run is writing target, when there is a
+    state and neither resume nor overwrite, and when it is another job's (with the difference in
+    words), or damaged.
     """
     output, path = str(target), state_path(target)
     state, database = None, None
     # A generator, so that a signal at any moment, even between opening and the block, closes it.
     try:
         with database_errors(output):
-            is_new = not path.exists() or path.stat().st_size == 0
-            if not (is_new or resume):
-                _discard(path, output)
-                note(f"An unfinished run of {output} starts over. Use --resume to continue one.")
-            database = _connect(path, output)
-            starts = is_new or not resume or _is_blank(database)
+            if overwrite and not resume and path.exists() and path.stat().st_size:
+                discard(path, output)
+                note(f"An unfinished run of {output} starts over.")
+            database = connect(path, output)
+            starts = is_blank(database, output)
+            found: Identity | None = None
             if starts:
                 # Committed with the first rows, so that a state is whole or blank.
-                database.executescript(f"BEGIN; {_TABLES}")
+                database.executescript(f"BEGIN; {TABLES}")
+            elif not resume:
+                raise _unfinished(_last_id(database), output)
             else:
-                _check_same_job(database, identity(), output)
+                found = _check_same_job(
+                    database, identity(), output, accept_versions=accept_versions
+                )
                 database.execute("DELETE FROM sequence")
                 database.commit()
             last_id = _last_id(database)
-        state = State(path, database, output, identity if starts else None, last_id)
+        state = State(path, database, output, found, identity, last_id)
         at_interruption(state.close)
         yield state
     finally:
@@ -281,33 +359,11 @@ def open_state(
             database.close()
 
 
-def _connect(path: Path, output: str) -> sqlite3.Connection:
-    """Open the database at path, created if need be; no other process can open it from here on."""
-    while True:
-        # Only for the user: it may hold what their output keeps from others.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        before = path.stat().st_ino
-        database = sqlite3.connect(path, timeout=0, check_same_thread=False)
-        try:
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.execute("BEGIN EXCLUSIVE")
-            database.commit()
-            if path.exists() and path.stat().st_ino == before:
-                return database
-        except BaseException as error:
-            database.close()
-            if isinstance(error, sqlite3.DatabaseError) and is_broken(error):
-                raise BrokenStateError(output) from error
-            raise
-        database.close()  # another run has removed it, having finished just now
-
-
-def _discard(path: Path, output: str) -> None:
-    """Remove a state that no other run is using."""
-    with suppress(BrokenStateError):  # which nobody can be using
-        _connect(path, output).close()
-    _journal(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+def _unfinished(rows: int, output: str) -> OutputError:
+    return OutputError(
+        f"An unfinished run of {output} has {counted(rows, 'finished row')}.",
+        "Continue it with --resume, or start over with --overwrite.",
+    )
 
 
 def _last_id(database: sqlite3.Connection) -> int:
@@ -315,56 +371,20 @@ def _last_id(database: sqlite3.Connection) -> int:
     return int(database.execute("SELECT ifnull(max(id), 0) FROM rows").fetchone()[0])
 
 
-def _is_blank(database: sqlite3.Connection) -> bool:
-    """Return whether nothing has been committed: a run was killed right after its start."""
-    return database.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-
-
-def _check_same_job(database: sqlite3.Connection, identity: Mapping[str, Any], output: str) -> None:
+def _check_same_job(
+    database: sqlite3.Connection, identity: Identity, output: str, *, accept_versions: bool
+) -> Identity:
+    """Return the identity of a state that this job may go on with. Raises NasnetError."""
     try:
         version, text = database.execute("SELECT version, identity FROM job").fetchone()
-        old = dict(json.loads(text))
-    except (sqlite3.Error, ValueError, TypeError) as error:
+        old = {name: dict(part) for name, part in json.loads(text).items()}
+    except (sqlite3.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStateError(output) from error
     if version != VERSION:
         raise NasnetError(
             f"The resume state of {output} was written by another version of nasnet.", START_OVER
         )
-    check_same_settings(old, identity, output)
-
-
-def _packed(key: bytes, row: Row) -> tuple[bytes | str | int | None, ...]:
-    path = row.path.encode("utf-8", "surrogatepass")
-    kind = row.error.kind if row.error else None
-    message = row.error.message.encode("utf-8", "surrogatepass") if row.error else None
-    values = (key, path, kind, message, row.labels, row.vector)
-    return (*values, _checksum(*values))
-
-
-def _unpacked(record: Sequence[Any], key: bytes) -> Row | None:
-    """Return the row of a record; None if it is not what was stored under the key."""
-    _, _, path, kind, message, labels, vector, checksum = record
-    try:
-        if checksum != _checksum(key, path, kind, message, labels, vector):
-            return None
-    except (TypeError, AttributeError):  # a value of another type
-        return None
-    if (kind is None) != (message is None) or kind == "":  # for the checksum, None is as empty
-        return None
-    error = None
-    if kind is not None:
-        error = Failure(cast(ErrorKind, kind), message.decode("utf-8", "surrogatepass"))
-    return Row(path.decode("utf-8", "surrogatepass"), error, labels, vector)
-
-
-def _checksum(
-    key: bytes, path: bytes, kind: str | None, message: bytes | None, labels: bytes, vector: bytes
-) -> int:
-    checksum = 0
-    for part in (key, path, (kind or "").encode(), message or b"", labels, vector):
-        checksum = zlib.crc32(part, zlib.crc32(len(part).to_bytes(8, "little"), checksum))
-    return checksum
-
-
-def _journal(path: Path) -> Path:
-    return path.with_name(path.name + "-journal")
+    check_same_settings(old, identity, output, accept_versions=accept_versions)
+    merged = with_earlier_versions(identity, old)
+    database.execute("UPDATE job SET identity = ?", (json.dumps(merged),))
+    return merged

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.results.atomic import in_words
 
-START_OVER = "Run without --resume to start over."
+START_OVER = "Start over: --overwrite instead of --resume."
 # Our statements fit our tables: where they don't, the tables are others.
 _BROKEN = {
     sqlite3.SQLITE_CORRUPT,

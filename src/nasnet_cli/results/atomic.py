@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from nasnet_cli.atomic import hidden_path, leftovers
 from nasnet_cli.errors import OutputError
-from nasnet_cli.results.meta import META_SUFFIX
+from nasnet_cli.results.meta import COMPANION_SUFFIXES
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -49,8 +49,8 @@ def open_outputs(
     takes its name last: whoever sees the result finds its companions. An exception leaves none of
     them. Where the result is written to directly, the companions' bytes are dropped.
 
-    A companion OUT.meta.json whose result is gone is replaced without overwrite: people delete a
-    result and run again.
+    A companion OUT.meta.json or OUT.inputs whose result is gone is replaced without overwrite:
+    people delete a result and run again.
     """
     files: list[_File] = []
     try:
@@ -59,7 +59,8 @@ def open_outputs(
         else:
             names = [os.fspath(path) for path in (result, *companions)]
             for name in names:
-                check_free(name, overwrite or (name != names[0] and name.endswith(META_SUFFIX)))
+                is_companion = name != names[0] and name.endswith(COMPANION_SUFFIXES)
+                check_free(name, overwrite or is_companion)
             for name in names:
                 files.append(_Replacement(name))
         yield [file.stream for file in files]

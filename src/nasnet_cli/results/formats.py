@@ -75,6 +75,27 @@ class ResultFormat:
             return read_npz_meta(path)
         return meta_path(path).read_bytes()
 
+    @property
+    def is_readable(self) -> bool:
+        """True if read gives the rows back; a table is for people."""
+        return self.name != "table"
+
+    def read(self, path: Path, kind: ResultKind) -> Iterator[Any]:
+        """Yield the records that were written to a file, Classified or Embedded, in order.
+
+        Written once more, they give the same bytes: numbers and names are as the format has them.
+        Raises NasnetError, OSError, ValueError or KeyError.
+        """
+        if kind == "labels":
+            from nasnet_cli.results.reading import LabelFile
+
+            return LabelFile(os.fspath(path)).rows()
+        from nasnet_cli.results import npy, parquet
+
+        if self.name == "parquet":
+            return parquet.read_vectors(path)
+        return npy.read_npz(path) if self.name == "npz" else npy.read_npy(path)
+
 
 def _write_labels(format_: FormatName) -> Callable[[Results, Sequence[BinaryIO]], None]:
     def write(results: Results, streams: Sequence[BinaryIO]) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 from nasnet_cli.results.text import json_text
 
 META_SUFFIX = ".meta.json"
+INPUTS_SUFFIX = ".inputs"
+COMPANION_SUFFIXES = (META_SUFFIX, INPUTS_SUFFIX)
+"""Endings of the files that say how a result was made: without it, they are in nobody's way."""
 
 SECTIONS = ("tool", "runtime", "model", "preprocessing", "options", "summary")
 """The sections of a description, in its order."""
@@ -17,6 +20,11 @@ SECTIONS = ("tool", "runtime", "model", "preprocessing", "options", "summary")
 def meta_path(result: str | os.PathLike[str]) -> Path:
     """Return the path of a result's description: photos.csv.meta.json."""
     return Path(os.fspath(result) + META_SUFFIX)
+
+
+def inputs_path(result: str | os.PathLike[str]) -> Path:
+    """Return the path of the record of a result's inputs (jobs/inputs.py): photos.csv.inputs."""
+    return Path(os.fspath(result) + INPUTS_SUFFIX)
 
 
 def meta_document(**sections: Mapping[str, object]) -> bytes:

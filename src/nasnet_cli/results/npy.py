@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import base64
+import itertools
+import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from pathlib import Path
+from typing import IO, BinaryIO, Literal
 
 import numpy as np
 
-from nasnet_cli.results.records import Embedded
+from nasnet_cli.results.records import Embedded, Failure
 from nasnet_cli.results.text import readable
 from nasnet_cli.results.writers import json_vector_row
 
@@ -114,6 +118,48 @@ def read_npz_meta(path: str | os.PathLike[str]) -> bytes:
             return archive.read("meta.json")
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
+
+
+def read_npy(path: str | os.PathLike[str]) -> Iterator[Embedded]:
+    """Yield the rows of a file of write_npy with the lines of write_lines beside it.
+
+    Raises OSError, or ValueError or KeyError where they are not what was written.
+    """
+    vectors, lines = Path(path), Path(path).with_suffix(".jsonl")
+    with vectors.open("rb") as stream, lines.open("rb") as beside:
+        yield from _rows(stream, beside)
+
+
+def read_npz(path: str | os.PathLike[str]) -> Iterator[Embedded]:
+    """Yield the rows of a file of write_npz. Raises as read_npy does."""
+    try:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open("vectors.npy") as vectors,
+            archive.open("rows.jsonl") as lines,
+        ):
+            yield from _rows(vectors, lines)
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
+
+
+def _rows(vectors: IO[bytes], lines: IO[bytes]) -> Iterator[Embedded]:
+    shape = npy_shape(vectors.read(NPY_HEAD_BYTES))
+    numbers, counter = shape.numbers, itertools.count()
+    for line in lines:
+        row = json.loads(line)
+        name = row["path"]
+        if "path_bytes" in row:
+            name = os.fsdecode(base64.b64decode(row["path_bytes"], validate=True))
+        if row["status"] == "error":
+            yield Embedded(name, None, Failure(**row["error"]))
+            continue
+        vector = np.frombuffer(vectors.read(shape.depth * numbers.itemsize), numbers)
+        if row["row"] != next(counter) or len(vector) != shape.depth:
+            raise ValueError("a vector is missing")
+        yield Embedded(name, vector)
+    if vectors.read(1) or next(counter) != shape.rows:
+        raise ValueError("there are more vectors than lines")
 
 
 def _write_paths(stream: BinaryIO, rows: Callable[[], Iterator[Embedded]], count: int) -> None:

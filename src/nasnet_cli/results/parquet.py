@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.results.records import Classified, Embedded
+from nasnet_cli.results.records import Classified, Embedded, Failure
 from nasnet_cli.results.text import readable, rounded, undecodable
 
 if TYPE_CHECKING:
@@ -100,6 +100,25 @@ def read_meta(path: str | os.PathLike[str]) -> bytes:
 
     meta: bytes = (pq.read_metadata(path).metadata or {})[META_KEY.encode()]
     return meta
+
+
+def read_vectors(path: str | os.PathLike[str]) -> Iterator[Embedded]:
+    """Yield the rows of a file of write_vectors. Raises OSError, ValueError or KeyError."""
+    require()
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS):
+            column = batch.column("vector")
+            # Without the rows that have none.
+            vectors = iter(column.flatten().to_numpy().reshape(-1, column.type.list_size))
+            columns = (batch.column(name).to_pylist() for name in ("path", "path_bytes", "error"))
+            for name, raw, error in zip(*columns, strict=True):
+                shown = name if raw is None else os.fsdecode(raw)
+                if error is None:
+                    yield Embedded(shown, next(vectors))
+                else:
+                    yield Embedded(shown, None, Failure(**error))
 
 
 def _labels_schema(meta: bytes, *, logits: bool, sure: bool) -> pa.Schema:

@@ -197,6 +197,7 @@ def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
             wnid=strip_formula_mark(line["wnid"]),
             label=strip_formula_mark(line["label"]),
             probability=float(line["probability"] or "nan"),
+            logit=float(line["logit"]) if line.get("logit") else None,
         )
         for line in lines
         if line["rank"]
@@ -216,7 +217,8 @@ def _prediction(
     probability: float | None,
     logit: float | None = None,
 ) -> Prediction:
-    return Prediction(int(rank), int(index), _text(wnid), _text(label), _number(probability))
+    raw = None if logit is None else float(logit)
+    return Prediction(int(rank), int(index), _text(wnid), _text(label), _number(probability), raw)
 
 
 def _everyday(wnid: str, label: str, probability: float | None) -> Everyday:

@@ -164,9 +164,11 @@ def open_labels(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
 
 def read_labels(database: sqlite3.Connection) -> Iterator[Classified]:
     """Yield the rows of a file that was written here, in order. Raises sqlite3.Error."""
+    columns = {name for _, name, *_ in database.execute("PRAGMA table_info(predictions)")}
+    logit = "logit" if "logit" in columns else "NULL"
     found = iter(
         database.execute(
-            'SELECT image_id, rank, "index", wnid, label, probability FROM predictions'
+            f'SELECT image_id, rank, "index", wnid, label, probability, {logit} FROM predictions'
             " ORDER BY image_id, rank"
         )
     )
@@ -190,9 +192,9 @@ def read_labels(database: sqlite3.Connection) -> Iterator[Classified]:
 
 
 def _prediction(
-    rank: int, index: int, wnid: str, label: str, probability: float | None
+    rank: int, index: int, wnid: str, label: str, probability: float | None, logit: float | None
 ) -> Prediction:
-    return Prediction(rank, index, wnid, label, _number(probability))
+    return Prediction(rank, index, wnid, label, _number(probability), logit)
 
 
 def _number(value: Any) -> float:

@@ -22,8 +22,8 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import SILENT, Reporter, RunOptions, run_to_files
 from nasnet_cli.jobs.shards.manifest import Manifest, Slice, check_same_work, describe_work
-from nasnet_cli.jobs.state import state_path
 from nasnet_cli.jobs.state_errors import BrokenStateError
+from nasnet_cli.jobs.state_file import state_path
 from nasnet_cli.results.atomic import errors_in_words, open_output
 from nasnet_cli.results.records import Summary
 
