@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nasnet_cli.albums import moves
-from nasnet_cli.albums.moves import NOT_FOUND, SYMBOLIC_LINK, open_album
+from nasnet_cli.albums.moves import open_album
+from nasnet_cli.albums.planning import NOT_FOUND, SYMBOLIC_LINK
 from nasnet_cli.albums.undo_list import NAME
 from nasnet_cli.errors import NasnetError
 from support.disks import small_disk

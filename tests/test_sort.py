@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -182,18 +184,8 @@ def test_images_sorted_where_they_are_stay(photos, nasnet):
 
 def test_a_kill_between_copying_and_removing(photos, tmp_path, nasnet):
     with small_disk(tmp_path / "disk", "1m") as disk:
-        code = (
-            "import os, signal, sys\n"
-            "def die(event, arguments):\n"
-            "    if event == 'os.remove' and str(arguments[0]).endswith('crane.jpg'):\n"
-            "        os.kill(os.getpid(), signal.SIGKILL)\n"
-            "sys.addaudithook(die)\n"
-            "from nasnet_cli.cli.main import run\n"
-            "run(sys.argv[1:])\n"
-        )
         sort = ["sort", "labels.jsonl", "--into", str(disk / "out"), "--move"]
-        killed = subprocess.run([sys.executable, "-c", code, *sort], cwd=photos)
-        assert killed.returncode == -signal.SIGKILL
+        assert killed_before("os.remove", "crane.jpg", sort, photos)
         both = (photos / "crane.jpg", disk / "out" / "crane (bird)" / "crane.jpg")
         assert all(path.exists() for path in both)
         subprocess.run([*NASNET, *sort], cwd=photos, check=True)
@@ -201,6 +193,91 @@ def test_a_kill_between_copying_and_removing(photos, tmp_path, nasnet):
         assert set(images(photos)) == {"broken.jpg"}
         nasnet("sort", "--undo", disk / "out", expect=0)
     assert set(images(photos)) == {row.path for row in ROWS}
+
+
+SIDECARS = ("a/1.jpg.xmp", "b/1.xmp", "crane.jpg.XMP", "unsure.xmp", "unsure.jpg.xmp")
+
+
+@pytest.mark.parametrize("how", ["--copy", "--link", "--move"])
+def test_sidecars_go_with_their_images(how, photos, tmp_path, nasnet):
+    (photos / "unsure.NEF").write_text("raw")  # unsure.xmp may be its own
+    for name in SIDECARS:
+        (photos / name).write_text(name)
+    before = images(photos)
+    sort = ("sort", "labels.jsonl", "--into", "../out", how)
+    done = nasnet(*sort, cwd=photos, expect=0)
+    assert "6 " in done.stderr and "4 sidecars" in done.stderr
+    assert images(tmp_path / "out") == BY_SURE | {
+        "dog/1.jpg.xmp": "a/1.jpg.xmp",
+        "dog/1 (2).xmp": "b/1.xmp",
+        "crane (bird)/crane.jpg.XMP": "crane.jpg.XMP",
+        "_not_sure/unsure.jpg.xmp": "unsure.jpg.xmp",
+    }
+    if how == "--move":
+        assert set(images(photos)) == {"broken.jpg", "unsure.NEF", "unsure.xmp"}
+    assert "sidecar" not in nasnet(*sort, cwd=photos, expect=0).stderr
+    (photos / "machine.jpg.xmp").write_text("later")
+    nasnet(*sort, cwd=photos, expect=0)
+    assert (tmp_path / "out" / "crane (machine)" / "machine.jpg.xmp").read_text() == "later"
+    nasnet("sort", "--undo", tmp_path / "out", expect=0)
+    assert images(photos) == before | {"machine.jpg.xmp": "later"}
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_are_free_for_an_image_and_its_sidecar(photos, tmp_path, nasnet):
+    (photos / "crane.jpg.xmp").write_text("mine")
+    (tmp_path / "out" / "crane (bird)").mkdir(parents=True)
+    (tmp_path / "out" / "crane (bird)" / "crane.jpg.xmp").write_text("theirs")
+    nasnet("sort", "labels.jsonl", "--into", "../out", "--move", cwd=photos, expect=0)
+    found = images(tmp_path / "out" / "crane (bird)")
+    assert found == {
+        "crane.jpg.xmp": "theirs",
+        "crane (2).jpg": "crane.jpg",
+        "crane (2).jpg.xmp": "mine",
+    }
+
+
+def test_a_kill_between_an_image_and_its_sidecar(photos, tmp_path, nasnet):
+    (photos / "crane.jpg.xmp").write_text("sidecar")
+    sort = ["sort", "labels.jsonl", "--into", "../out", "--move"]
+    assert killed_before("os.link", "crane.jpg.xmp", sort, photos)
+    assert not (photos / "crane.jpg").exists() and (photos / "crane.jpg.xmp").exists()
+    again = nasnet(*sort, cwd=photos, expect=0)
+    assert "1 sidecar" in again.stderr
+    assert (tmp_path / "out" / "crane (bird)" / "crane.jpg.xmp").read_text() == "sidecar"
+
+
+def test_the_sidecar_of_an_image_that_fails_stays_with_it(photos, tmp_path, nasnet, monkeypatch):
+    from nasnet_cli.albums import transfers
+
+    link = os.link
+
+    def refuse(source, target, **more):
+        if str(source).endswith("crane.jpg"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        link(source, target, **more)
+
+    (photos / "crane.jpg.xmp").write_text("sidecar")
+    monkeypatch.setattr(transfers.os, "link", refuse)
+    done = nasnet("sort", "labels.jsonl", "--into", "../out", "--move", cwd=photos, expect=3)
+    assert "5 moved" in done.stderr and "1 failed" in done.stderr
+    assert (photos / "crane.jpg").exists() and (photos / "crane.jpg.xmp").exists()
+
+
+def killed_before(event, ending, arguments, cwd):
+    """Run a command that kills itself right before an event for a file; return whether it did."""
+    code = (
+        "import os, signal, sys\n"
+        "event, ending, *arguments = sys.argv[1:]\n"
+        "def die(found, about):\n"
+        "    if found == event and str(about[0]).endswith(ending):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(die)\n"
+        "from nasnet_cli.cli.main import run\n"
+        "run(arguments)\n"
+    )
+    command = [sys.executable, "-c", code, event, ending, *arguments]
+    return subprocess.run(command, cwd=cwd).returncode == -signal.SIGKILL
 
 
 def test_urls_are_copied_and_never_moved(tmp_path, nasnet):

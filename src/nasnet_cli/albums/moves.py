@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import functools
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from nasnet_cli.albums.contents import Contents, is_file
-from nasnet_cli.albums.paths import exists
-from nasnet_cli.albums.transfers import carry_out, is_done, take_back
+from nasnet_cli.albums.contents import Contents
+from nasnet_cli.albums.planning import Plan, Planner
+from nasnet_cli.albums.transfers import carry_out, take_back
 from nasnet_cli.albums.undo_list import Action, Transfer, UndoList
 from nasnet_cli.atomic import leftovers
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.images.source import is_remote
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.text import counted
 
@@ -31,28 +27,11 @@ from nasnet_cli.results.text import counted
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-@dataclass
-class Plan:
-    """The transfers to carry out, in order.
-
-    present counts the files that the folder has got before; skipped has the reason for each source
-    that is left where it is.
-    """
-
-    transfers: list[Transfer] = field(default_factory=list)
-    present: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
 class Outcome(NamedTuple):
     """The end of a transfer, with the problem of one that could not be carried out or undone."""
 
     transfer: Transfer
     problem: str | None
-
-
-NOT_FOUND, SYMBOLIC_LINK = "not found", "symbolic link"
-IN_ARCHIVE, REMOTE = "in an archive", "remote"
 
 
 @contextmanager
@@ -117,71 +96,41 @@ class Album:
 
         wanted has pairs of a source, seen from the current folder, and of its destination below
         this folder, whose name gets a number where it is taken. Members of archives and URLs are
-        copied rather than linked, and never moved. The same plan after an interrupted
-        run goes on with it, and a source that has got its place is not moved again. Raises
-        NasnetError when another run is unfinished.
+        copied rather than linked, and never moved. An image's XMP sidecars go with it. The same
+        plan after an interrupted run goes on with it, and a source that has got its place is not
+        moved again. Raises NasnetError when another run is unfinished.
         """
-        plan, real = Plan(), functools.cache(os.path.realpath)
-        known = {_key(transfer): transfer for transfer in self._list.transfers}
-        unfinished = {
-            transfer for transfer in self._list.transfers if self._is_unfinished(transfer)
-        }
-        names = _Names(self._folder, (transfer.destination for transfer in self._list.transfers))
-        seen: set[tuple[str, ...]] = set()
+        planner = Planner(self._folder, self._list.transfers, action)
         for source, destination in wanted:
-            transfer = Transfer(_possible(action, source), _absolute(source, real), destination)
-            key = _key(transfer)
-            if key in seen:
-                continue
-            seen.add(key)
-            before = known.get(key)
-            if before is not None and before in unfinished:
-                unfinished.discard(before)
-                plan.transfers.append(before)
-            elif (before is not None and self._has(before)) or self._is_there(transfer):
-                plan.present += 1
-            elif problem := _problem(action, source):
-                plan.skipped[source] = problem
-            else:
-                plan.transfers.append(transfer._replace(destination=names.free(destination)))
-        if unfinished:
+            planner.add(source, destination)
+        if left := planner.unfinished:
             raise NasnetError(
-                f"{self.name} holds an unfinished run; {counted(len(unfinished), 'file')} of it "
+                f"{self.name} holds an unfinished run; {counted(len(left), 'file')} of it "
                 "are not in this one.",
                 f"Run that command again, or take it back with nasnet sort --undo {self.name}.",
             )
-        return plan
-
-    def _is_unfinished(self, transfer: Transfer) -> bool:
-        return exists(transfer.source) and not is_done(transfer, self._target(transfer.destination))
-
-    def _is_there(self, transfer: Transfer) -> bool:
-        """Return whether the source lies in this folder, at its very destination."""
-        return os.path.realpath(transfer.source) == os.path.realpath(
-            self._target(transfer.destination)
-        )
-
-    def _has(self, transfer: Transfer) -> bool:
-        """Return whether the folder has got this source, which is not there again."""
-        if transfer.action == "move" and os.path.lexists(transfer.source):
-            return False
-        return os.path.lexists(self._target(transfer.destination))
+        return planner.plan
 
     def run(self, plan: Plan) -> Iterator[Outcome]:
-        """Carry a plan out and yield what comes of each transfer.
+        """Carry a plan out and yield what comes of each transfer, and of sidecars that stay behind.
 
         The undo list is on disk before the first. Raises NasnetError when the disk is full or
         read-only.
         """
         self._remove_leftovers()
         known = set(self._list.transfers)
-        added = [transfer for transfer in plan.transfers if transfer not in known]
+        added = [transfer for transfer in plan.all() if transfer not in known]
         if added:
             self._list.created |= self._missing_folders(added)
             self._list.transfers += added
             self._list.write()
-        failed, contents = set(), Contents()
-        for transfer in plan.transfers:
+        failed: set[Transfer] = set()
+        contents = Contents()
+        for transfer in plan.all():
+            image = plan.image_of(transfer)
+            if image in failed:  # its sidecar stays with it
+                failed.add(transfer)
+                continue
             try:
                 carry_out(transfer, self._target(transfer.destination), contents)
             except OSError as error:
@@ -190,7 +139,8 @@ class Album:
                 failed.add(transfer)
                 yield Outcome(transfer, _reason(error))
             else:
-                yield Outcome(transfer, None)
+                if image is None:
+                    yield Outcome(transfer, None)
         if failed:
             self._keep(lambda transfer: transfer not in failed)
 
@@ -252,63 +202,6 @@ class Album:
         written += [Path(t.source) for t in self._list.transfers if t.action == "move"]
         for path in leftovers(*written):
             path.unlink(missing_ok=True)
-
-
-class _Names:
-    """Names in a folder that are taken: by its files, and by those that it will get.
-
-    Names that differ only in case are one, as they are on the disks of cameras and of macOS.
-    """
-
-    def __init__(self, folder: str, taken: Iterable[str]) -> None:
-        self._folder = folder
-        self._taken = {_folded(name) for name in taken}
-        self._numbers: dict[str, int] = {}
-
-    def free(self, name: str) -> str:
-        """Return name, or else name with the lowest free number, and take it."""
-        stem, suffix = os.path.splitext(name)
-        candidate, number = name, self._numbers.get(_folded(name), 1)
-        while _folded(candidate) in self._taken or self._exists(candidate):
-            number += 1
-            candidate = f"{stem} ({number}){suffix}"
-        self._numbers[_folded(name)] = number
-        self._taken.add(_folded(candidate))
-        return candidate
-
-    def _exists(self, name: str) -> bool:
-        return os.path.lexists(os.path.join(self._folder, name))
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _key(transfer: Transfer) -> tuple[str, ...]:
-    """Return what tells a transfer from others: a file can be copied to many folders."""
-    action, source, destination = transfer
-    return (action, source) if action == "move" else (action, source, os.path.dirname(destination))
-
-
-def _absolute(source: str, real: Callable[[str], str]) -> str:
-    if is_remote(source):
-        return source
-    folder, name = os.path.split(source)
-    return os.path.join(real(folder), name)
-
-
-def _possible(action: Action, source: str) -> Action:
-    """Return the action for a source: what is no file on a disk can only be copied."""
-    return action if action == "move" or is_file(source) else "copy"
-
-
-def _problem(action: Action, source: str) -> str | None:
-    if not is_file(source):
-        return None if action != "move" else REMOTE if is_remote(source) else IN_ARCHIVE
-    if not os.path.exists(source):
-        return NOT_FOUND
-    # Elsewhere, a link would lead nowhere.
-    return SYMBOLIC_LINK if action == "move" and os.path.islink(source) else None
 
 
 def _reason(error: OSError) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nasnet_cli.albums.contents import is_file
 from nasnet_cli.albums.keywords import NONE, Keywords, keywords_of
-from nasnet_cli.albums.moves import FATAL, IN_ARCHIVE, NOT_FOUND, REMOTE
+from nasnet_cli.albums.moves import FATAL
 from nasnet_cli.albums.paths import Base
+from nasnet_cli.albums.planning import IN_ARCHIVE, NOT_FOUND, REMOTE
 from nasnet_cli.albums.sidecar import Sidecar
+from nasnet_cli.albums.sidecar_names import Stems, full_name, stem_name
 from nasnet_cli.atomic import leftovers
 from nasnet_cli.errors import NasnetError, OutputError
-from nasnet_cli.images.formats import has_image_suffix
 from nasnet_cli.images.source import is_remote
 from nasnet_cli.results.atomic import in_words, open_output
 from nasnet_cli.results.reading import LabelFile
@@ -51,7 +51,7 @@ class Tagging:
     not_sure: int = 0
     failed: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
-    _stems: dict[str, Counter[str]] = field(default_factory=dict)
+    _stems: Stems = field(default_factory=Stems)
 
     def plan(self) -> list[Tag]:
         """Read the results and return what is to be done; writes nothing.
@@ -69,8 +69,9 @@ class Tagging:
             if reason := self._problem(image):
                 self.skipped[image] = reason
                 continue
+            sidecar = (full_name if self.naming == "full" else stem_name)(image)
             keywords = NONE if self.remove else keywords_of(row.sure)
-            tags.setdefault(image, Tag(image, self._sidecar(image), keywords))
+            tags.setdefault(image, Tag(image, sidecar, keywords))
         if not self.file.has_everyday and not self.remove:
             raise NasnetError(
                 f"{self.file.name} has no everyday labels: an earlier version has written it.",
@@ -85,26 +86,7 @@ class Tagging:
             return REMOTE if is_remote(image) else IN_ARCHIVE
         if not os.path.exists(image):
             return NOT_FOUND
-        return SHARED if self.naming == "stem" and self._shares_stem(image) else None
-
-    def _shares_stem(self, image: str) -> bool:
-        """Return whether another image in the folder would have the same photo.xmp."""
-        folder, name = os.path.split(image)
-        if folder not in self._stems:
-            names = os.listdir(folder or ".")
-            self._stems[folder] = Counter(map(_stem, filter(has_image_suffix, names)))
-        others = self._stems[folder][_stem(name)] - has_image_suffix(name)
-        return others > 0
-
-    def _sidecar(self, image: str) -> str:
-        if self.naming == "full":
-            return f"{image}.xmp"
-        folder, name = os.path.split(image)
-        return os.path.join(folder, f"{_stem(name)}.xmp")
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]
+        return SHARED if self.naming == "stem" and self._stems.is_shared(image) else None
 
 
 def remove_leftovers(tags: list[Tag]) -> None:

@@ -10,7 +10,8 @@ from nasnet_cli.cli.console import Console
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
-    from nasnet_cli.albums.moves import Album, Outcome, Plan
+    from nasnet_cli.albums.moves import Album, Outcome
+    from nasnet_cli.albums.planning import Plan
 
 _NAMED = 5  # problems that are named without -v
 

@@ -15,8 +15,8 @@ from nasnet_cli.cli.sections import option as any_option
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
-    from nasnet_cli.albums.moves import Plan
     from nasnet_cli.albums.paths import Base
+    from nasnet_cli.albums.planning import Plan
     from nasnet_cli.albums.sorting import Sorting
     from nasnet_cli.albums.undo_list import Action
 
@@ -112,7 +112,7 @@ def _check_any_exists(plan: Plan, base: Base) -> None:
 
 
 def _missing(plan: Plan) -> int:
-    from nasnet_cli.albums.moves import NOT_FOUND
+    from nasnet_cli.albums.planning import NOT_FOUND
 
     return sum(reason == NOT_FOUND for reason in plan.skipped.values())
 
@@ -125,6 +125,8 @@ def _summary(sorting: Sorting, plan: Plan, problems: int, done: str) -> str:
     parts = [f"{count:,} {done} into {counted(len(sorting.folders), 'folder')}"]
     if not_sure := sorting.folders[NOT_SURE]:
         parts.append(f"{not_sure:,} without a label in {NOT_SURE}")
+    if plan.sidecars:
+        parts.append(counted(len(plan.sidecars), "sidecar"))
     if plan.present:
         parts.append(f"{plan.present:,} there already")
     if sorting.failed:

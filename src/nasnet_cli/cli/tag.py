@@ -57,8 +57,8 @@ def command(
     touched. Keywords of an earlier run are replaced. Exit code: 0 if every sidecar is up to date, 3
     if some could not be written.
     """
-    from nasnet_cli.albums.moves import NOT_FOUND
     from nasnet_cli.albums.paths import Base
+    from nasnet_cli.albums.planning import NOT_FOUND
     from nasnet_cli.albums.tagging import Tagging, remove_leftovers, write_tag
 
     tagging = Tagging(options.open_results(results), Base(base), naming, remove)
