@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import BinaryIO
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.formats import has_image_suffix, signature
@@ -30,14 +31,14 @@ class Entry:
 
     number counts the files of the archive, in the order of the listing. not_read is the kind under
     which one that is never read is skipped. head returns its first HEAD_BYTES; take returns a
-    function from a limit to its bytes, which may be called at any time, in any thread. Both raise
-    InputError.
+    function from a limit to a stream of them, which may be called at any time, in any thread. Both
+    raise InputError.
     """
 
     name: str
     number: int
     head: Callable[[], bytes]
-    take: Callable[[int], Callable[[int], bytes]]
+    take: Callable[[int], Callable[[int], BinaryIO]]
     not_read: str | None = None
 
 

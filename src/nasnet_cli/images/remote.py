@@ -11,12 +11,13 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from nasnet_cli.errors import ErrorKind, InputError, NasnetError, describe_error
 from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
 from nasnet_cli.images.selection import Selection
-from nasnet_cli.images.source import SkipCounter, Source, check_size
+from nasnet_cli.images.source import SkipCounter, Source
+from nasnet_cli.images.spool import IN_MEMORY, spooled
 from nasnet_cli.images.urls import scheme_of, shown
 
 _WEB = ("http", "https")
@@ -24,6 +25,8 @@ _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")
 
 # For errors that may pass (a server that is busy or restarts): tries, and seconds before the second.
 _TRIES, _PAUSE_SECONDS = 3, 0.5
+# Bytes of each request for an object that is larger than the first one.
+_RANGE_BYTES = 16 << 20
 # Objects in a page of a listing: the most that S3 returns for a request.
 _PAGE_OBJECTS = 1000
 
@@ -183,22 +186,20 @@ def _version(info: Mapping[str, Any]) -> str | None:
     return None if version is None else f"{info['size']} {str(version).strip(chr(34))}"
 
 
-def _read(url: str, max_bytes: int) -> bytes:
-    """Return an object's bytes. Raises InputError."""
+def _read(url: str, max_bytes: int) -> BinaryIO:
+    """Return an object as a stream. Raises InputError."""
     from nasnet_cli.images.web import read_web
 
-    data = (read_web if scheme_of(url) in _WEB else _read_from_store)(url, max_bytes)
-    check_size(len(data), max_bytes)
-    return data
+    return (read_web if scheme_of(url) in _WEB else _read_from_store)(url, max_bytes)
 
 
-def _read_from_store(url: str, max_bytes: int) -> bytes:
+def _read_from_store(url: str, max_bytes: int) -> BinaryIO:
     from nasnet_cli.models.hub.download import PASSING_STATUSES
 
     location = _locate(url)
     for number in range(_TRIES):
         try:
-            return _read_object(location, max_bytes)
+            return spooled(_read_object(location, max_bytes), max_bytes)
         except Exception as error:
             if number + 1 == _TRIES or _status(error) not in PASSING_STATUSES:
                 raise _explain(error, url) from error
@@ -206,17 +207,24 @@ def _read_from_store(url: str, max_bytes: int) -> bytes:
     raise AssertionError("unreachable")
 
 
-def _read_object(location: _Location, max_bytes: int) -> bytes:
-    # One request, for one byte more than is allowed.
+def _read_object(location: _Location, max_bytes: int) -> Iterator[bytes]:
+    # Mostly one request, and never more than one byte over what is allowed.
     read: Callable[..., bytes] = location.files.cat_file
-    try:
-        return read(location.path, start=0, end=max_bytes + 1)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError:
-        if location.files.info(location.path)["size"] == 0:  # an empty object has no ranges
-            return b""
-        raise
+    start, end = 0, min(IN_MEMORY, max_bytes + 1)
+    while True:
+        try:
+            part = read(location.path, start=start, end=end)
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError:
+            # An object that ends here has no such range.
+            if location.files.info(location.path)["size"] <= start:
+                return
+            raise
+        yield part
+        if len(part) < end - start or end > max_bytes:
+            return
+        start, end = end, min(end + _RANGE_BYTES, max_bytes + 1)
 
 
 def _explain(error: BaseException, url: str) -> InputError:

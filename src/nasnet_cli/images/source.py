@@ -93,8 +93,8 @@ class Source:
 
     path is its name in the results; bytes that are not UTF-8 are Python's surrogate escapes, and
     a member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the next four is
-    set: file, the path to open, for a plain file; member, a function from a limit to bytes, for a
-    member of an archive or a remote object; failure, when listing it has already failed; pixels,
+    set: file, the path to open, for a plain file; member, a function from a limit to bytes, or to a
+    stream of its own, for a member of an archive or a remote object; failure, when listing it has already failed; pixels,
     what the model takes, for an image in memory, which is not opened.
 
     The rest is what listing learned: stat of the file, or of the archive that holds the member;
@@ -104,7 +104,7 @@ class Source:
 
     path: str
     file: str | None = None
-    member: Callable[[int], bytes] | None = None
+    member: Callable[[int], bytes | BinaryIO] | None = None
     failure: InputError | None = None
     pixels: Pixels | None = field(default=None, compare=False)
     stat: FileStat | None = None
@@ -123,6 +123,8 @@ class Source:
             raise self.failure
         if self.member is not None:
             data = self.member(max_bytes)
+            if not isinstance(data, bytes):
+                return data
             check_size(len(data), max_bytes)
             return io.BytesIO(data)
         descriptor, size = _open_regular(self.path if self.file is None else self.file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import gzip
+import itertools
+import os
 import posixpath
 import tarfile
 import threading
@@ -16,6 +18,7 @@ from nasnet_cli.errors import InputError
 from nasnet_cli.images.archives import Entry
 from nasnet_cli.images.formats import HEAD_BYTES
 from nasnet_cli.images.source import check_size, open_regular
+from nasnet_cli.images.spool import HeldBytes, spooled, steps
 from nasnet_cli.strict_tar import StrictTarInfo
 
 _MAX_PADDING_BYTES = 1 << 17
@@ -78,7 +81,7 @@ def _not_read(*_: int) -> NoReturn:
     raise AssertionError("this kind of member is never read")
 
 
-def _later(spans: _Spans, span: _Span) -> Callable[[int], Callable[[int], bytes]]:
+def _later(spans: _Spans, span: _Span) -> Callable[[int], Callable[[int], BinaryIO]]:
     return lambda _: functools.partial(spans.read, span)
 
 
@@ -134,6 +137,13 @@ def _links(path: str, is_compressed: bool) -> dict[int, _Span | None]:
     return found
 
 
+def _first(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the next bytes of a stream, so many of them."""
+    while size > 0 and (part := stream.read(min(size, _STEP_BYTES))):
+        size -= len(part)
+        yield part
+
+
 class _Member:
     """A member of a compressed tar: there is no way back to it, so take keeps its bytes."""
 
@@ -149,10 +159,10 @@ class _Member:
             self._head = self._stream.read(HEAD_BYTES)
         return self._head
 
-    def take(self, max_bytes: int) -> Callable[[int], bytes]:
+    def take(self, max_bytes: int) -> Callable[[int], BinaryIO]:
         check_size(self._info.size, max_bytes)
-        data = self.head() + self._stream.read()
-        return lambda _: data
+        parts = itertools.chain([self.head()], steps(cast(BinaryIO, self._stream)))
+        return HeldBytes(parts, self._info.size).open
 
 
 class _Spans:
@@ -171,29 +181,31 @@ class _Spans:
 
     def head(self, span: _Span) -> bytes:
         """Return the first HEAD_BYTES of a part."""
-        return self._bytes(span[0], min(span[1], HEAD_BYTES))
+        with self.read((span[0], min(span[1], HEAD_BYTES)), HEAD_BYTES) as stream:
+            return stream.read()
 
-    def read(self, span: _Span, max_bytes: int) -> bytes:
-        """Return a part. Raises InputError: too_large or archive."""
-        check_size(span[1], max_bytes)
-        return self._bytes(*span)
-
-    def _bytes(self, offset: int, size: int) -> bytes:
+    def read(self, span: _Span, max_bytes: int) -> BinaryIO:
+        """Return a part as a stream. Raises InputError: too_large or archive."""
+        offset, size = span
+        check_size(size, max_bytes)
         try:
             if self._is_compressed:
                 with self._lock:
-                    data = self._unpacked(offset, size)
+                    part = spooled(_first(self._unpacked(offset), size), max_bytes)
             else:
                 with open_regular(self._path) as stream:
                     stream.seek(offset)
-                    data = stream.read(size)
+                    part = spooled(_first(stream, size), max_bytes)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError("archive", "The archive cannot be read.") from error
-        if len(data) != size:
+        if part.seek(0, os.SEEK_END) != size:
+            part.close()
             raise InputError("archive", "The archive is cut short.")
-        return data
+        part.seek(0)
+        return part
 
-    def _unpacked(self, offset: int, size: int) -> bytes:
+    def _unpacked(self, offset: int) -> BinaryIO:
+        """Return the unpacked archive at an offset."""
         if self._stream is None or self._stream.tell() > offset:
             self._close()
             self._pass = ExitStack()
@@ -201,7 +213,7 @@ class _Spans:
         while (left := offset - self._stream.tell()) > 0:
             if not self._stream.read(min(left, _STEP_BYTES)):
                 break
-        return self._stream.read(size)
+        return self._stream
 
     def _close(self) -> None:
         if self._pass is not None:

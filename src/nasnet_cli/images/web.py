@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin
 
 from nasnet_cli.errors import InputError
+from nasnet_cli.images.spool import Spool
 from nasnet_cli.images.urls import sendable, shown
 from nasnet_cli.models.hub.download import PASSING_STATUSES, REDIRECTS, redirect_allowed
 
@@ -36,8 +37,8 @@ class _StatusError(Exception):
         self.pause = pause
 
 
-def read_web(url: str, max_bytes: int) -> bytes:
-    """Return the bytes of a file, or max_bytes + 1 of them where it has more.
+def read_web(url: str, max_bytes: int) -> BinaryIO:
+    """Return a file as a stream of its bytes.
 
     The URL is sent as given; redirects are followed where those of a model's download are. A server
     that is busy is asked again, after the time that it wishes for. Raises InputError.
@@ -51,8 +52,8 @@ def read_web(url: str, max_bytes: int) -> bytes:
     files = _files()
     for number in range(_TRIES):
         try:
-            data: bytes = sync(files.loop, _get, files, target, max_bytes)
-            return data
+            stream: BinaryIO = sync(files.loop, _get, files, target, max_bytes)
+            return stream
         except Exception as error:
             pause = max(_PAUSE_SECONDS * 2**number, getattr(error, "pause", 0.0))
             if number + 1 == _TRIES or not _may_pass(error) or pause > _LONGEST_PAUSE:
@@ -73,7 +74,7 @@ def _files() -> Any:
     return HTTPFileSystem(client_kwargs={"headers": headers, "trust_env": True})
 
 
-async def _get(files: Any, url: str, max_bytes: int) -> bytes:
+async def _get(files: Any, url: str, max_bytes: int) -> BinaryIO:
     import aiohttp
     from yarl import URL
 
@@ -85,12 +86,10 @@ async def _get(files: Any, url: str, max_bytes: int) -> bytes:
         get = session.get(URL(url, encoded=True), allow_redirects=False, timeout=timeout)
         async with get as response:
             if response.status == 200:
-                data = bytearray()
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    data += chunk
-                    if len(data) > max_bytes:
-                        break
-                return bytes(data)
+                with Spool(max_bytes) as spool:
+                    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                        spool.write(chunk)
+                    return spool.take()
             if response.status not in REDIRECTS:
                 raise _StatusError(response.status, _retry_after(response.headers))
             target = sendable(urljoin(url, response.headers.get("Location", "")))

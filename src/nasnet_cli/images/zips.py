@@ -11,17 +11,21 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.archives import Entry
 from nasnet_cli.images.formats import HEAD_BYTES
 from nasnet_cli.images.source import check_size, open_regular
+from nasnet_cli.images.spool import spooled, steps
 
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
 _UNICODE_PATH = 0x7075
 _LOCAL_HEADER_BYTES = 30
+
+# As for the archives of models. Bytes below the grace do not count: a few zeros compress well.
+_MAX_EXPANSION, _EXPANSION_GRACE = 100, 1 << 30
 
 _READ_METHODS = (
     zipfile.ZIP_STORED,
@@ -44,7 +48,8 @@ _OTHER_METHODS = {
 def zip_entries(path: str) -> Iterator[Entry]:
     """Yield the files in a zip, sorted by the bytes of their names.
 
-    Raises InputError: archive for one whose members overlap, which no packer makes.
+    Raises InputError: archive for one whose members overlap, which no packer makes, or expand to
+    more than a hundred times its size.
     """
     archive = _Zip(path)
     named = sorted(
@@ -66,7 +71,7 @@ def zip_entries(path: str) -> Iterator[Entry]:
         number += 1
 
 
-def _reader(archive: _Zip, info: zipfile.ZipInfo, max_bytes: int) -> functools.partial[bytes]:
+def _reader(archive: _Zip, info: zipfile.ZipInfo, max_bytes: int) -> functools.partial[BinaryIO]:
     check_readable(info)
     return functools.partial(archive.read, info)
 
@@ -97,6 +102,18 @@ class _Zip:
             self._archive = zipfile.ZipFile(cast(BinaryIO, self._file))
         self.infos = self._archive.infolist()
         self._check_apart()
+        self._check_expansion(self._file.size)
+
+    def _check_expansion(self, packed: int) -> None:
+        """Raise InputError where members say that they expand to far more than images do."""
+        limit = max(_EXPANSION_GRACE, _MAX_EXPANSION * packed)
+        total = sum(info.file_size for info in self.infos)
+        if total > limit:
+            raise InputError(
+                "archive",
+                f"The archive expands to {total:,} bytes, over {_MAX_EXPANSION} times its size; "
+                "it may be an attack.",
+            )
 
     def _check_apart(self) -> None:
         """Raise InputError where members overlap, so that few bytes would expand to many."""
@@ -106,21 +123,29 @@ class _Zip:
                 raise InputError("archive", "Members of the archive overlap; it may be an attack.")
             end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
 
-    def read(self, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
-        """Return a member's bytes. Raises InputError: archive or too_large."""
+    def read(self, info: zipfile.ZipInfo, max_bytes: int) -> BinaryIO:
+        """Return a member as a stream. Raises InputError: archive or too_large."""
         check_size(info.file_size, max_bytes)
-        # Asking for one byte more than the header promises makes zipfile check the CRC.
-        data = self.expand(info, info.file_size + 1)
-        if len(data) != info.file_size:
+        # Asking for more than the header promises makes zipfile check the CRC.
+        with self._opened(info) as member:
+            stream = spooled(steps(cast(BinaryIO, member)), max_bytes)
+        if stream.seek(0, os.SEEK_END) != info.file_size:
+            stream.close()
             raise InputError("archive", "The member is not as long as its archive says.")
-        return data
+        stream.seek(0)
+        return stream
 
     def expand(self, info: zipfile.ZipInfo, size: int) -> bytes:
         """Return a member's first bytes. Raises InputError."""
+        with self._opened(info) as member:
+            return member.read(size)
+
+    @contextmanager
+    def _opened(self, info: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
         check_readable(info)
         try:
             with self._lock, self._file.opened(), self._archive.open(info) as member:
-                return member.read(size)
+                yield member
         except (InputError, MemoryError):
             raise
         # See archives: damaged bytes may raise anything.
@@ -129,10 +154,11 @@ class _Zip:
 
 
 class _Reopened(io.RawIOBase):
-    """A file for ZipFile that is open only within opened()."""
+    """A file for ZipFile that is open only within opened(); size is its length in bytes."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self.size = 0
         self._identity: tuple[int, ...] | None = None
         self._stream: BinaryIO | None = None
         self._position = 0
@@ -142,6 +168,7 @@ class _Reopened(io.RawIOBase):
         """Open the file. Raises InputError, also when it is another one than the first time."""
         with open_regular(self._path) as stream:
             status = os.fstat(stream.fileno())
+            self.size = status.st_size
             identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             self._identity = self._identity or identity
             if identity != self._identity:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from nasnet_cli.errors import ErrorKind, NasnetError, OutputError
 
@@ -49,7 +49,9 @@ def source_key(source: Source, check: Check, max_bytes: int) -> bytes:
         digest.update(f"\0{source.failure.kind}".encode())
     elif check == "content":
         with suppress(Exception):  # its row will say
-            digest.update(b"\0" + hashlib.sha256(source.read(max_bytes)).digest())
+            with source.open(max_bytes) as stream:
+                content = hashlib.file_digest(cast(Any, stream), "sha256")
+            digest.update(b"\0" + content.digest())
     elif source.version is not None:
         digest.update(f"\0{source.version}".encode())
     elif source.stat is not None:
