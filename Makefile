@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test test-all test-random coverage chaos signals fuzz bench lint docs man format types clean
+.PHONY: demo test test-all test-random coverage chaos signals fuzz bench lint docs man site lock format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -61,6 +61,19 @@ docs: $(INSTALLED)
 
 man: docs
 	man -l docs/nasnet.1
+
+# The documentation as pages, in build/site, which need no network. Search works when they are
+# served: python -m http.server -d build/site
+site: $(TOOLS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# The newest versions of everything that is needed to develop, in requirements-dev.lock.
+lock: $(TOOLS)
+	mkdir -p build
+	sed -n '/^#/p' requirements-dev.lock >build/lock
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --universal --upgrade \
+		--python-version 3.11 --no-header --no-annotate --no-emit-index-url >>build/lock
+	mv build/lock requirements-dev.lock
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .

@@ -70,6 +70,30 @@ def test_every_dependency_has_its_reason():
         assert f"| {name}" in reasons, f"docs/architecture.md doesn't say why {name} is there"
 
 
+def test_the_lock_file_has_each_requirement_and_no_address():
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    text = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
+    assert "://" not in text and "index" not in text
+    versions: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if found := re.match(r"([\w.-]+)==([\w.]+)", line):
+            versions.setdefault(found[1], []).append(found[2])
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [*data["project"]["dependencies"]]
+    for extra in data["project"]["optional-dependencies"].values():
+        wanted += extra
+    for group in data["dependency-groups"].values():
+        wanted += [each for each in group if isinstance(each, str)]
+    for requirement in map(Requirement, wanted):
+        locked = versions.get(requirement.name.lower().replace("_", "-"), [])
+        assert locked and all(map(requirement.specifier.contains, locked)), (
+            f"{requirement} is not in requirements-dev.lock; run make lock"
+        )
+
+
 def all_commands(group: click.Group, name: str = "nasnet") -> Iterator[tuple[str, click.Command]]:
     context = click.Context(group)
     yield name, group
