@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasnet_cli.similarity import Comparison, bounds, groups, index, open_index
+from nasnet_cli.similarity import Comparison, bounds, groups, index, nearest, open_index
 from nasnet_cli.similarity.bounds import find_bounds
 from nasnet_cli.similarity.numbers import pair_cosines
 from support.vectors import write_index
@@ -100,6 +100,29 @@ def test_bounds_are_above_the_cosines(tmp_path_factory, array, count):
     assert found.components == count
     cosines = np.nan_to_num(all_cosines(array), nan=0)
     assert (found.short @ found.short.T + found.error >= cosines).all()
+
+
+@settings(max_examples=150)
+@given(
+    array=arrays(),
+    top=st.integers(1, 70),
+    block=st.integers(1, 70),
+    minimum=st.floats(-1, 1),
+    pick=st.integers(0, 10**6),
+)
+def test_nearest_are_those_of_all(tmp_path_factory, array, top, block, minimum, pick):
+    vectors = open_index(write_index(tmp_path_factory.mktemp("index"), array))
+    cosines = all_cosines(array)
+    occurring = cosines[np.isfinite(cosines)]
+    if len(occurring) and pick % 2:
+        minimum = float(occurring[pick % len(occurring)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "BLOCK", block)
+        found = nearest(vectors, array, top, minimum)
+    for row, neighbours in zip(cosines, found, strict=True):
+        order = np.argsort(-row, kind="stable")
+        expected = [(other, row[other]) for other in order.tolist() if row[other] >= minimum]
+        assert neighbours == expected[:top]
 
 
 def clustered(count, rank, depth=128):

@@ -102,7 +102,7 @@ def test_similar_in_every_format(nasnet, folder, index, tiny_module, tmp_path):
     ]
     assert rows[2]["error_kind"] == "not_found"
     meta = json.loads((tmp_path / "o.csv.meta.json").read_text())
-    assert meta["options"] == {"index": "v.npy", "max_pixels": 200_000_000, "top": 2}
+    assert meta["options"] == {"index": "v.npy", "max_pixels": 200_000_000, "min": -1, "top": 2}
     table = nasnet(*arguments, "--top", 2, "--format", "table", cwd=folder).stdout.splitlines()
     assert table[0] == "photos/6.jpg" and table[1] == "   1   1.0000  photos/6.jpg"
     assert table[3:] == ["nope.jpg", "      not_found: There is no such file."]
@@ -141,6 +141,77 @@ def test_index_without_meta_is_refused(nasnet, folder, index, tmp_path, content)
     assert "v.npy.meta.json" in done.stderr and "which model" in done.stderr
     # Groups need no model.
     assert nasnet("duplicates", tmp_path / "v.npy").exit_code == 0
+
+
+def test_matches_below_the_minimum_are_left_out(nasnet, folder, index, tiny_module):
+    arguments = ("similar", "photos/6.jpg", "--index", index, "-m", tiny_module, "--min")
+    (found,) = nasnet(*arguments, 0.97, cwd=folder, expect=0).rows
+    everything = nasnet(*arguments, -1, cwd=folder, expect=0).rows[0]["matches"]
+    assert found["matches"] == [one for one in everything if one["similarity"] >= 0.97]
+    assert [match["row"] for match in found["matches"][:2]] == [5, 1]
+    assert nasnet(*arguments, 2, cwd=folder).exit_code == 2
+
+
+def test_an_image_of_the_index_needs_no_file_and_no_model(nasnet, folder, index, tmp_path):
+    for name in ("v.npy", "v.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    arguments = ("similar", "photos/6.jpg", "photos/0.png", "--index", "v.npy", "--top", 1)
+    done = nasnet(*arguments, cwd=tmp_path, expect=0)
+    assert [row["path"] for row in done.rows] == ["photos/6.jpg", "photos/0.png"]
+    assert [row["matches"][0]["row"] for row in done.rows] == [5, 0]
+    assert all(row["matches"][0]["similarity"] == 1 for row in done.rows)
+    refused = nasnet(*arguments, "-m", "builtin", cwd=tmp_path, expect=2)
+    assert "photos/6.jpg is an image of v.npy" in refused.stderr
+    # A path that is in neither has its row, once the model is known.
+    assert nasnet(*arguments, "nope.jpg", cwd=tmp_path).exit_code == 1
+
+
+def test_queries_can_be_vectors(nasnet, folder, index, tiny_module, tmp_path):
+    nasnet("embed", "photos/2.png", "-m", tiny_module, "-o", tmp_path / "q.npy", cwd=folder)
+    arguments = ("similar", tmp_path / "q.npy", "--index", index)
+    done = nasnet(*arguments, "-o", tmp_path / "o.json", expect=0)
+    document = json.loads((tmp_path / "o.json").read_text())
+    (found,) = document["results"]
+    assert found["path"] == "photos/2.png" and found["matches"][0]["row"] == 2
+    assert document["summary"] == {"inputs": 1, "ok": 1, "failed": 0}
+    assert "1 vector looked up" in done.stderr and "is missing" not in done.stderr
+    assert nasnet(*arguments, "--exclude", "x").exit_code == 2
+    # Without lines beside it, it can be any array, whose model nothing tells.
+    for array, names in (
+        (np.load(index)[4].astype(np.float64), ["one.npy"]),
+        (np.load(index)[:2] * 3, ["one.npy#0", "one.npy#1"]),
+    ):
+        np.save(tmp_path / "one.npy", array)
+        done = nasnet("similar", "one.npy", "--index", index, "--top", 1, cwd=tmp_path, expect=0)
+        assert [row["path"] for row in done.rows] == names
+        assert all(row["matches"][0]["similarity"] > 0.999999 for row in done.rows)
+        assert "one.npy.meta.json is missing" in done.stderr
+
+
+@pytest.mark.parametrize("array", [np.ones((2, 5), np.float32), np.ones(3), np.ones((192,), int)])
+def test_vectors_of_another_kind_are_refused(nasnet, index, tmp_path, array):
+    np.save(tmp_path / "q.npy", array)
+    done = nasnet("similar", tmp_path / "q.npy", "--index", index, expect=1)
+    assert ("q.npy" in done.stderr and "values" in done.stderr) or "holds int64" in done.stderr
+
+
+@pytest.mark.parametrize("section", ["model", "preprocessing"])
+def test_vectors_of_another_model_are_refused(nasnet, index, folder, tmp_path, section):
+    for name in ("v.npy", "v.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    meta = json.loads((folder / "v.npy.meta.json").read_text())
+    meta[section]["digest"] = "0" * 64
+    (tmp_path / "v.npy.meta.json").write_text(json.dumps(meta))
+    done = nasnet("similar", tmp_path / "v.npy", "--index", index, expect=1)
+    assert f"was made with another {section} than" in done.stderr
+
+
+def test_queries_have_the_range_and_channels_of_the_index(nasnet, folder, tiny_module, tmp_path):
+    more = ("--input-range", "-1..1", "--channels", "bgr")
+    nasnet("embed", "photos/0.png", "-m", tiny_module, "-o", tmp_path / "v.npy", *more, cwd=folder)
+    query = ("similar", "photos/0.png", "--index", tmp_path / "v.npy", "-m", tiny_module)
+    (found,) = nasnet(*query, cwd=folder, expect=0).rows
+    assert found["matches"][0]["similarity"] == 1
 
 
 def test_near_duplicates_are_found(nasnet, folder, index):

@@ -11,6 +11,7 @@ from nasnet_cli import similarity
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.records import Embedded, Failure
+from nasnet_cli.results.writers import json_object
 from nasnet_cli.similarity import open_index, similar, without_direction
 from support.vectors import near_groups, write_index
 
@@ -208,6 +209,18 @@ def test_lines_of_other_vectors_are_an_error(tmp_path, lines):
         open_index(path)
 
 
+def test_lines_are_those_of_embed_or_any_json(tmp_path):
+    paths = ['a", "status": "ok", "row": 9}.jpg', "b\udcff.jpg", "", "\u2028é.jpg"]
+    own = [json_object(path, None, f'"row": {row}') for row, path in enumerate(paths)]
+    other = ['{"row":4,"path":"e.jpg"}', ' {"path": "f.jpg", "row": 5, "status": "ok"}']
+    path = write_index(tmp_path, random_vectors(6))
+    (tmp_path / "v.jsonl").write_text("\n".join([*own, *other]) + "\n")
+    index = open_index(path)
+    assert list(index.paths(range(6))) == [*paths, "e.jpg", "f.jpg"]
+    assert index.find(["f.jpg", *paths, "f.jpg"]) == [5, 0, 1, 2, 3, 5]
+    assert index.find(["f.jpg", "g.jpg"]) is None
+
+
 def test_lines_that_are_not_json_are_an_error(tmp_path):
     path = write_index(tmp_path, random_vectors(3))
     (tmp_path / "v.jsonl").write_bytes(b"\xff\xfe not JSON\n")
@@ -274,14 +287,15 @@ def test_memory_does_not_grow_with_the_index(tmp_path):
     import sys
 
     code = (
-        "import re, sys, numpy as np\n"
+        "import os, re, sys, numpy as np\n"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
         "from nasnet_cli.similarity import nearest, open_index\n"
         "index = open_index(sys.argv[1])\n"
         "nearest(index, np.ones((1, index.depth), np.float32), 10)\n"
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
     )
     peaks = []
-    for blocks in (2, 12):
+    for blocks in (4, 14):
         folder = tmp_path / str(blocks)
         folder.mkdir()
         path = write_index(folder, np.ones((blocks * similarity.index.BLOCK, 256), np.float32))

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from nasnet_cli.cli import exits, moving, neighbours, options, startup
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.run import Job
-from nasnet_cli.cli.sections import ADVANCED, MODEL, command_with, gathered, option
+from nasnet_cli.cli.sections import command_with, gathered, option
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.text import counted
@@ -145,7 +144,7 @@ def command(
         raise click.UsageError("Use either -0 or --out, --format and --move-to.")
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
     startup.limit_blas_threads()  # the comparison has threads of its own
-    vectors = _vectors(inputs)
+    vectors = neighbours.named_vectors(inputs)
     with _album(rules.move_to) as album:
         if vectors is not None:
             return report(_Search.of_vectors(vectors), rules, null, output, console, album)
@@ -177,25 +176,6 @@ def _album(folder: str | None) -> AbstractContextManager[Album | None]:
     from nasnet_cli.albums.moves import open_album
 
     return open_album(folder, create=True)
-
-
-def _vectors(inputs: options.InputOptions) -> str | None:
-    """Return the file of vectors that the inputs are; None for images."""
-    named = [path for path in inputs.paths if path.lower().endswith(".npy")]
-    if not named or os.path.isdir(named[0]):  # noqa: PTH112
-        return None
-    if len(inputs.paths) > 1:
-        raise click.UsageError(f"{named[0]} holds vectors. Name it alone, or images only.")
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        is_for_images = getattr(parameter, "section", None) in (MODEL, ADVANCED)
-        is_for_images |= parameter.name in ("list_file", "recursive", "exclude")
-        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if is_for_images and given:
-            raise click.UsageError(
-                f"{parameter.opts[-1]} is for images, and {named[0]} holds vectors."
-            )
-    return named[0]
 
 
 @dataclass(frozen=True)

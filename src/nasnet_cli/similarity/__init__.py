@@ -6,7 +6,14 @@ product is rounded. A vector that is zero or not finite has no direction, and is
 """
 
 from nasnet_cli.similarity.groups import Comparison, count_pairs
-from nasnet_cli.similarity.index import Index, lines_path, open_index, without_direction
+from nasnet_cli.similarity.index import (
+    Index,
+    lines_path,
+    open_index,
+    read_meta,
+    read_vectors,
+    without_direction,
+)
 from nasnet_cli.similarity.nearest import nearest, similar
 from nasnet_cli.similarity.numbers import Rows
 
@@ -18,6 +25,8 @@ __all__ = [
     "lines_path",
     "nearest",
     "open_index",
+    "read_meta",
+    "read_vectors",
     "similar",
     "without_direction",
 ]

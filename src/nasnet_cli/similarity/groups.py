@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import NamedTuple
@@ -12,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nasnet_cli.runtime.base import available_cores
+from nasnet_cli.similarity.ahead import computed_ahead
 from nasnet_cli.similarity.bounds import Bounds, find_bounds
 from nasnet_cli.similarity.index import Index
 from nasnet_cli.similarity.numbers import Rows, Vectors, float32_error, pair_cosines, units_of
@@ -62,7 +60,8 @@ class Comparison:
         starts = self._index.starts()
         if len(starts) >= _FEWEST_BLOCKS:
             self._bounds = find_bounds(self._index, self._threshold)
-        for compared in self._compared(progress(combinations_with_replacement(starts, 2))):
+        pairs = progress(combinations_with_replacement(starts, 2))
+        for compared in computed_ahead(self._compare, self._pairs(pairs)):
             if isinstance(compared, _Products):
                 self._join_likely(compared)
             else:
@@ -73,21 +72,16 @@ class Comparison:
         self._decide()
         yield from self._joined.groups()
 
-    def _compared(self, pairs: Blocks) -> Iterator[Pair | _Products]:
-        """Yield what may be near in each pair of blocks; threads compare the next ones."""
-        threads = available_cores()
-        waiting: deque[Future[Pair | _Products]] = deque()
-        with ThreadPoolExecutor(threads, thread_name_prefix="compare") as pool:
-            for start, other in pairs:
-                if start == other:  # the first pair with this start
-                    left = _Block(self._index, start)
-                waiting.append(pool.submit(self._compare, left, other))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    def _pairs(self, pairs: Blocks) -> Iterator[tuple[_Block, int]]:
+        """Yield each pair of blocks, its first as a block."""
+        for start, other in pairs:
+            if start == other:  # the first pair with this start
+                left = _Block(self._index, start)
+            yield left, other
 
-    def _compare(self, left: _Block, other: int) -> Pair | _Products:
+    def _compare(self, blocks: tuple[_Block, int]) -> Pair | _Products:
+        """Return what may be near in a pair of blocks."""
+        left, other = blocks
         if self._bounds is not None and self._useless <= self._useful + _PATIENCE:
             ends = self._index.end(left.start), self._index.end(other)
             found = self._bounds.left((left.start, ends[0]), (other, ends[1]), self._threshold)

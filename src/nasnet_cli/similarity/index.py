@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.meta import meta_path
 from nasnet_cli.results.neighbours import Neighbour
+from nasnet_cli.results.text import json_text
 from nasnet_cli.similarity.numbers import Rows, Vectors, lengths_of, pair_cosines
+
+# The ends of an image's line as embed writes it: what is between them has no raw quotes.
+_START, _END = b'{"path": "', b'", "status": "ok", "row": %d}\n'
 
 # Rows in a block: enough that the product of two blocks runs at the processor's full speed, few
 # enough that it takes less than 200 MB.
@@ -46,6 +50,10 @@ class Index:
         """Return the rows from start on, up to BLOCK of them, in the file's type."""
         return np.array(_mapped(self.path)[start : start + BLOCK])
 
+    def view(self, start: int) -> Vectors:
+        """Return block's rows as a view of the file, which is mapped until the view is dropped."""
+        return _mapped(self.path)[start : self.end(start)]
+
     def take(self, rows: Rows) -> Vectors:
         """Return these rows, in the file's type."""
         return np.array(_mapped(self.path)[rows])
@@ -65,6 +73,19 @@ class Index:
                 lines.seek(self.offsets[row])
                 yield _path(json.loads(lines.readline()))
 
+    def find(self, paths: Sequence[str]) -> list[int] | None:
+        """Return the first row of each path; None unless all of them are in the index."""
+        parts = {path: json_text(path)[1:-1].encode() for path in paths}
+        rows: dict[str, int] = {}
+        with lines_path(self.path).open("rb") as lines:
+            for line in lines:
+                for path, part in parts.items():
+                    if part in line and path not in rows:
+                        found = json.loads(line)
+                        if "row" in found and _path(found) == path:
+                            rows[path] = found["row"]
+        return [rows[path] for path in paths] if len(rows) == len(parts) else None
+
     def neighbours(self, cosines: Sequence[tuple[int, float]]) -> Iterator[Neighbour]:
         """Yield the images of these rows and cosines, with their paths."""
         paths = self.paths(row for row, _ in cosines)
@@ -80,24 +101,28 @@ class Index:
         )
 
     def meta(self) -> dict[str, Any]:
-        """Return the OUT.meta.json of embed, with digests of the model and the preprocessing.
+        """Return the index's read_meta."""
+        return read_meta(self.path)
 
-        Raises NasnetError if it is missing or damaged.
-        """
-        path = meta_path(self.path)
-        problem = f"{path} does not say which model made the vectors."
-        try:
-            meta: dict[str, Any] = json.loads(path.read_bytes())
-            if all(isinstance(meta[name]["digest"], str) for name in ("model", "preprocessing")):
-                return meta
-        except OSError as error:
-            problem = (
-                f"{path}, which says which model made the vectors, cannot be read: "
-                f"{error.strerror}."
-            )
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise NasnetError(problem, "Make the vectors again with nasnet embed.")
+
+def read_meta(vectors: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the OUT.meta.json of embed, with digests of the model and the preprocessing.
+
+    Raises NasnetError if it is missing or damaged.
+    """
+    path = meta_path(vectors)
+    problem = f"{path} does not say which model made the vectors."
+    try:
+        meta: dict[str, Any] = json.loads(path.read_bytes())
+        if all(isinstance(meta[name]["digest"], str) for name in ("model", "preprocessing")):
+            return meta
+    except OSError as error:
+        problem = (
+            f"{path}, which says which model made the vectors, cannot be read: {error.strerror}."
+        )
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise NasnetError(problem, "Make the vectors again with nasnet embed.")
 
 
 def lines_path(vectors: str | os.PathLike[str]) -> Path:
@@ -117,6 +142,27 @@ def open_index(path: str | os.PathLike[str]) -> Index:
         )
     rows, depth = vectors.shape
     return Index(path, rows, depth, _offsets(path, rows))
+
+
+def read_vectors(path: str | os.PathLike[str]) -> tuple[Vectors, list[str]]:
+    """Return the vectors [n, depth] in a .npy file and their names, with or without lines beside it.
+
+    A file without lines may be any NumPy array of floats, also of one vector [depth]; its vectors
+    are called by the file's name and their number. Raises NasnetError.
+    """
+    if lines_path(path).exists():
+        index = open_index(path)
+        return index.take(np.arange(index.rows)), list(index.paths(range(index.rows)))
+    name = os.fspath(path)
+    vectors = np.array(_mapped(Path(path)))
+    if vectors.ndim not in (1, 2) or not np.issubdtype(vectors.dtype, np.floating):
+        raise NasnetError(
+            f"{name} holds {vectors.dtype} {list(vectors.shape)}, not vectors [depth] or [N, depth].",
+            "Name a file that nasnet embed wrote.",
+        )
+    if vectors.ndim == 1:
+        return vectors[None], [name]
+    return vectors, [f"{name}#{row}" for row in range(len(vectors))]
 
 
 def _mapped(path: Path) -> Vectors:
@@ -146,7 +192,9 @@ def _offsets(path: Path, rows: int) -> NDArray[np.int64]:
     try:
         with lines.open("rb") as stream:
             for line in stream:
-                row = json.loads(line).get("row")
+                # A million lines as embed writes them take three seconds to parse.
+                is_next = line.startswith(_START) and line.endswith(_END % count)
+                row = count if is_next else json.loads(line).get("row")
                 if row is not None:
                     if row != count or count == rows:
                         raise ValueError

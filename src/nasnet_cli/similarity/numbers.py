@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.intp]
 
+# Shorter and longer vectors lose digits, or all, when they are squared in float32.
+_LEAST_SQUARE = np.float32(1e-20)
+
 
 def units_of(vectors: Vectors) -> Vectors:
     """Return vectors [n, depth] with unit length, float32; NaN where one is zero or not finite."""
@@ -33,7 +36,8 @@ def pair_cosines(vectors: Vectors, others: Vectors) -> NDArray[np.float64]:
     left, right = vectors.astype(np.float64), others.astype(np.float64)
     products = (left * right).sum(axis=1)
     squares = np.square(left).sum(axis=1) * np.square(right).sum(axis=1)
-    cosines: NDArray[np.float64] = np.clip(products / np.sqrt(squares), -1, 1)
+    with np.errstate(invalid="ignore"):  # NaN without a direction
+        cosines: NDArray[np.float64] = np.clip(products / np.sqrt(squares), -1, 1)
     return cosines
 
 
@@ -43,3 +47,21 @@ def float32_error(terms: int) -> float:
     One rounding for each term, and some for the vectors and for what the product is compared with.
     """
     return (terms + 8) * 2.0**-24
+
+
+def quick_cosines(units: Vectors, vectors: Vectors) -> Vectors:
+    """Return the cosines [m, n] of unit vectors [m, depth] with vectors [n, depth], in float32.
+
+    NaN for those without a direction. The error is at most twice float32_error(depth): half of it
+    is the product's, the other that of the lengths.
+    """
+    block = np.asarray(vectors, np.float32)
+    with np.errstate(all="ignore"):
+        squares = np.einsum("ij,ij->i", block, block)
+        cosines: Vectors = units @ block.T
+        # Squares of large and small numbers are no numbers in float32.
+        odd = np.flatnonzero(~((squares > _LEAST_SQUARE) & (squares < 1 / _LEAST_SQUARE)))
+        cosines /= np.sqrt(squares)
+    if len(odd):
+        cosines[:, odd] = units @ units_of(block[odd]).T
+    return cosines
