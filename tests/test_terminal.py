@@ -59,7 +59,7 @@ def test_a_line_takes_the_place_of_the_bar(images, tiny_module, tmp_path):
     session = run_on_terminal(command, **EVERY_STEP)
     assert session.exit_code == 3
     (line,) = (line for line in session.screen if "broken.png" in line)
-    assert line.startswith(f"{tmp_path}/broken.png: ") and line.endswith(".")
+    assert line.startswith(f"{tmp_path}/broken.png: ") and line.endswith("(UnidentifiedImageError)")
 
 
 def test_quiet_draws_nothing(images, tiny_module):
