@@ -241,9 +241,11 @@ class App {
       figure.append(caption);
       sheet.append(figure);
     }
-    const what = printed.length < rows.length ? `The first ${number(printed.length)} of ${counted(rows.length, "image")}`
-      : counted(rows.length, "image");
-    at("print").replaceChildren(make("h1", "", document.title), make("p", "", `${what}, ${at("summary").textContent}`), sheet);
+    const what = printed.length < rows.length ? `The first ${number(printed.length)} of ` : "";
+    const which = rows.length < this.album.rows.length ? `${counted(rows.length, "image")} of ` : "";
+    at("print").replaceChildren(
+      make("h1", "", document.title), make("p", "", `${what}${which}${at("summary").textContent}`), sheet,
+    );
   }
 }
 
