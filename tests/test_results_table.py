@@ -82,7 +82,7 @@ def test_everyday_label_has_a_column_before_the_labels() -> None:
     assert re.fullmatch(r"a.jpg +cat 79\.2 % +nothing above the threshold", line)
 
 
-@pytest.mark.parametrize("width", [40, 45, 59, 60, 80, 120, 160])
+@pytest.mark.parametrize("width", [40, 45, 59, 60, 80, 120, 200])
 @pytest.mark.parametrize("logits", [False, True])
 def test_everyday_label_fits_any_width(width: int, logits: bool) -> None:
     long = Everyday("n04371774", "swing " * 30, 0.5)
@@ -106,6 +106,40 @@ def test_classes_of_one_name_are_told_apart() -> None:
 def test_the_header_comes_once() -> None:
     assert sum(line.startswith("Image") for line in shown(CAT, CAT, BAD)) == 1
     assert shown() == []
+
+
+def test_a_terminal_shows_the_header_on_each_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "12")  # as a shell says it
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb") as reader, os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        writer = TableWriter(terminal)
+        for _ in range(12):
+            writer.write(CAT)
+        writer.write(BAD)
+        terminal.flush()
+        lines = until(reader.fileno(), b"truncated").splitlines()
+    headers = [number for number, line in enumerate(lines) if b"Image" in line]
+    assert headers == [0, 10, 20]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_many_rows_are_summed_up(width: int) -> None:
+    dog = Classified("a.jpg", CAT.predictions, sure=Everyday("n02084071", "dog", 0.9))
+    many = [Classified("b", (), sure=Everyday("", f"class {n}", 0.9)) for n in range(12)]
+    lines = shown(*[dog] * 1500, *[CAT] * 500, BAD, *many, width=width, everyday=True)
+    start = len(lines) - lines[::-1].index(next(x for x in reversed(lines) if "Images" in x)) - 1
+    sums = lines[start:]
+    assert sums[0].split() == ["Sure", "of", "Images"] and set(sums[1]) == {"─"}
+    first, second, third = (re.sub(r"[^\w, ]", "", line).split() for line in sums[2:5])
+    assert (first, second) == (["dog", "1,500"], ["not", "sure", "500"]) and third[-1] == "1"
+    assert sums[-2].split() == ["5", "others", "5"] and sums[-1] == ""
+    assert {len(line) for line in sums[:-1]} == {len(sums[0])} and len(sums[0]) <= width
+
+
+def test_labels_are_summed_up_where_none_is_everyday() -> None:
+    lines = shown(*[CAT] * 20, Classified("a", ()))
+    assert [line.split()[0] for line in lines[-5:-1]] == ["Label", "─" * 72, "tiger", "no"]
+    assert not any("Images" in line for line in shown(*[CAT] * 20))
 
 
 def test_rows_are_shown_as_they_come() -> None:
@@ -173,7 +207,7 @@ def test_lines_fit_the_terminal(width: int, logits: bool) -> None:
         Classified("e\u0301" * 99, None, Failure("archive", "火山" * 99)),
     ]
     lines = shown(*rows, width=width, logits=logits)
-    assert max(map(cell_len, lines)) <= min(160, max(40, width))
+    assert max(map(cell_len, lines)) <= min(200, max(40, width))
     ends = {cell_len(line) for line in lines if line.endswith("%")}
     assert len(ends) <= 1
 

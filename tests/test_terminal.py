@@ -62,6 +62,23 @@ def test_a_line_takes_the_place_of_the_bar(images, tiny_module, tmp_path):
     assert line.startswith(f"{tmp_path}/broken.png: ") and line.endswith("(UnidentifiedImageError)")
 
 
+def test_a_bar_counts_errors(images, tiny_module, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n")
+    command = [*NASNET, "classify", broken, images, "-m", tiny_module]
+    session = run_on_terminal(command, **EVERY_STEP)
+    assert session.exit_code == 3
+    assert re.search(rb"\[.*, 1 error\]", session.terminal)
+
+
+def test_a_dumb_terminal_gets_lines_alone(images, tiny_module):
+    command = [*NASNET, "classify", images, "-m", tiny_module]
+    session = run_on_terminal(command, stdout_too=True, **EVERY_STEP, TERM="dumb")
+    assert session.exit_code == 0
+    assert b"\x1b" not in session.terminal and b"\r" not in session.terminal.replace(b"\r\n", b"")
+    assert session.screen[-2].startswith("5 ") and "5 classified" in session.screen[-2]
+
+
 def test_quiet_draws_nothing(images, tiny_module):
     command = [*NASNET, "classify", images, "-m", tiny_module, "--quiet"]
     session = run_on_terminal(command, **EVERY_STEP)

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from nasnet_cli.models.listener import ProgressListener
-from nasnet_cli.results.text import printable
+from nasnet_cli.results.text import counted, printable
 
 if TYPE_CHECKING:
     from nasnet_cli.errors import ErrorKind
     from nasnet_cli.results.records import Failure
+
+
+# Terminals without a cursor that moves: rich knows them by the same names.
+_DUMB = ("dumb", "unknown")
 
 
 class Console:
@@ -30,6 +34,7 @@ class Console:
         self.quiet = quiet
         self.verbose = verbose and not quiet
         self.is_on_terminal = sys.stderr.isatty() and not quiet
+        self.is_dumb = os.environ.get("TERM") in _DUMB
         self.errors: dict[ErrorKind, int] = {}
         self._bar: Any = None
         self._advance: Callable[[int], None] = _ignore
@@ -37,7 +42,7 @@ class Console:
     def note(self, message: str) -> None:
         """Write a message unless quiet."""
         if not self.quiet:
-            self._write(printable(message), dim=not os.environ.get("NO_COLOR"))
+            self._write(printable(message), dim=_has_styles() or None)
 
     def warning(self, message: str) -> None:
         """Write a message, also when quiet."""
@@ -52,21 +57,24 @@ class Console:
         """Write an error."""
         self._write("Error: " + "\n".join(map(printable, lines)))
 
-    def _write(self, text: str, dim: bool = False) -> None:
+    def _write(self, text: str, dim: bool | None = None) -> None:
         if self._bar is None:
-            click.secho(text, err=True, dim=dim)
+            click.secho(text, err=True, dim=dim, reset=bool(dim))
             return
         with self._bar.get_lock():
             self._bar.clear(nolock=True)
-            click.secho(text, err=True, dim=dim)
+            click.secho(text, err=True, dim=dim, reset=bool(dim))
 
     def row(self, path: str, error: Failure | None) -> None:
         """Advance the progress bar by a finished row; if verbose, say why it failed."""
-        self._advance(1)
         if error is not None:
             self.errors[error.kind] = self.errors.get(error.kind, 0) + 1
             cause = f" ({error.cause})" if error.cause else ""
             self.detail(f"{path}: {error.message}{cause}")
+            if self._bar is not None:
+                failed = counted(sum(self.errors.values()), "error")
+                self._bar.set_postfix_str(failed, refresh=False)
+        self._advance(1)
 
     @contextmanager
     def progress(
@@ -83,7 +91,7 @@ class Console:
         rows_are_shown says that the caller prints rows on the same terminal, so that the bar makes
         way for them. initial units are done already.
         """
-        if not self.is_on_terminal:
+        if not self.is_on_terminal or self.is_dumb:
             yield _ignore
             return
         with _bar(unit=f" {unit}", initial=initial) as bar:
@@ -130,7 +138,7 @@ class ConsoleListener(ProgressListener):
     def progress(self, name: str, done: int, total: int | None) -> None:
         if self._console.quiet:
             return
-        if not self._console.is_on_terminal:
+        if not self._console.is_on_terminal or self._console.is_dumb:
             if name not in self._announced:
                 size = f", {total / 1e6:,.1f} MB" if total else ""
                 self._console.note(f"{name}: downloading{size}.")
@@ -152,6 +160,10 @@ def _bar(**settings: Any) -> Any:
     from tqdm import tqdm
 
     return tqdm(**settings, dynamic_ncols=True, leave=False, file=sys.stderr)
+
+
+def _has_styles() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in _DUMB
 
 
 def _ignore(units: int) -> None:

@@ -4,6 +4,7 @@
                                           tabby              ███▋           18.2 %
 
 The columns' widths depend on the terminal alone, so each image is shown as soon as it is finished.
+After more than a few images, their labels are summed up.
 Every name passes through printable(), so that none brings a control character to the terminal, and
 rich does not interpret markup in it.
 """
@@ -11,7 +12,8 @@ rich does not interpret markup in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -23,11 +25,13 @@ from nasnet_cli.results.records import Classified, Everyday, Prediction
 from nasnet_cli.results.text import printable
 from nasnet_cli.wordnet import load_hierarchy
 
-_MIN_WIDTH, _MAX_WIDTH = 40, 160
+_MIN_WIDTH, _MAX_WIDTH = 40, 200
 _MIN_WIDTH_FOR_ALL = 50
 _MAX_MESSAGE_LINES = 4
 _GAP = 2
 _NOT_SURE = "not sure"
+# Rows that are seen at a glance; more are summed up in the end, by so many labels.
+_FEW_ROWS, _SUMMED_LABELS = 20, 10
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class TableWriter:
     """A writer of rows to a text stream, for people.
 
     On a terminal in colour (NO_COLOR is honoured), else plain, as wide as the terminal or 80
-    cells; width, in cells, overrides that. Widths are limited to 40 … 160. logits and everyday (the
+    cells; width, in cells, overrides that. Widths are limited to 40 … 200. logits and everyday (the
     everyday label) add a column.
     """
 
@@ -100,18 +104,58 @@ class TableWriter:
         self._is_unicode = self._console.encoding.lower().startswith("utf")
         self._signs = _BLOCKS if self._is_unicode else _ASCII
         self._widths = _Widths.within(self._console.width, logits=logits, everyday=everyday)
-        self._has_rows = False
+        # A terminal shows the header again on each of its pages.
+        self._page = max(10, self._console.height - 1) if self._console.is_terminal else 0
+        self._lines = 0
+        self._counts: Counter[str] = Counter()
+        self._has_everyday = everyday
 
     def write(self, row: Classified) -> None:
         """Show one input: a line per prediction, or the error in red."""
         lines = self._error_lines(row) if row.error else self._prediction_lines(row)
-        if not self._has_rows:
+        if not self._lines or (self._page and self._lines + len(lines) > self._page):
             lines = [*self._header(), *lines]
-        self._has_rows = True
-        self._console.print(Text("\n").join(lines), soft_wrap=True)
+            self._lines = 0
+        self._lines += len(lines)
+        self._counts[self._main_label(row)] += 1
+        self._print(lines)
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        """Do nothing: the command prints the counts on standard error."""
+        """Sum up the labels of more than a few rows; the command prints the counts of errors."""
+        if self._counts.total() > _FEW_ROWS:
+            self._print(list(self._sums()))
+
+    def _print(self, lines: Iterable[Text]) -> None:
+        self._console.print(Text("\n").join(lines), soft_wrap=True)
+
+    def _main_label(self, row: Classified) -> str:
+        if row.error is not None:
+            return "error"
+        if self._has_everyday:
+            return _NOT_SURE if row.sure is None else _display_name(row.sure.wnid, row.sure.label)
+        if not row.predictions:
+            return "no label"
+        return _display_name(row.predictions[0].wnid, row.predictions[0].label)
+
+    def _sums(self) -> Iterator[Text]:
+        """Return a line for each of the commonest labels, with a bar for the images that have it."""
+        width = self._widths.path + _GAP + self._widths.beside_path
+        bar = min(24, width // 4)
+        label = min(40, width - bar - 2 * _GAP - 8)
+        total, counts = self._counts.total(), self._counts.most_common(_SUMMED_LABELS)
+        others = total - sum(count for _, count in counts)
+        title = "Sure of" if self._has_everyday else "Label"
+        yield Text()
+        yield Text(f"{_pad(title, label)}{' ' * (bar + 2 * _GAP)}{'Images':>8}", "bold")
+        yield Text(self._signs.rule * (label + bar + 2 * _GAP + 8), "dim")
+        for name, count in counts:
+            shown = _pad(_shorten(self._displayed(name), label, self._signs.dots), label)
+            filled = _pad(_bar(count / total, bar, self._signs), bar)
+            yield Text.assemble(shown, " " * _GAP, (filled, "green"), f"{count:{_GAP + 8},}")
+        if others:
+            rest = f"{len(self._counts) - len(counts):,} others"
+            yield Text(f"{_pad(rest, label + bar + 2 * _GAP)}{others:8,}", "dim")
+        yield Text()
 
     def _header(self) -> list[Text]:
         widths = self._widths
