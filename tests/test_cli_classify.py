@@ -178,8 +178,66 @@ def test_skipped_files_are_counted_by_kind(nasnet, tiny_module, tmp_path):
 
 
 def test_a_single_failing_input_has_its_row(nasnet, tiny_module, tmp_path):
-    done = nasnet("classify", tmp_path / "gone.jpg", "-m", tiny_module)
+    (tmp_path / "text.jpg").write_text("no image")
+    done = nasnet("classify", tmp_path / "text.jpg", "-m", tiny_module)
     assert (done.exit_code, len(done.rows)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (["Fotos"], "Fotos does not exist. Did you mean photos?"),
+        (["photo/2024/a.jpg"], "photo/2024/a.jpg does not exist. Did you mean photos/2024/a.jpg?"),
+        (["photos/IMG.JPG"], "photos/IMG.JPG does not exist. Did you mean photos/img.jpg?"),
+        (
+            ["/mnt/usb/photos"],
+            "There is no /mnt/usb: check the name, or whether a disk is mounted.",
+        ),
+        (["zzz", "/none/a"], "None of zzz, /none/a exists. Check the name, and the folder that"),
+        (["~/photos"], "Shells expand ~ only outside quotes. Use /home/me/photos."),
+        (
+            ["photos/*.png"],
+            "Shells expand patterns only outside quotes, and only those that match.",
+        ),
+        (["link.jpg"], "link.jpg is a link to elsewhere, which does not exist."),
+        ([""], "A path that is empty does not exist."),
+        (["a\nb"], "a\\x0ab does not exist."),
+        (["photos/img.jpg/x"], "photos/img.jpg/x does not exist."),
+    ],
+)
+def test_where_no_path_exists_the_error_has_a_suggestion(
+    nasnet, tiny_module, tmp_path, paths, words
+):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/img.jpg").write_bytes(b"")
+    (tmp_path / "link.jpg").symlink_to("elsewhere")
+    before = sorted(tmp_path.rglob("*"))
+    for out in ((), ("-o", "out.jsonl")):
+        command = ("classify", *paths, "-m", tiny_module, *out)
+        done = nasnet(*command, cwd=tmp_path, expect=1, HOME="/home/me")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: ") and words in line
+        assert done.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_where_one_path_exists_the_others_have_rows(nasnet, photos, tiny_module):
+    done = nasnet("classify", "gone.jpg", photos / "a.jpg", "-m", tiny_module, expect=3)
+    assert [row["status"] for row in done.rows] == ["error", "ok"]
+    # A list may be long and old: each of its lines has a row.
+    listed = nasnet("classify", "-", "-m", tiny_module, stdin=b"gone.jpg\n", expect=3)
+    assert [row["error"]["kind"] for row in listed.rows] == ["not_found"]
+
+
+def test_what_cannot_be_read_has_rows(nasnet, photos, tiny_module, tmp_path):
+    """Linux answers EIO where nothing is mapped in a process's memory."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/a.jpg").symlink_to("/proc/self/mem")
+    (tmp_path / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    done = nasnet("classify", tmp_path, "/proc/self/mem", "-m", tiny_module, expect=3)
+    kinds = [row.get("error", {}).get("kind") for row in done.rows]
+    assert kinds == [None, "unreadable", "unreadable"]
+    assert "Input/output error" in done.rows[1]["error"]["message"]
 
 
 def test_folder_without_images_is_an_error(nasnet, tiny_module, tmp_path):

@@ -17,6 +17,7 @@ import click
 from nasnet_cli import cache
 from nasnet_cli.cli import exits, startup
 from nasnet_cli.cli.console import Console, ConsoleListener
+from nasnet_cli.cli.missing import check_some_exist
 from nasnet_cli.cli.options import InputOptions
 from nasnet_cli.cli.summary import errors_by_kind, skips_by_kind
 from nasnet_cli.errors import NasnetError
@@ -55,6 +56,8 @@ class Inputs:
         """The resolved paths of the run's own files, which are no inputs."""
         if self._paths.count("-") + (getattr(self._list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
+        if not options.list_file:
+            check_some_exist(options.paths)
 
     @property
     def can_be_counted(self) -> bool:

@@ -87,7 +87,7 @@ def list_sources(
 
             yield from _noticed(shown(path), find_remote(path, selection, skips=skips), skips)
             continue
-        status = _look_at(path)
+        status = look_at(path)
         if isinstance(status, InputError):
             in_archive = status.kind == "not_found" and member_of(path) is not None
         elif stat.S_ISDIR(status.st_mode):
@@ -120,7 +120,7 @@ def _noticed(path: str, sources: Iterable[Source], skips: SkipCounter) -> Iterat
         skips.on_nothing(path)
 
 
-def _look_at(path: str) -> os.stat_result | InputError:
+def look_at(path: str) -> os.stat_result | InputError:
     """Return the status of a named folder or regular file, or the error of its row."""
     try:
         status = os.stat(path)
