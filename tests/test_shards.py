@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from nasnet_cli.errors import NasnetError
+from nasnet_cli.jobs.engines.ray import ShardWorker
+from nasnet_cli.jobs.shards.manifest import open_manifest
+from nasnet_cli.jobs.shards.merge import finished_parts, merge
+from nasnet_cli.jobs.shards.shard import finished_shards
+from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.results.records import Summary
 from support import disks
 from support.cli import NASNET
 from support.shards import content, make_photos, states_of, status
@@ -348,3 +359,93 @@ def test_out_must_be_a_local_folder(nasnet, album, tmp_path):
     (tmp_path / "file").write_text("")
     for out, words in ((tmp_path / "file", "not a folder"), ("s3://bucket/job", "not a folder")):
         assert words in nasnet("classify", album, "--shards", 2, "--out", out, expect=1).stderr
+
+
+def edited(path, change):
+    """Change a JSON file in place by a function."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_marker_names_only_its_shards_files(again, job):
+    """Its outputs are other files, links, or longer than they say: the shard is run again."""
+    marker, output = job / "shard-00001.json", job / "shard-00001.jsonl"
+    whole = output.read_bytes()
+    (job.parent / "secret.jsonl").write_bytes(whole)
+    for name in ("../secret.jsonl", "shard-00000.jsonl", "/etc/passwd"):
+        edited(marker, lambda content, name=name: content["outputs"].update({name: {}}))
+        assert states_of(status(job, expect=3)) == ["done", "missing", "done"], name
+        again()
+    output.unlink()
+    output.symlink_to(job.parent / "secret.jsonl")
+    assert "is not a file" in status(job, expect=3)["shards"][1]["why"]
+    again()
+    assert output.read_bytes() == whole and not output.is_symlink()
+
+
+def test_a_marker_that_is_a_pipe_blocks_nobody(job):
+    marker = job / "shard-00001.json"
+    marker.unlink()
+    os.mkfifo(marker)
+    assert states_of(status(job, expect=3)) == ["done", "missing", "done"]
+
+
+DAMAGES = [
+    b"[" * 100_000,
+    b'{"format": "nasnet-manifest", "version": 1}',
+    b"\xff",
+    b"[]",
+    b"1" * 5000,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=range(len(DAMAGES)))
+def test_a_damaged_manifest_is_named(again, job, nasnet, damage):
+    (job / "manifest" / "manifest.json").write_bytes(damage)
+    for done in (again(expect=1), nasnet("status", job, expect=1)):
+        assert "manifest" in done.stderr and "Unexpected" not in done.stderr
+
+
+def test_workers_run_the_drivers_work_and_refuse_another(job, tiny_module, monkeypatch):
+    monkeypatch.chdir(Path.cwd())  # which a worker changes
+    manifest = job / "manifest" / "manifest.json"
+    assert "allow_unsafe_ops" not in manifest.read_text()
+    whole = (job / "shard-00001.jsonl").read_bytes()
+    hostile = {"allow_unsafe_ops": True, "model": "/absent", "top": 3}
+    edited(manifest, lambda content: content["work"]["work"].update(hostile))
+
+    def outcome(**more):
+        spec = JobSpec(("labels",), model=str(tiny_module), **more)
+        return ShardWorker(str(job), str(Path.cwd()), spec, 1, None).run(1)
+
+    assert outcome().counts == Summary(4, 3, 1)
+    assert (job / "shard-00001.jsonl").read_bytes() == whole
+    assert outcome(top=3).counts is None and "--top 3" in outcome(top=3).why
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_a_manifest_or_marker_holds_is_a_sentence(finished, tmp_path_factory, data):
+    """One value anywhere in it becomes another one."""
+    job = shutil.copytree(finished, tmp_path_factory.mktemp("fuzzed") / "job")
+    path = job / data.draw(st.sampled_from(["manifest/manifest.json", "shard-00001.json"]))
+    place, content = [], json.loads(path.read_text())
+    part = content
+    while isinstance(part, dict | list) and part and (not place or data.draw(st.booleans())):
+        keys = list(part) if isinstance(part, dict) else range(len(part))
+        place = [part, data.draw(st.sampled_from(list(keys)))]
+        part = place[0][place[1]]
+    place[0][place[1]] = data.draw(JSON)
+    path.write_text(json.dumps(content))
+    with suppress(NasnetError):
+        manifest = open_manifest(job)
+        finished_shards(manifest)
+        merge(finished_parts(manifest, partial=True), job / "all.jsonl", overwrite=True)

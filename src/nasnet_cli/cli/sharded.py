@@ -15,7 +15,6 @@ from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.images.source import is_remote
 from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.shards.manifest import (
-    Cut,
     Manifest,
     check_same_work,
     clear_job,
@@ -25,6 +24,7 @@ from nasnet_cli.jobs.shards.manifest import (
     open_manifest,
 )
 from nasnet_cli.jobs.shards.shard import ShardRunner, finished_shards
+from nasnet_cli.jobs.shards.slices import Cut
 from nasnet_cli.results.formats import mergeable_formats
 from nasnet_cli.results.text import shortened
 
@@ -100,14 +100,16 @@ def _run(
     if shards.engine == "local":
         from nasnet_cli.jobs.engines.local import run_local
 
-        runner = ShardRunner(manifest, job.run_options, model=job.model, reporter=job.console)
+        runner = ShardRunner(
+            manifest, job.spec, job.run_options, model=job.model, reporter=job.console
+        )
         yield from run_local(manifest, missing, runner)
         return
     from nasnet_cli.jobs.engines.ray import RaySettings, run_on_ray
 
     on_ray = shards.ray_address, shards.workers_per_node, shards.retries
     settings = RaySettings(*on_ray, job.run_options.workers, job.run_options.batch_size)
-    for outcome in run_on_ray(manifest, missing, settings):
+    for outcome in run_on_ray(manifest, job.spec, missing, settings):
         advance(outcome.counts.inputs if outcome.counts else 0)
         yield outcome
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from nasnet_cli.jobs.spec import (
     same_but_older,
     with_earlier_versions,
 )
+from nasnet_cli.kept_files import parse_object
 from nasnet_cli.results.formats import FORMATS
 from nasnet_cli.results.meta import COMPANION_SUFFIXES, inputs_path, meta_path
 from nasnet_cli.results.records import Summary
@@ -84,7 +84,7 @@ def find_finished(
     found = None
     for target in targets:
         meta = _read_meta(target)
-        summary = Summary(**meta.pop("summary"))
+        summary = Summary.from_counts(meta.pop("summary"))
         old = {**meta, "formats": record.formats, "run": {"check": record.check}}
         check_same_settings(old, identity, str(target.path), accept_versions=accept_versions)
         if found is None:
@@ -116,10 +116,13 @@ def _check_without_record(targets: Sequence[Target], identity: Identity) -> None
 
 def _read_meta(target: Target) -> dict[str, Any]:
     try:
-        meta: dict[str, Any] = json.loads(FORMATS[target.format].read_meta(target.path))
-        if meta["tool"]["name"] == "nasnet" and Summary(**meta["summary"]).inputs > 0:
+        fields = {"tool": dict, "summary": dict}
+        meta = parse_object(FORMATS[target.format].read_meta(target.path), fields)
+        sections = [meta.get(name, {}) for name in ("runtime", "model", "preprocessing", "options")]
+        is_ours = meta["tool"].get("name") == "nasnet" and all(type(s) is dict for s in sections)
+        if is_ours and Summary.from_counts(meta["summary"]).inputs > 0:
             return meta
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError):
         pass
     raise OutputError(f"{target.path} does not say how it was made.", _REPLACE)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ErrorKind
+from nasnet_cli.kept_files import check_fields
 from nasnet_cli.results.text import readable, rounded, undecodable
 
 if TYPE_CHECKING:
@@ -148,3 +149,17 @@ class Summary:
     def rows(self) -> dict[str, int]:
         """Return the counts of rows."""
         return {"inputs": self.inputs, "ok": self.ok, "failed": self.failed}
+
+    @classmethod
+    def from_counts(cls, content: Any) -> Summary:
+        """Return the summary of which content is counts() or rows().
+
+        Raises ValueError where it is neither.
+        """
+        known = {"inputs": int, "ok": int, "failed": int, "passed_over": int}
+        found = check_fields(
+            {"passed_over": 0, **content} if isinstance(content, dict) else {}, known
+        )
+        if found.keys() != known.keys() or found["inputs"] != found["ok"] + found["failed"]:
+            raise ValueError("its counts do not add up")
+        return cls(**found)

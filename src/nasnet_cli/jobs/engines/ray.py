@@ -27,6 +27,7 @@ from nasnet_cli.jobs.engines import Outcome
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.shards.manifest import Manifest, open_manifest
 from nasnet_cli.jobs.shards.shard import ShardRunner, record_failure
+from nasnet_cli.jobs.spec import JobSpec
 
 # The smallest store that Ray takes. Only a few numbers go through it.
 _STORE_BYTES = 80 << 20
@@ -53,14 +54,15 @@ class RaySettings:
 
 
 def run_on_ray(
-    manifest: Manifest, shards: Iterable[int], settings: RaySettings
+    manifest: Manifest, spec: JobSpec, shards: Iterable[int], settings: RaySettings
 ) -> Iterator[Outcome]:
     """Run the shards on a cluster, and yield an Outcome for each as it is done or given up.
 
+    Workers run spec, whatever the job's folder says, and refuse a manifest of other work.
     Raises NasnetError when Ray is not installed or the cluster cannot be reached.
     """
     with _cluster(settings) as ray:
-        pool = _Pool(ray, manifest, settings)
+        pool = _Pool(ray, manifest, spec, settings)
         try:
             yield from pool.run(iter(shards))
         finally:
@@ -70,8 +72,12 @@ def run_on_ray(
 class ShardWorker:
     """The code of an actor: it loads the job's model once and runs a shard at a time."""
 
-    def __init__(self, out: str, decoders: int, batch_size: int | None) -> None:
+    def __init__(
+        self, out: str, start: str, spec: JobSpec, decoders: int, batch_size: int | None
+    ) -> None:
         self._out = Path(out)
+        self._start = start
+        self._spec = spec
         self._options = RunOptions(decoders, batch_size)
         self._runner: ShardRunner | None = None
 
@@ -80,8 +86,8 @@ class ShardWorker:
         try:
             manifest = open_manifest(self._out)
             if self._runner is None:
-                os.chdir(manifest.start)  # where relative paths of models and labels begin
-                self._runner = ShardRunner(manifest, self._options, in_place=False)
+                os.chdir(self._start)  # where relative paths of models and labels begin
+                self._runner = ShardRunner(manifest, self._spec, self._options, in_place=False)
             return Outcome(shard, self._runner.run(manifest, shard))
         except (NasnetError, OSError) as error:
             return Outcome(shard, None, str(error))
@@ -90,8 +96,9 @@ class ShardWorker:
 class _Pool:
     """Actors with one shard each, and the shards that wait."""
 
-    def __init__(self, ray: Any, manifest: Manifest, settings: RaySettings) -> None:
+    def __init__(self, ray: Any, manifest: Manifest, spec: JobSpec, settings: RaySettings) -> None:
         self._ray = ray
+        self._spec = spec
         self._manifest = manifest
         self._settings = settings
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -147,7 +154,8 @@ class _Pool:
         options = remote.options(num_cpus=self._cpus, scheduling_strategy="SPREAD")
         decoders = self._settings.decoders or self._cpus
         out = str(self._manifest.out.resolve())
-        return options.remote(out, decoders, self._settings.batch_size)
+        start, batch_size = str(Path.cwd()), self._settings.batch_size
+        return options.remote(out, start, self._spec, decoders, batch_size)
 
 
 @contextmanager

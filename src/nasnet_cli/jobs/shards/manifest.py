@@ -16,16 +16,20 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
+from nasnet_cli.jobs.shards.slices import Cut, Segment, Slice
 from nasnet_cli.jobs.spec import JobSpec, Kind, difference
+from nasnet_cli.kept_files import check_fields, open_kept, parse_json
 from nasnet_cli.results.atomic import errors_in_words, open_output
+from nasnet_cli.results.formats import mergeable_formats
 
 if TYPE_CHECKING:
     from nasnet_cli.model import Model
@@ -33,74 +37,16 @@ if TYPE_CHECKING:
 
 FORMAT = "nasnet-manifest"
 VERSION = 1
-# The part of the work that holds the spec; the others are what must be the same to continue.
+
+DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
+"""Parts of the work that stand in each marker too, for readers of the shard alone."""
+
+# The part of the work that shows the spec; the others are what must be the same to continue.
 _SPEC = "work"
 # First image, images, place and length in bytes, sha256. All lines have one width, so that a
 # shard's line is found by its number.
 _SLICE_LINE = "{:015d} {:010d} {:018d} {:015d} {}\n"
 _SLICE_LINE_BYTES = 15 + 10 + 18 + 15 + 64 + 5
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The division into shards: by their number, or by the number of images in each."""
-
-    shards: int | None = None
-    shard_size: int | None = None
-
-    def sizes(self, images: int) -> Iterator[int]:
-        """Yield the number of images in each shard, in order; they differ by one at most for a
-        number of shards."""
-        if self.shards is None:
-            assert self.shard_size is not None
-            for first in range(0, images, self.shard_size):
-                yield min(self.shard_size, images - first)
-            return
-        shards = min(self.shards, images)
-        for i in range(shards):
-            yield images // shards + (i < images % shards)
-
-    def for_more(self, images: int) -> Cut:
-        """Return the cut of images that are added to images: shards of about the same size."""
-        if self.shards is None:
-            return self
-        return Cut(shard_size=max(1, -(-images // self.shards)))
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One shard's images: their numbers begin at first; offset and bytes are in its segment."""
-
-    shard: int
-    first: int
-    images: int
-    offset: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Images that were listed together. revision is part of the names of its files.
-
-    The fields, pictures too, have the names that manifest.json gives them.
-    """
-
-    number: int
-    revision: int
-    first_shard: int
-    shards: int
-    first: int
-    pictures: int
-    sha256: str  # of the file of slices, which has those of the images
-
-    @property
-    def images_name(self) -> str:
-        return f"pictures-{self.number}.r{self.revision}.jsonl"
-
-    @property
-    def slices_name(self) -> str:
-        return f"slices-{self.number}.r{self.revision}.txt"
 
 
 @dataclass(frozen=True)
@@ -122,10 +68,6 @@ class Manifest:
     @property
     def folder(self) -> Path:
         return manifest_folder(self.out)
-
-    @property
-    def spec(self) -> JobSpec:
-        return JobSpec.from_dict(self.work[_SPEC])
 
     @property
     def formats(self) -> dict[Kind, FormatName]:
@@ -258,7 +200,7 @@ def open_manifest(out: Path) -> Manifest:
     with _open(path) as stream:
         text = stream.read()
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise _damaged(path) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -270,17 +212,47 @@ def open_manifest(out: Path) -> Manifest:
             "Use the version of nasnet that started the job, or start another in a new folder.",
         )
     try:
-        return Manifest(
-            out,
-            content["start"],
-            content["work"],
-            Cut(**content["cut"]),
-            content["passed_over"],
-            content["revision"],
-            tuple(Segment(**segment) for segment in content["segments"]),
-        )
-    except (KeyError, TypeError) as error:
+        return _checked(out, content)
+    except ValueError as error:
         raise _damaged(path) from error
+
+
+_TOP = {
+    "start": str, "work": dict, "cut": dict, "passed_over": int, "revision": int, "segments": list,
+}  # fmt: skip
+_CUT = {"shards": (int, NoneType), "shard_size": (int, NoneType)}
+_SEGMENT = {field.name: str if field.name == "sha256" else int for field in fields(Segment)}
+
+
+def _checked(out: Path, content: dict[str, Any]) -> Manifest:
+    """Return the manifest that content describes. Raises ValueError if it describes none."""
+    check_fields(content, _TOP)
+    work = check_fields(content["work"], dict.fromkeys((*DESCRIBED, "formats", _SPEC), dict))
+    if not work["formats"] or not all(
+        kind in ("labels", "vectors") and format_ in mergeable_formats(kind)
+        for kind, format_ in work["formats"].items()
+    ):
+        raise ValueError("formats are not those of shards")
+    cut = check_fields(content["cut"], _CUT)
+    if 0 in cut.values() or [cut["shards"], cut["shard_size"]].count(None) != 1:
+        raise ValueError("cut is not one")
+    segments = []
+    shards = images = 0
+    for number, segment in enumerate(content["segments"]):
+        found = Segment(**{name: check_fields(segment, _SEGMENT)[name] for name in _SEGMENT})
+        if (found.number, found.first_shard, found.first) != (number, shards, images):
+            raise ValueError("segments do not follow each other")
+        shards, images = shards + found.shards, images + found.pictures
+        segments.append(found)
+    return Manifest(
+        out,
+        content["start"],
+        work,
+        Cut(cut["shards"], cut["shard_size"]),
+        content["passed_over"],
+        content["revision"],
+        tuple(segments),
+    )
 
 
 def save(manifest: Manifest) -> None:
@@ -364,7 +336,7 @@ def _slice(shard: int, line: bytes, path: Path) -> Slice:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open_kept(path)
     except FileNotFoundError as error:
         out = path.parent.parent
         if path.name != "manifest.json":

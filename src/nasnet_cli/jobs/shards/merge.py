@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target, prepare
-from nasnet_cli.jobs.shards.manifest import Manifest
-from nasnet_cli.jobs.shards.shard import DESCRIBED, ShardState, finished_shards
+from nasnet_cli.jobs.shards.manifest import DESCRIBED, Manifest
+from nasnet_cli.jobs.shards.shard import ShardState, finished_shards
+from nasnet_cli.kept_files import open_kept
 from nasnet_cli.results.atomic import open_outputs
 from nasnet_cli.results.formats import FormatName, format_by_ending
 from nasnet_cli.results.meta import meta_document
@@ -30,9 +31,10 @@ _LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An output of a finished shard: its path, and its sha256 by the marker."""
+    """An output of a finished shard: its path, and its size in bytes and sha256 by the marker."""
 
     path: Path
+    size: int
     sha256: str
 
     def chunks(self, *, by_line: bool = False) -> Iterator[bytes]:
@@ -40,12 +42,13 @@ class Part:
 
         Raises NasnetError at the end if the sha256 differs.
         """
-        digest = hashlib.sha256()
+        digest, left = hashlib.sha256(), self.size
         try:
-            with self.path.open("rb") as stream:
-                for chunk in stream if by_line else iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(chunk)
-                    yield chunk
+            with open_kept(self.path) as stream:
+                while part := stream.readline(left) if by_line else stream.read(min(left, 1 << 20)):
+                    left -= len(part)
+                    digest.update(part)
+                    yield part
         except OSError as error:
             raise NasnetError(
                 f"{self.path} cannot be read: {error.strerror}.", "Run the job again, then merge."
@@ -70,7 +73,7 @@ class Parts:
         for shard in self.shards:
             for name, listed in (shard.outputs or {}).items():
                 if name.endswith(ending):
-                    yield Part(self.manifest.out / name, listed["sha256"])
+                    yield Part(self.manifest.out / name, listed["bytes"], listed["sha256"])
 
 
 def finished_parts(manifest: Manifest, *, partial: bool) -> Parts:

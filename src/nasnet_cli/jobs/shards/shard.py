@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,21 +22,31 @@ from typing import TYPE_CHECKING, Any, Literal
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import SILENT, Reporter, RunOptions, run_to_files
-from nasnet_cli.jobs.shards.manifest import Manifest, Slice, check_same_work, describe_work
+from nasnet_cli.jobs.shards.manifest import (
+    DESCRIBED,
+    Manifest,
+    check_same_work,
+    describe_work,
+)
+from nasnet_cli.jobs.shards.slices import Slice
 from nasnet_cli.jobs.state_errors import BrokenStateError
 from nasnet_cli.jobs.state_file import state_path
+from nasnet_cli.kept_files import check_fields, open_kept, parse_object, read_kept
 from nasnet_cli.results.atomic import errors_in_words, open_output
 from nasnet_cli.results.records import Summary
 
 if TYPE_CHECKING:
     from nasnet_cli.images.source import Source
+    from nasnet_cli.jobs.spec import JobSpec, Kind
     from nasnet_cli.model import Model
+    from nasnet_cli.results.formats import FormatName
 
 MARKER_VERSION = 1
 State = Literal["done", "failed", "missing"]
 
-# Parts of the work that stand in each marker too, for readers of the shard alone.
-DESCRIBED = ("tool", "runtime", "model", "preprocessing", "options")
+_MARKER = {
+    "version": int, "slice": str, "counts": dict, "outputs": dict, "work": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,8 @@ class ShardState:
 class ShardRunner:
     """A runner for the shards of a job, with one model.
 
+    spec comes from the command that runs the job: the manifest, which lies in a folder that others
+    may write to, is only compared with it.
     in_place keeps the finished rows of a shard beside its outputs and resumes there. Otherwise a
     shard is written to this machine's temporary folder (TMPDIR) and copied when it is whole, so
     that a folder that machines share sees plain writes and renames only. The model is opened here
@@ -63,13 +76,14 @@ class ShardRunner:
     def __init__(
         self,
         manifest: Manifest,
+        spec: JobSpec,
         options: RunOptions,
         *,
         model: Model | None = None,
         reporter: Reporter = SILENT,
         in_place: bool = True,
     ) -> None:
-        self._spec = manifest.spec
+        self._spec = spec
         self._formats = manifest.formats
         self._options = replace(options, overwrite=True, with_meta=False)
         self._model = model or self._spec.open_model()
@@ -88,7 +102,9 @@ class ShardRunner:
         # A marker must not stand for outputs that are being replaced.
         with errors_in_words(marker_path):
             marker_path.unlink(missing_ok=True)
-        counts, outputs = self._write(sources, manifest.out / shard_name(shard))
+        base = manifest.out / shard_name(shard)
+        self._remove_links(base)
+        counts, outputs = self._write(sources, base)
         if counts.inputs != piece.images:
             raise NasnetError(
                 f"Shard {shard} of {manifest.out} has {piece.images:,} images, of which "
@@ -100,6 +116,14 @@ class ShardRunner:
             _failure_path(manifest.out, shard).unlink(missing_ok=True)
         return counts
 
+    def _remove_links(self, base: Path) -> None:
+        """Remove links in the place of outputs: writing would replace what they lead to."""
+        for kind, format_ in self._formats.items():
+            for path in _target(kind, format_, base).files(with_meta=False):
+                with errors_in_words(path):
+                    if path.is_symlink():
+                        path.unlink()
+
     def _write(self, sources: Iterator[Source], base: Path) -> tuple[Summary, list[Path]]:
         """Write the outputs of a shard, whose names are base with an extension."""
         if self._in_place:
@@ -109,10 +133,7 @@ class ShardRunner:
             return counts, [_copy(path, base.with_name(path.name)) for path in files]
 
     def _write_here(self, sources: Iterator[Source], base: Path) -> tuple[Summary, list[Path]]:
-        targets = [
-            Target(kind, format_, Path(f"{base}.{format_}"))
-            for kind, format_ in self._formats.items()
-        ]
+        targets = [_target(kind, format_, base) for kind, format_ in self._formats.items()]
         state = state_path(targets[0].path)
         # Only with a state: an output that exists may be of images that have changed.
         options = replace(self._options, resume=state.exists())
@@ -144,7 +165,7 @@ def states(manifest: Manifest, *, verify: bool = False) -> Iterator[ShardState]:
     """Yield the state of each shard, in order. verify compares the sha256 of all outputs."""
     digest = _work_digest(manifest.work)
     for piece in manifest.slices():
-        yield _state(manifest.out, piece, digest, verify)
+        yield _state(manifest, piece, digest, verify)
 
 
 def finished_shards(manifest: Manifest) -> tuple[list[ShardState], list[int], Summary]:
@@ -176,22 +197,22 @@ def _write_marker(manifest: Manifest, piece: Slice, counts: Summary, outputs: li
         stream.write((json.dumps(marker, indent=1) + "\n").encode())
 
 
-def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
+def _state(manifest: Manifest, piece: Slice, work: str, verify: bool) -> ShardState:
+    out = manifest.out
     try:
-        marker = json.loads(_marker_path(out, piece.shard).read_bytes())
-        version, slice_digest = marker["version"], marker["slice"]
-        outputs, counts = dict(marker["outputs"]), Summary(**marker["counts"])
-        marker_work = marker["work"]
+        marker = parse_object(read_kept(_marker_path(out, piece.shard)), _MARKER)
+        outputs = _listed(marker["outputs"], manifest.formats, piece.shard)
+        counts = Summary.from_counts(marker["counts"])
     except FileNotFoundError:
         why = _failure(out, piece.shard)
         return ShardState(piece.shard, piece.images, "failed" if why else "missing", why)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return ShardState(piece.shard, piece.images, "missing", "its marker is damaged")
-    if version != MARKER_VERSION:
+    if marker["version"] != MARKER_VERSION:
         why = "its marker is of another version"
-    elif slice_digest != piece.sha256:
+    elif marker["slice"] != piece.sha256:
         why = "its images have changed"
-    elif marker_work != work:
+    elif marker["work"] != work:
         why = "it was run with another model, options or version"
     else:
         why = _wrong_outputs(out, outputs, verify)
@@ -200,11 +221,33 @@ def _state(out: Path, piece: Slice, work: str, verify: bool) -> ShardState:
     return ShardState(piece.shard, piece.images, "done", "", counts, outputs)
 
 
+def _listed(
+    outputs: dict[str, Any], formats: Mapping[Kind, FormatName], shard: int
+) -> dict[str, dict[str, Any]]:
+    """Return a marker's outputs. Raises ValueError unless they are this shard's files."""
+    base = Path(shard_name(shard))
+    targets = [_target(kind, format_, base) for kind, format_ in formats.items()]
+    expected = {path.name for target in targets for path in target.files(with_meta=False)}
+    if outputs.keys() != expected:
+        raise ValueError("its outputs are not those of the shard")
+    return {
+        name: check_fields(listed, {"bytes": int, "sha256": str})
+        for name, listed in outputs.items()
+    }
+
+
+def _target(kind: Kind, format_: FormatName, base: Path) -> Target:
+    return Target(kind, format_, Path(f"{base}.{format_}"))
+
+
 def _wrong_outputs(out: Path, outputs: Mapping[str, Mapping[str, Any]], verify: bool) -> str:
     """Return what is wrong with the outputs that a marker lists; empty if nothing is."""
     for name, listed in outputs.items():
         try:
-            if (out / name).stat().st_size != listed["bytes"]:
+            status = (out / name).lstat()
+            if not stat.S_ISREG(status.st_mode):
+                return f"{name} is not a file"
+            if status.st_size != listed["bytes"]:
                 return f"{name} has not the size that its marker says"
             if verify and _sha256(out / name) != listed["sha256"]:
                 return f"{name} is not what was written"
@@ -217,8 +260,9 @@ def _wrong_outputs(out: Path, outputs: Mapping[str, Mapping[str, Any]], verify: 
 
 def _failure(out: Path, shard: int) -> str:
     try:
-        return str(json.loads(_failure_path(out, shard).read_bytes())["why"])
-    except (OSError, ValueError, KeyError, TypeError):
+        why: str = parse_object(read_kept(_failure_path(out, shard)), {"why": str})["why"]
+        return why
+    except (OSError, ValueError):
         return ""
 
 
@@ -233,7 +277,7 @@ def _digest(path: Path) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_kept(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

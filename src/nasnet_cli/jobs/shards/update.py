@@ -20,12 +20,12 @@ from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines
 from nasnet_cli.jobs.shards.manifest import (
     Manifest,
-    Segment,
     add_segment,
     remove_old,
     save,
     write_slices,
 )
+from nasnet_cli.jobs.shards.slices import Segment
 from nasnet_cli.results.atomic import open_output
 from nasnet_cli.results.text import counted
 

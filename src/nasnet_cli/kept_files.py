@@ -1,0 +1,68 @@
+"""Reading back what this tool wrote: whoever can write there may have changed it.
+
+Such a file is a regular file, not a link. Its JSON is parsed and checked field by field, and all
+that is wrong with it is a ValueError.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Far more than any document of this tool has."""
+
+
+def open_kept(path: Path) -> BufferedReader:
+    """Open a regular file for reading. Raises OSError, also for a link, a pipe or a device."""
+    # Opening a pipe must not block.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    stream = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(None, "it is not a file", os.fspath(path))
+    return stream
+
+
+def read_kept(path: Path) -> bytes:
+    """Return a document's bytes. Raises OSError as open_kept does; ValueError for too many."""
+    with open_kept(path) as stream:
+        data = stream.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"it has more than {MAX_DOCUMENT_BYTES:,} bytes")
+    return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse JSON. Raises ValueError for whatever is wrong with it."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+
+
+def parse_object(data: bytes | str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse a JSON object that has at least these fields, each of its type.
+
+    A type is a class, or a tuple of them; numbers of type int are not negative, and no bool is one.
+    Raises ValueError for whatever is wrong with it.
+    """
+    return check_fields(parse_json(data), fields)
+
+
+def check_fields(content: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return content if it is an object as parse_object describes. Raises ValueError."""
+    if not isinstance(content, dict):
+        raise ValueError("it is not an object")
+    for name, kinds in fields.items():
+        value = content.get(name)
+        classes = kinds if isinstance(kinds, tuple) else (kinds,)
+        fits = type(value) in classes or (float in classes and type(value) is int)
+        if not fits or (type(value) is int and value < 0):
+            raise ValueError(f"{name} is missing or of a wrong kind")
+    return content
