@@ -240,6 +240,32 @@ def test_groups_come_from_the_command_itself(tmp_path, nasnet, tiny_module):
     assert all(len(row["m"]) == 2 for row in report.rows)
 
 
+def test_classify_writes_a_report_too(tmp_path, nasnet, tiny_module):
+    shutil.copy(PHOTOS / "cat.jpg", tmp_path)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    names = ["-o", "labels.db", "--report", "page.html"]
+    command = ["classify", ".", "-m", tiny_module, *names, "--embed", "v.npy"]
+    done = nasnet(*command, cwd=tmp_path, expect=3)
+    assert "page.html: 2 images, 1 with errors" in done.stderr
+    report = Report(tmp_path / "page.html")
+    assert [row["p"] for row in report.rows] == ["./broken.jpg", "./cat.jpg"]
+    assert report.thumbnails[1] and report.rows[1]["m"] and report.about["map"]
+    for name in ("labels.db", "v.npy", "v.jsonl", "v.npy.meta.json"):
+        (tmp_path / name).unlink()
+    again = nasnet(*command, cwd=tmp_path, expect=1)
+    assert "page.html already exists" in again.stderr and not (tmp_path / "labels.db").exists()
+    nasnet(*command, "--overwrite", cwd=tmp_path, expect=3)
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["-o", "a.txt", "--format", "table"], ["-o", "job", "--shards", 2]]
+)
+def test_a_report_needs_results_to_read(more, tmp_path, nasnet, tiny_module):
+    command = ["classify", PHOTOS, "-m", tiny_module, "--report", "page.html", *more]
+    assert "--report" in nasnet(*command, cwd=tmp_path, expect=2).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_fetched(tmp_path, nasnet):
     rows = [labelled("https://nowhere.invalid/a.jpg", DOG)]
     report, _ = report_of(nasnet, write_results(tmp_path / "a.csv", rows))

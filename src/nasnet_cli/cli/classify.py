@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,6 +39,14 @@ NAMES = formats_of("labels")
     section=OUTPUT,
     help="Also write feature vectors to FILE (.npy, .npz or .parquet), like nasnet embed.",
 )
+@option(
+    "--report",
+    "report_out",
+    type=click.Path(),
+    metavar="FILE",
+    section=OUTPUT,
+    help="Also write an HTML page with thumbnails to FILE, like nasnet report.",
+)
 @options.spec_options(
     "labels", *options.label_options, *options.preprocessing_options, *options.vector_options
 )
@@ -48,6 +57,7 @@ def command(
     inputs: options.InputOptions,
     output: options.OutputOptions,
     vectors_out: str | None,
+    report_out: str | None,
     spec: JobSpec,
     run: RunOptions,
     shards: large_options.ShardOptions,
@@ -69,25 +79,51 @@ def command(
 
         if vectors_out is not None:
             raise click.UsageError("--embed cannot be used with shards; run nasnet embed.")
+        if report_out is not None:
+            raise click.UsageError("--report cannot be used with shards; run nasnet report.")
         return run_sharded(job, output, shards)
-    from nasnet_cli.results.atomic import is_direct
+    from nasnet_cli.results.atomic import check_free, is_direct
 
     format_ = output.chosen_format(NAMES)
     if output.out is None or is_direct(output.out):
         for name, is_used in (
             ("--resume", run.resume),
             ("--embed", vectors_out is not None),
+            ("--report", report_out is not None),
             (f"--format {format_}", FORMATS[format_].holds_meta),
         ):
             if is_used:
                 raise click.UsageError(f"{name} needs --out and the name of a file.")
         _stream(job, output.out, format_)
-    else:
-        targets = [target("labels", format_, output.out)]
-        if vectors_out is not None:
-            targets.append(vector_target(vectors_out))
-        job.write(targets, overwrite=output.overwrite)
-    return job.finish("classified")
+        return job.finish("classified")
+    if report_out is not None:
+        if not FORMATS[format_].is_readable:
+            raise click.UsageError(f"--report cannot be used with --format {format_}.")
+        check_free(report_out, output.overwrite or run.resume)
+    targets = [target("labels", format_, output.out)]
+    if vectors_out is not None:
+        targets.append(vector_target(vectors_out))
+    job.write(targets, overwrite=output.overwrite)
+    exit_code = job.finish("classified")
+    if report_out is not None:
+        _report(job, output.out, report_out, vectors_out)
+    return exit_code
+
+
+def _report(job: Job, results: str, out: str, vectors: str | None) -> None:
+    """Write the report of finished results; with a map where their vectors can be read for it."""
+    from nasnet_cli.albums.paths import Base
+    from nasnet_cli.cli.report import write_report
+    from nasnet_cli.report.make import ReportOptions
+
+    settings = ReportOptions(
+        Path(results).stem,
+        Base(None),
+        vectors if vectors is not None and vectors.endswith(".npy") else None,
+        job.run_options.workers,
+        overwrite=True,  # it has been checked before the run
+    )
+    write_report(options.open_results(results), out, settings, job.console)
 
 
 def _stream(job: Job, out: str | None, format_: FormatName) -> None:
