@@ -16,6 +16,7 @@ import click
 import pytest
 
 from nasnet_cli.cli.main import COMMANDS, main
+from support.documents import blocks, library, run_shell
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,6 +128,32 @@ COMMANDS_SHOWN = [
     for line in BLOCKS.splitlines()
     if re.match(r"(\$ )?nasnet ", line) and "://" not in line and "|" not in line
 ]
+
+
+# Blocks marked as shell or Python are run; those without a language show output, or need what a
+# test has not: Docker, a cluster, the web, ImageNet.
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.stem != "recipes")
+RUN = [page for page in PAGES if blocks(page, "sh") or blocks(page, "python")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
+def test_the_blocks_of_a_page_run(page, tmp_path):
+    photos = library(tmp_path) / "photos"
+    for name in ("inbox", "library"):
+        shutil.copytree(photos, tmp_path / name)
+    for label, name in (("espresso", "espresso.jpg"), ("missile", "rocket.jpg")):
+        (tmp_path / "photos_by_class" / label).mkdir(parents=True)
+        shutil.copy(photos / name, tmp_path / "photos_by_class" / label)
+    truth = "path,label\nphotos/espresso.jpg,espresso\nphotos/rocket.jpg,missile\n"
+    (tmp_path / "truth.csv").write_text(truth)
+    if page == "evaluation.md":
+        run_shell("nasnet classify photos/espresso.jpg photos/rocket.jpg -o labels.jsonl", tmp_path)
+    for code in blocks(page, "sh").values():
+        run_shell(code, tmp_path)
+    for code in blocks(page, "python").values():
+        (tmp_path / "block.py").write_text(code)
+        run_shell("python block.py", tmp_path)
 
 
 @pytest.fixture(scope="module")
