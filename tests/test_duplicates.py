@@ -198,11 +198,11 @@ def test_vectors_have_roles_by_the_files_as_they_are(nasnet, photos, vectors, tm
     assert found()[0] == ["keep", "duplicate"]
     assert found("--base", photos, cwd=elsewhere)[0] == ["keep", "duplicate"]
     roles, notes = found(cwd=elsewhere)
-    assert roles == ["missing", "missing"] and "2 images in these groups not found" in notes
+    assert roles == ["missing", "missing"] and "2 images in groups not found" in notes
     later = vectors.stat().st_mtime + 10
     os.utime(photos / "a/one.png", (later, later))
     roles, notes = found()
-    assert roles == ["changed", "keep"] and "1 image in these groups modified after" in notes
+    assert roles == ["changed", "keep"] and "1 image in groups modified after" in notes
     (photos / "a/one.png").unlink()
     assert found()[0] == ["missing", "keep"]
 
@@ -357,13 +357,15 @@ run(sys.argv[2:])
 
 
 @pytest.mark.parametrize("at", ["small.bmp", "two.png"])
-def test_a_killed_move_goes_on_or_back(nasnet, movable, tiny_module, at):
+def test_a_killed_move_goes_on_or_back(nasnet, movable, tiny_module, at, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
     before = tree(movable)
     move = ["duplicates", "a", "b", *map(str, NEAR), "-m", str(tiny_module), "--move-to", "dups"]
 
     def kill(*arguments):
         command = [sys.executable, "-c", KILLED, at, *arguments]
-        killed = subprocess.run(command, cwd=movable, capture_output=True)
+        environment = {**os.environ, "TMPDIR": str(elsewhere)}  # a killed run leaves its vectors
+        killed = subprocess.run(command, cwd=movable, env=environment, capture_output=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
 
     kill(*move)

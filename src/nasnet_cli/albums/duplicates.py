@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -98,7 +99,9 @@ class Duplicates:
         left_out = self._left_out
         if left_out is None:
             return images
-        kept = [image for image in images if not inside(image.folder).startswith(left_out)]
+        kept = [
+            image for image in images if not os.path.join(image.folder, "").startswith(left_out)
+        ]
         self.left_out += len(images) - len(kept)
         return kept
 
@@ -111,14 +114,17 @@ class Duplicates:
             status, is_link = os.stat(path), stat.S_ISLNK(os.lstat(path).st_mode)
         except (OSError, ValueError):
             return _Image(row, name, path, folder, fixed=_without_file(path))
+        folder = _real_folder(folder)
+        # A link is what it leads to.
+        real = os.path.realpath(path) if is_link else os.path.join(folder, os.path.basename(path))
         return _Image(
             row,
             name,
             path,
-            os.path.realpath(folder),
+            folder,
             status,
             is_link,
-            os.path.realpath(path).startswith(self._references),  # a link is what it leads to
+            real.startswith(self._references),
             "changed" if status.st_mtime_ns > self._rules.made else None,
         )
 
@@ -182,6 +188,11 @@ class Duplicates:
             return (not image.is_reference, False, *order, image.row)
 
         return key
+
+
+@functools.lru_cache
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def inside(folder: str) -> str:

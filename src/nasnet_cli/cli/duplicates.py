@@ -307,8 +307,8 @@ def _move(album: Album, copies: Iterable[str], console: Console) -> int:
 
 
 _LEFT_ALONE: dict[Role, str] = {
-    "missing": "in these groups not found from here; --base names the folder that paths start from.",
-    "changed": "in these groups modified after the vectors were made; embed them again.",
+    "missing": "in groups not found: moved, deleted, or below another --base.",
+    "changed": "in groups modified after the vectors were made: embed again.",
 }
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nasnet_cli.similarity.index import Index
 from nasnet_cli.similarity.numbers import Rows, Vectors, float32_error, lengths_of
 
-_SAMPLE = 512
+_SAMPLE = 768
 _COMPONENTS = (16, 32, 64)
 # What it takes to decide one pair by itself, in products of whole vectors.
 _PAIR_TERMS = 400
@@ -86,14 +86,16 @@ def find_bounds(index: Index, threshold: float) -> Bounds | None:
     """
     sample = _directions(index.take(np.unique(np.linspace(0, index.rows - 1, _SAMPLE).astype(int))))
     sample = sample[~np.isnan(sample[:, 0])]
-    if len(sample) < 2:
+    # Components describe the vectors that they are from better than others.
+    sample, others = sample[::2], sample[1::2]
+    if len(others) < 2:
         return None
     best, least = None, index.depth / 2
     principal = _principal(sample, max(_COMPONENTS))
     for count in _COMPONENTS:
         components = principal[:count]
         if len(components) == count < index.depth and _are_orthonormal(components):
-            short = _shorten(sample, components)
+            short = _shorten(others, components)
             terms = count + _PAIR_TERMS * index.depth * _share_left(short, threshold)
             if terms < least:
                 best, least = components, terms
