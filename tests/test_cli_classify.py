@@ -368,6 +368,41 @@ def test_options_can_come_from_the_environment(nasnet, photos, tiny_module):
     assert all(len(row["predictions"]) == 1 for row in done.rows)
 
 
+def test_variables_have_the_names_of_options(nasnet, photos, tiny_module, tmp_path):
+    """Not of parameters: FORMAT, not FORMAT_."""
+    (tmp_path / "list").write_text(f"{photos}/a.jpg\n")
+    command = ("classify", "-m", tiny_module)
+    done = nasnet(
+        *command, NASNET_CLASSIFY_FROM=str(tmp_path / "list"), NASNET_CLASSIFY_FORMAT="csv"
+    )
+    assert done.stdout.startswith("path,status,rank") and "a.jpg" in done.stdout
+    one = nasnet(*command, photos, NASNET_CLASSIFY_RECURSIVE="0", NASNET_CLASSIFY_EXCLUDE="a.* b.*")
+    assert [Path(row["path"]).name for row in one.rows] == ["d.webp", "e.bmp"]
+
+
+def test_some_variables_are_for_all_commands(nasnet, photos, tiny_module):
+    command = ("classify", photos / "a.jpg")
+    shared = {"NASNET_MODEL": str(tiny_module), "NASNET_WORKERS": "1"}
+    expected = nasnet(*command, "-m", tiny_module).rows
+    assert nasnet(*command, **shared, expect=0).rows == expected
+    wrong = nasnet(*command, **shared, NASNET_RUNTIME="abacus", expect=2)
+    assert "Invalid value for NASNET_RUNTIME, for --runtime: 'abacus'" in wrong.stderr
+    own = {"NASNET_CLASSIFY_RUNTIME": "openvino", "NASNET_RUNTIME": "abacus"}
+    assert nasnet(*command, **shared, **own, expect=0).rows == expected
+    wrong = nasnet(*command, **shared, NASNET_CLASSIFY_WORKERS="many", expect=2)
+    assert "Invalid value for NASNET_CLASSIFY_WORKERS, for --workers:" in wrong.stderr
+
+
+def test_no_variable_says_what_is_written_or_trusted(nasnet, photos, tiny_module, tmp_path):
+    out = tmp_path / "out.jsonl"
+    command = ("classify", photos / "a.jpg", "-m", tiny_module)
+    done = nasnet(*command, NASNET_CLASSIFY_OUT=str(out), NASNET_CLASSIFY_ALLOW_UNSAFE_OPS="1")
+    assert done.rows and not out.exists()
+    out.write_text("mine")
+    nasnet(*command, "-o", out, NASNET_CLASSIFY_OVERWRITE="1", expect=1)
+    assert out.read_text() == "mine"
+
+
 def test_closed_pipe_is_not_an_error(photos, tiny_module):
     command = f"{' '.join(NASNET)} classify {photos} {photos} -q -m {tiny_module} | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, check=True)

@@ -72,5 +72,11 @@ def test_help_of_classify_has_all_sections_in_order(nasnet):
     assert list(sections_of(text)) == ["Examples", *SECTIONS]
 
 
+def test_help_names_the_variables_for_all_commands(nasnet):
+    for variable in ("NASNET_MODEL", "NASNET_RUNTIME", "NASNET_WORKERS"):
+        for command in ((), ("classify",), ("embed",), ("similar",)):
+            assert variable in nasnet(*command, "--help", expect=0).stdout
+
+
 def test_help_fits_in_eighty_columns(help_text):
     assert max(map(len, help_text.splitlines())) <= 80

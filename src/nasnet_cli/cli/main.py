@@ -73,6 +73,10 @@ def main(verbose: bool) -> None:
     """Classify and embed folders of images with NASNet-A, offline, on a CPU.
 
     The built-in model works offline; --model selects another one, nasnet models lists them.
+
+    Environment variables set options: NASNET_CLASSIFY_TOP=3 is --top 3 of nasnet classify, and so on
+    for each command and option but --out, --overwrite, --allow-unsafe-ops and what moves or changes
+    files. NASNET_MODEL, NASNET_RUNTIME and NASNET_WORKERS are for all commands.
     """
     if verbose:
         raise click.UsageError("-v belongs after the command's name, or to --version.")

@@ -93,6 +93,7 @@ _limit_and_model_options = (
     model_option,
     of_model(
         "--runtime",
+        envvar="NASNET_RUNTIME",
         type=click.Choice(["openvino", "tensorflow"]),
         help="Inference runtime.  [default: openvino; tensorflow for models that OpenVINO cannot "
         "read]",
@@ -275,6 +276,7 @@ def output_options(
 
 workers_option = advanced(
     "--workers",
+    envvar="NASNET_WORKERS",
     type=click.IntRange(min=1, max=256),
     metavar="N",
     help="Number of decoding threads.  [default: number of CPUs + 2]",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from nasnet_cli.results.text import json_text, printable
 
@@ -18,12 +20,45 @@ LARGE, ADVANCED = "Large jobs", "Advanced options"
 SECTIONS = (BASIC, OUTPUT, MODEL, LARGE, ADVANCED)
 
 
+# Options without an environment variable: they decide what is written over, and what is trusted.
+_NEVER_FROM_ENVIRONMENT = frozenset(("--out", "--overwrite", "--allow-unsafe-ops"))
+
+
 class Option(click.Option):
-    """An option that help shows in a section, with its default."""
+    """An option that help shows in a section, with its default.
+
+    Of the environment variables that set it, that of the command and the option's own name
+    (NASNET_CLASSIFY_TOP) has precedence over envvar, which is for all commands.
+    """
 
     def __init__(self, *args: Any, section: str, **settings: Any) -> None:
-        super().__init__(*args, **{**settings, "show_default": True})
+        super().__init__(
+            *args, **{"show_envvar": "envvar" in settings, **settings, "show_default": True}
+        )
         self.section = section
+        self.allow_from_autoenv &= _NEVER_FROM_ENVIRONMENT.isdisjoint(self.opts)
+
+    def own_variable(self, ctx: click.Context) -> str | None:
+        """Return the name of its variable for this command, None where it has none."""
+        if not self.allow_from_autoenv or ctx.auto_envvar_prefix is None:
+            return None
+        name = max(self.opts, key=len).lstrip("-").replace("-", "_")
+        return f"{ctx.auto_envvar_prefix}_{name}".upper()
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        own = self.own_variable(ctx)
+        # Not Click's own, which goes by the name of the parameter, FORMAT_ and AS_JSON.
+        return (own and os.environ.get(own)) or click.Parameter.resolve_envvar_value(self, ctx)
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().process_value(ctx, value)
+        except click.BadParameter as error:
+            if ctx.get_parameter_source(self.name or "") is ParameterSource.ENVIRONMENT:
+                own = self.own_variable(ctx)
+                variable = own if own and os.environ.get(own) else self.envvar
+                error.param_hint = f"{variable}, for {max(self.opts, key=len)}"
+            raise
 
 
 class Command(click.Command):
