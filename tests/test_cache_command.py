@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 
 import pytest
+from PIL import Image
 
 from nasnet_cli import cache
 from nasnet_cli.models.hub import store
@@ -167,3 +169,28 @@ def test_control_characters_in_a_source_are_escaped(module, tmp_path):
     resolve_path(str(evil))
     out = nasnet("ls")[1]
     assert "\x1b" not in out and "\\x1b[31m" in out
+
+
+def test_a_cache_that_others_can_write_to_is_not_used(cache_folder, tiny_module, tmp_path, nasnet):
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (9, 9)).save(photo)
+    nasnet("classify", photo, "-m", tiny_module, expect=0)
+    folders = [cache_folder, cache_folder / "compiled", cache_folder / "scanned"]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 3
+    record = next((cache_folder / "scanned").iterdir())
+    assert cache.load(record) is not None
+    record.chmod(0o666)
+    assert cache.load(record) is None  # whoever wrote it
+    record.unlink()
+    record.symlink_to("/dev/null")
+    assert cache.load(record) is None
+    for folder in folders:
+        folder.chmod(0o777)
+        done = nasnet("classify", photo, "-m", tiny_module, expect=0)
+        assert f"others can write to {folder}" in done.stderr
+        with pytest.raises(cache.CacheError, match="not used"), cache.lock("a"):
+            pass
+        folder.chmod(0o700)
+    if os.geteuid() == 0:  # another's folder
+        os.chown(cache_folder, 12345, -1)
+        assert cache.distrust() is not None

@@ -11,6 +11,9 @@
 
 DIGEST identifies the source. Anything here can be removed at any time unless a running process
 uses it; `nasnet cache` lists, verifies and removes it.
+
+What others could have written is not used: neither a folder that they own or can write to, nor such
+a file. A remembered scan or a compiled model of theirs would stand for one that was checked.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +29,9 @@ from typing import Literal
 
 from nasnet_cli.atomic import hidden_file
 from nasnet_cli.errors import ModelError
+from nasnet_cli.kept_files import open_kept
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _DAY = 24 * 60 * 60
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -51,6 +57,43 @@ def subfolder(
     return cache_folder() / name
 
 
+def distrust() -> str | None:
+    """Return a sentence that says why the cache is not used; None where it is."""
+    for folder in (cache_folder(), subfolder("compiled"), subfolder("scanned"), subfolder("locks")):
+        if not _is_own(folder):
+            return (
+                f"The cache is not used, because others can write to {folder}. Set "
+                "NASNET_CACHE_DIR to a folder of your own, or change its owner or permissions."
+            )
+    return None
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether only this user and root can write to a folder, or it does not exist."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return True  # there is nothing in it that could be used
+    if _only_ours(status):
+        return True
+    if status.st_uid == os.geteuid() and "NASNET_CACHE_DIR" not in os.environ:
+        # Made by an earlier version, by the user's umask. The files in it are looked at one by one.
+        with contextlib.suppress(OSError):
+            folder.chmod(0o700)
+            return True
+    return False
+
+
+def _only_ours(status: os.stat_result) -> bool:
+    return status.st_uid in (os.geteuid(), 0) and not status.st_mode & _OTHERS_WRITE
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder of the cache, for this user alone. Raises OSError."""
+    cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def is_first_today() -> bool:
     """Return True at most once in 24 hours, or always where the cache cannot be written."""
     path = cache_folder() / "introduced"
@@ -58,7 +101,7 @@ def is_first_today() -> bool:
         if 0 <= time.time() - path.stat().st_mtime < _DAY:
             return False
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch()
     return True
 
@@ -68,15 +111,17 @@ def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
     """Hold the lock of that name in the cache; waiting is called if another process holds it.
 
     The system releases it when its holder ends, even by a kill. Raises CacheError when the cache
-    cannot be written or its disk has no locks.
+    cannot be written or trusted, or its disk has no locks.
     """
+    if reason := distrust():
+        raise CacheError(*reason.split(". ", 1))
     # Importing it takes 50 ms, and only what has to be fetched or converted needs a lock.
     from filelock import FileLock, Timeout
 
     path = subfolder("locks") / f"{name}.lock"
     file_lock = FileLock(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         try:
             file_lock.acquire(timeout=0)
         except Timeout:
@@ -99,13 +144,18 @@ def cannot_write(error: OSError) -> CacheError:
 
 
 def load(path: Path) -> memoryview | None:
-    """Return what was stored at path, or None if it is missing or damaged.
+    """Return what was stored at path, or None if it is missing, damaged or not to be trusted.
 
     The memory belongs to the caller and is writable: OpenVINO shares no other.
     """
+    if not (_is_own(path.parent) and _is_own(path.parent.parent)):
+        return None
     try:
-        with path.open("rb") as file:
-            content = bytearray(os.fstat(file.fileno()).st_size)
+        with open_kept(path) as file:
+            status = os.fstat(file.fileno())
+            if not _only_ours(status):
+                return None
+            content = bytearray(status.st_size)
             file.readinto(content)
     except OSError:
         return None
@@ -117,11 +167,15 @@ def store(path: Path, data: bytes) -> None:
     """Store data at path, all of it or nothing.
 
     Ignores errors: a cache that cannot be written (a read-only home, a full disk) only costs time.
+    Stores nothing where others could change it.
     """
+    if distrust():
+        return
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with hidden_file(path) as partial:
-            with partial.open("xb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
                 file.write(hashlib.sha256(data).digest())
                 file.write(data)
             partial.replace(path)

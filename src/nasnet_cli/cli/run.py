@@ -151,6 +151,8 @@ class Job:
         with ConsoleListener(self.console) as listener:
             model = self.spec.open_model(listener)
         startup.keep_until_exit(model)
+        if reason := cache.distrust():
+            self.console.note(reason)
         if self.spec.model is None and self.console.is_on_terminal and cache.is_first_today():
             self._introduce(model)
         return model

@@ -186,7 +186,9 @@ class _Download:
     def _receive(self, response: Any, offset: int, total: int | None) -> None:
         done = checked = offset
         checked_at = time.monotonic()
-        with self.path.open("r+b") as file:
+        # Not through a link: what lies there may be another's.
+        descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "r+b") as file:
             file.seek(offset)
             file.truncate()
             while chunk := self._read(response):
