@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from nasnet_cli.errors import InputError, NasnetError, exhaustion
+from nasnet_cli.images import webp
 from nasnet_cli.images.decode import MAX_PIXELS, decode
 from nasnet_cli.images.formats import HEAD_BYTES, signature
 from nasnet_cli.images.isolated import COMMON_FORMATS, DecoderPool, PoolClosedError
@@ -143,10 +144,16 @@ def read_into_memory(stream: BinaryIO) -> BinaryIO:
 
 
 def _is_common(stream: BinaryIO) -> bool:
-    """Return whether this process decodes the stream: its format is common, or it is empty."""
+    """Return whether this process decodes the stream: its format is common, or it is empty.
+
+    Not a large WebP (see webp.LARGE_PIXELS).
+    """
     try:
         head = stream.read(HEAD_BYTES)
         stream.seek(0)
     except OSError as error:
         raise explain_os_error(error) from error
-    return not head or signature(head) in COMMON_FORMATS
+    name = signature(head)
+    if name == "WEBP" and webp.is_large(head):
+        return False
+    return not head or name in COMMON_FORMATS
