@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ import pytest
 from PIL import Image
 
 from nasnet_cli.jobs.inputs import KEY_BYTES, RETRY, read_inputs
+from support.cli import WATCHDOG
+from support.killing import run
 
 
 def draw(path: Path, seed: int) -> None:
@@ -220,3 +225,200 @@ def test_damaged_record_is_refused(damage, library, tiny_module, nasnet):
     assert files_here() == before
     nasnet(*arguments, "--overwrite", expect=3)
     assert "already complete" in nasnet(*arguments, "--resume", expect=3).stderr
+
+
+def test_folder_that_cannot_be_listed_keeps_its_rows(library, tiny_module, nasnet, monkeypatch):
+    arguments = ("classify", "photos", "-m", tiny_module, "--out", "l.jsonl")
+    nasnet(*arguments, expect=3)
+    whole = files_here()
+    scandir = os.scandir
+
+    def unreadable(folder):
+        if os.fsdecode(folder).endswith("2023"):
+            raise OSError(5, os.strerror(5))
+        return scandir(folder)
+
+    # Twice: the second run too finds the rows of what it cannot list.
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", unreadable)
+            fail_to_decode(patch, "2023")
+            nasnet(*arguments, "--resume", expect=3)
+        rows = [json.loads(line) for line in Path("l.jsonl").read_text().splitlines()]
+        assert [row["path"] for row in rows if row["status"] == "error"] == [
+            "photos/2023",
+            "photos/broken.png",
+        ]
+        assert len(rows) == 14
+    with monkeypatch.context() as patch:
+        fail_to_decode(patch)
+        nasnet(*arguments, "--resume", expect=3)
+    assert files_here() == whole
+
+
+def test_archive_that_is_damaged_keeps_the_rows_behind_the_damage(
+    library, tiny_module, nasnet, monkeypatch
+):
+    import tarfile
+
+    with tarfile.open("p.tar", "w") as tar:
+        for path in sorted(library.glob("*/*.png")):
+            tar.add(path, path.name)
+    arguments = ("classify", "p.tar", "-m", tiny_module, "--out", "l.jsonl")
+    nasnet(*arguments, expect=0)
+    Path("p.tar").write_bytes(b"\0" * 20 + b"no archive" * 100)
+    fail_to_decode(monkeypatch, "p.tar")
+    nasnet(*arguments, "--resume", expect=3)
+    rows = [json.loads(line) for line in Path("l.jsonl").read_text().splitlines()]
+    assert rows[0]["path"] == "p.tar" and len(rows) == 13
+
+
+@pytest.mark.parametrize("loss", ["empty", "missing", "file"])
+def test_named_path_without_images_ends_the_run_unless_pruned(
+    loss, library, tiny_module, nasnet, monkeypatch
+):
+    """As after a restart that has not mounted a disk."""
+    draw(Path("disk/a.png"), 200)
+    draw(Path("disk/b.png"), 201)
+    draw(Path("one.png"), 202)
+    arguments = ("classify", "photos", "disk", "one.png", "-m", tiny_module, "--out", "l.jsonl")
+    nasnet(*arguments, expect=3)
+    before = files_here()
+    lost = "one.png" if loss == "file" else "disk"
+    aside = Path("aside")
+    Path(lost).rename(aside)
+    if loss == "empty":
+        Path("disk").mkdir()
+    for more in ((), ("--top", 5)):
+        stopped = nasnet(*arguments, *more, "--resume", expect=1)
+        number = "1 row" if loss == "file" else "2 rows"
+        assert f"{lost} has {number} in l.jsonl, and is missing or empty now." in stopped.stderr
+        assert "--prune" in stopped.stderr
+        now = {**before}
+        if loss == "file":
+            del now["one.png"]
+            now["aside"] = aside.read_bytes()
+        assert files_here() == now
+    nasnet(*arguments, "--resume", "--prune", expect=3)
+    pruned = files_here()
+    nasnet(*arguments, "--overwrite", expect=3)
+    assert files_here() == pruned
+    if loss == "empty":
+        Path("disk").rmdir()
+    aside.rename(lost)
+    nasnet(*arguments, "--resume", expect=3)
+    assert files_here() == before
+
+
+def test_folder_named_twice_has_its_rows_once(library, tiny_module, nasnet):
+    arguments = ("classify", "photos", "photos/2023", "photos", "-m", tiny_module)
+    arguments = (*arguments, "--out", "l.jsonl")
+    nasnet(*arguments, expect=3)
+    (library / "2023" / "01.png").unlink()
+    assert "0 new or changed, 1 gone" in nasnet(*arguments, "--resume", expect=3).stderr
+
+
+def set_version(name: str, version: str) -> None:
+    """Have a finished output say that another version of nasnet made it."""
+    meta = Path(f"{name}.meta.json")
+    before = hashlib.sha256(meta.read_bytes()).hexdigest()
+    described = json.loads(meta.read_text())
+    described["tool"]["version"] = version
+    described["runtime"]["version"] = "1999.1"
+    meta.write_text(json.dumps(described))
+    after = hashlib.sha256(meta.read_bytes()).hexdigest()
+    record = Path(f"{name}.inputs")
+    body = record.read_bytes()[:-32].replace(before.encode(), after.encode())
+    record.write_bytes(body + hashlib.sha256(body).digest())
+
+
+def test_rows_of_another_version_are_kept_where_that_is_accepted(
+    library, tiny_module, nasnet, monkeypatch
+):
+    arguments = ("classify", "photos", "-m", tiny_module, "--out", "l.jsonl")
+    nasnet(*arguments, expect=3)
+    set_version("l.jsonl", "0.2.9")
+    before = files_here()
+    refused = nasnet(*arguments, "--resume", expect=1)
+    assert "l.jsonl was started with nasnet 0.2.9, runtime version 1999.1" in refused.stderr
+    assert "--accept-versions" in refused.stderr and "--overwrite" in refused.stderr
+    other = nasnet(*arguments, "--resume", "--accept-versions", "--top", 2, expect=1)
+    assert "--top 2" in other.stderr and "Use the same options" in other.stderr
+    assert files_here() == before
+    grow(library)
+    fail_to_decode(monkeypatch, *NEW)
+    nasnet(*arguments, "--resume", "--accept-versions", expect=0)
+    meta = json.loads(Path("l.jsonl.meta.json").read_text())
+    assert meta["tool"]["earlier_versions"] == ["0.2.9"]
+    assert meta["runtime"]["earlier_versions"] == ["1999.1"]
+    assert meta["tool"]["version"] != "0.2.9"
+    assert "already complete" in nasnet(*arguments, "--resume", expect=0).stderr
+
+
+@pytest.mark.parametrize("option", ["--prune", "--accept-versions"])
+def test_options_that_need_resume(option, library, tiny_module, nasnet):
+    done = nasnet("classify", "photos", "-m", tiny_module, "--out", "l.jsonl", option, expect=2)
+    assert f"{option} needs --resume" in done.stderr
+    done = nasnet("classify", "photos", "--shards", 2, "--out", "d", "--resume", option, expect=2)
+    assert f"{option} cannot be used with shards" in done.stderr
+
+
+# Ends the process with SIGKILL where the patch says.
+DYING = (
+    "import os, signal\n"
+    "from nasnet_cli.jobs import finished, run as running, state\n"
+    "from nasnet_cli.results import atomic\n"
+    "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+    "count = []\n"
+    "def die_after(number, function):\n"
+    "    def call(*arguments, **settings):\n"
+    "        count.append(1)\n"
+    "        if len(count) > number: die()\n"
+    "        return function(*arguments, **settings)\n"
+    "    return call\n"
+    "{patch}\n"
+    "from nasnet_cli.cli.main import run\n"
+    "run()\n"
+)
+PLACES = [
+    # while the old rows are read, right after they are kept, and before the first new one
+    "finished.from_records = die_after(5, finished.from_records)",
+    "state.State.adopt = die_after(0, state.State.adopt)",
+    "running._stored_rows = die",
+    # while rows are added, in all sizes
+    *(
+        f"state._COMMIT_SECONDS = 0.0\nstate.State.add = die_after({n}, state.State.add)"
+        for n in (1, 2, 3, 4)
+    ),
+    # while the files take their names, which the next run does once more
+    *(
+        f"atomic._Replacement.publish = die_after({n}, atomic._Replacement.publish)"
+        for n in (0, 1, 2, 4)
+    ),
+    "state.State.remove = die",
+]
+
+
+def test_killed_ten_times_on_the_way_to_a_grown_library(
+    library, tiny_module, nasnet, monkeypatch
+):
+    outs = ("--out", "l.csv", "--embed", "v.npy")
+    arguments = ("classify", "photos", "-m", tiny_module, *outs)
+    nasnet(*arguments, expect=3)
+    grow(library)
+    for i in range(20):
+        draw(library / "2025" / f"{i:02d}.png", 300 + i)
+    (library / "zz.png").write_bytes(b"broken")
+    kills = 0
+    for patch in PLACES:
+        dying = [sys.executable, "-c", DYING.format(patch=patch)]
+        done = run(dying, *arguments, "--resume", "-q", timeout=WATCHDOG)
+        assert done.returncode == -signal.SIGKILL, (patch, done)
+        kills += 1
+    assert kills >= 10
+    with monkeypatch.context() as patch:
+        fail_to_decode(patch)  # every row has been kept on the way
+        nasnet(*arguments, "--resume", expect=3)
+    resumed = files_here()
+    nasnet(*arguments, "--overwrite", expect=3)
+    assert files_here() == resumed

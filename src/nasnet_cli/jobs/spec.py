@@ -117,6 +117,7 @@ _IGNORED = {
     ("runtime", "earlier_versions"),
 }
 _VERSIONS = ("tool", "runtime")
+_ADDED_OPTIONS = {"sure"}
 # What differs wherever a setting beside it does.
 _DIGESTS = {("preprocessing", "digest")}
 _FLAGS = {
@@ -183,21 +184,20 @@ def with_earlier_versions(identity: Identity, old: Identity) -> Identity:
 def same_but_older(old: Identity, new: Identity) -> tuple[Identity, Identity]:
     """Return what must be equal in an output of an earlier version that is made anew as a whole.
 
-    That is the options that both have and the model: by its name, where it is the built-in one.
+    That is the options, but for those that the first version did not have, and the model; of the
+    built-in one only that it is the built-in one.
     """
-    names = set(old.get("options", {})) ^ set(new["options"])
-    kinds = [{"top", "normalize"} & set(identity.get("options", {})) for identity in (old, new)]
-    left_out = names if kinds[0] == kinds[1] else set()
+    added = _ADDED_OPTIONS - set(old.get("options", {}))
     locations = {identity.get("model", {}).get("location") for identity in (old, new)}
-    shown = ("options",) if locations == {"built-in"} else ("options", "model")
-    small = [
+    sections = ("options",) if locations == {"built-in"} else ("options", "model")
+    older, newer = (
         {
-            section: {k: v for k, v in identity.get(section, {}).items() if k not in left_out}
-            for section in shown
+            section: {k: v for k, v in identity.get(section, {}).items() if k not in added}
+            for section in sections
         }
         for identity in (old, new)
-    ]
-    return small[0], small[1]
+    )
+    return older, newer
 
 
 def difference(old: Identity, new: Identity) -> str:
