@@ -399,9 +399,7 @@ PLACES = [
 ]
 
 
-def test_killed_ten_times_on_the_way_to_a_grown_library(
-    library, tiny_module, nasnet, monkeypatch
-):
+def test_killed_ten_times_on_the_way_to_a_grown_library(library, tiny_module, nasnet, monkeypatch):
     outs = ("--out", "l.csv", "--embed", "v.npy")
     arguments = ("classify", "photos", "-m", tiny_module, *outs)
     nasnet(*arguments, expect=3)

@@ -331,8 +331,7 @@ def open_state(
     # A generator, so that a signal at any moment, even between opening and the block, closes it.
     try:
         with database_errors(output):
-            if overwrite and not resume and path.exists() and path.stat().st_size:
-                discard(path, output)
+            if overwrite and not resume and discard(path, output):
                 note(f"An unfinished run of {output} starts over.")
             database = connect(path, output)
             starts = is_blank(database, output)

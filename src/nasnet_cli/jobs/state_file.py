@@ -102,11 +102,17 @@ def remove(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def discard(path: Path, output: str) -> None:
-    """Remove a state that no other run is using. Raises OSError and sqlite3.Error."""
-    with suppress(BrokenStateError):  # which nobody can be using
-        connect(path, output).close()
-    remove(path)
+def discard(path: Path, output: str) -> bool:
+    """Remove a state that no other run is using, and return whether there was one.
+
+    Raises OSError and sqlite3.Error.
+    """
+    sizes = [file.lstat().st_size for file in (path, _journal(path)) if os.path.lexists(file)]
+    if sizes:
+        with suppress(BrokenStateError):  # which nobody can be using
+            connect(path, output).close()
+        remove(path)
+    return any(sizes)
 
 
 def _journal(path: Path) -> Path:

@@ -18,9 +18,9 @@ from nasnet_cli.jobs.outputs import Target, prepare
 from nasnet_cli.jobs.shards.manifest import DESCRIBED, Manifest
 from nasnet_cli.jobs.shards.shard import ShardState, finished_shards
 from nasnet_cli.kept_files import open_kept
-from nasnet_cli.results.atomic import open_outputs
+from nasnet_cli.results.atomic import errors_in_words, open_outputs
 from nasnet_cli.results.formats import FormatName, format_by_ending
-from nasnet_cli.results.meta import meta_document
+from nasnet_cli.results.meta import inputs_path, meta_document
 from nasnet_cli.results.records import Summary
 from nasnet_cli.results.text import shortened
 
@@ -104,6 +104,8 @@ def merge(parts: Parts, out: Path, *, overwrite: bool) -> None:
     meta = meta_document(
         **{name: parts.manifest.work[name] for name in DESCRIBED}, summary=parts.summary.counts()
     )
+    with errors_in_words(out):  # the record of another output in its place
+        inputs_path(out).unlink(missing_ok=True)
     with open_outputs(*target.files(), overwrite=overwrite) as (stream, *beside):
         if format_ == "parquet":
             _join_parquet(parts, stream, meta)
