@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -76,6 +75,7 @@ class Duplicates:
         self._references = tuple(map(inside, rules.references))
         self._left_out = None if rules.left_out is None else inside(rules.left_out)
         self.left_out = 0
+        self._folders: dict[str, str] = {}
 
     def groups(self, groups: Iterable[Rows]) -> Iterator[Group]:
         """Yield groups with roles, numbered from 1.
@@ -114,7 +114,7 @@ class Duplicates:
             status, is_link = os.stat(path), stat.S_ISLNK(os.lstat(path).st_mode)
         except (OSError, ValueError):
             return _Image(row, name, path, folder, fixed=_without_file(path))
-        folder = _real_folder(folder)
+        folder = self._real(folder)
         # A link is what it leads to.
         real = os.path.realpath(path) if is_link else os.path.join(folder, os.path.basename(path))
         return _Image(
@@ -127,6 +127,12 @@ class Duplicates:
             real.startswith(self._references),
             "changed" if status.st_mtime_ns > self._rules.made else None,
         )
+
+    def _real(self, folder: str) -> str:
+        """Return a folder's path with all links resolved, which takes many system calls, once."""
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return self._folders[folder]
 
     def _members(self, images: Sequence[_Image]) -> Iterator[Member]:
         links = _links(images)
@@ -188,11 +194,6 @@ class Duplicates:
             return (not image.is_reference, False, *order, image.row)
 
         return key
-
-
-@functools.lru_cache
-def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
 
 
 def inside(folder: str) -> str:
