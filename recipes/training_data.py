@@ -31,7 +31,7 @@ def read_sets(data: Path, cache: Path) -> dict[str, ImageSet]:
     """Return the training sets "full", "mini" and "tiny"."""
     cache.mkdir(parents=True, exist_ok=True)
     mix = data / "imagenet-mix"
-    return {**{name: _read_mosaics(mix, name, cache) for name in SIDES}, "tiny": _tiny(data, cache)}
+    return {**{name: read_mosaics(mix, name, cache) for name in SIDES}, "tiny": _tiny(data, cache)}
 
 
 def read_tiny_validation(data: Path) -> ImageSet:
@@ -43,7 +43,8 @@ def read_tiny_validation(data: Path) -> ImageSet:
     return ImageSet(np.stack(images), np.array(labels))
 
 
-def _read_mosaics(mix: Path, name: str, cache: Path) -> ImageSet:
+def read_mosaics(mix: Path, name: str, cache: Path) -> ImageSet:
+    """Return the set "full" or "mini" from its mosaics in the folder mix."""
     side = SIDES[name]
     facts = []
     for path in sorted(mix.glob(f"{name}-*.npz")):

@@ -163,9 +163,10 @@ def workplace(tmp_path_factory, golden_module):
     photos = shutil.copytree(ROOT / "examples" / "photos", folder / "examples" / "photos")
     for name in ("photos", "more", "vacation"):
         shutil.copytree(photos, folder / name)
-    for label, name in (("espresso", "espresso.jpg"), ("missile", "rocket.jpg")):
+    for label, names in (("espresso", ("espresso", "cat")), ("missile", ("rocket", "flower"))):
         (folder / "photos_by_class" / label).mkdir(parents=True)
-        shutil.copy(photos / name, folder / "photos_by_class" / label)
+        for name in names:
+            shutil.copy(photos / f"{name}.jpg", folder / "photos_by_class" / label)
     for name in ("one.jpg", "query.jpg", "cat.jpg", "photo.jpg"):
         shutil.copy(photos / "cat.jpg", folder / name)
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:

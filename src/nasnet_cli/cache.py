@@ -6,6 +6,7 @@
     locks/                     empty files: a process holds one while it fetches that model
     compiled/*.blob            models that OpenVINO has compiled for this processor
     scanned/                   an empty file for each model that passed the safety check
+    features/                  vectors of training images, by model and folder (cli/train.py)
     downloads/                 files that the user has fetched elsewhere (models/hub/fetch.py)
     introduced                 an empty file, as old as the last note about the built-in model
 
@@ -51,7 +52,7 @@ def cache_folder() -> Path:
 
 
 def subfolder(
-    name: Literal["modules", "partial", "downloads", "locks", "compiled", "scanned"],
+    name: Literal["modules", "partial", "downloads", "locks", "compiled", "scanned", "features"],
 ) -> Path:
     """Return a folder in the cache, there or not; the table above says what it holds."""
     return cache_folder() / name

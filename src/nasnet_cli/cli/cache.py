@@ -24,6 +24,7 @@ from nasnet_cli.models.hub import store
 
 COMPILED = "compiled"
 SCANNED = "scanned"
+FEATURES = "features"
 UNFINISHED = "unfinished"
 _UNKNOWN = ("broken", "", "", "")  # the kind, label, source and date of a model without a record
 
@@ -51,8 +52,8 @@ def command() -> None:
     """List, verify and remove what is in the cache.
 
     The cache holds models that were fetched or converted, models that OpenVINO has compiled
-    ("compiled"), records of models that passed the safety check ("scanned") and parts of downloads
-    ("unfinished"). All of it can be made again.
+    ("compiled"), records of models that passed the safety check ("scanned"), vectors of training
+    images ("features") and parts of downloads ("unfinished"). All of it can be made again.
     """
 
 
@@ -179,6 +180,7 @@ def _items() -> Iterator[Item]:
     for name, folder, paths in (
         (COMPILED, cache.subfolder("compiled"), [cache.subfolder("compiled")]),
         (SCANNED, cache.subfolder("scanned"), [cache.subfolder("scanned")]),
+        (FEATURES, cache.subfolder("features"), [cache.subfolder("features")]),
         (UNFINISHED, cache.subfolder("partial"), unfinished),
     ):
         count, size = _measure(paths)
@@ -201,7 +203,7 @@ def _measure(paths: list[Path]) -> tuple[int, int]:
 
 
 def _fault(item: Item) -> str | None:
-    if item.name == UNFINISHED:
+    if item.name in (UNFINISHED, FEATURES):  # rows of features are checked when they are read
         return None
     if item.name not in (COMPILED, SCANNED):
         return store.fault(item.name, thorough=True)
@@ -213,7 +215,7 @@ def _fault(item: Item) -> str | None:
 def _remove(item: Item) -> None:
     if item.name == UNFINISHED:
         store.remove_unfinished()
-    elif item.name in (COMPILED, SCANNED):
+    elif item.name in (COMPILED, SCANNED, FEATURES):
         for path in Path(item.path).iterdir():
             path.unlink(missing_ok=True)
     else:

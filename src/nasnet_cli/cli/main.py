@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "Show a model's format, signatures, labels and preprocessing.",
     "models": "List, fetch and choose models by name.",
     "evaluate": "Measure accuracy on images whose classes are known.",
+    "train": "Teach a model the classes of your own folders of images.",
     "find": "Find images by what they show.",
     "sort": "Sort images into folders by their labels.",
     "tag": "Write labels as keywords into XMP sidecars.",

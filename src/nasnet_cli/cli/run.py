@@ -24,7 +24,7 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
 from nasnet_cli.images.urls import shown
-from nasnet_cli.jobs.run import NoInputError, RunOptions, run_to_files, stream_rows
+from nasnet_cli.jobs.run import NoInputError, RunOptions, kept_rows, run_to_files, stream_rows
 from nasnet_cli.jobs.spec import JobSpec, Kind
 from nasnet_cli.results.formats import FormatName, format_by_ending, formats_of
 from nasnet_cli.results.records import Summary
@@ -185,6 +185,21 @@ class Job:
     def _rows(self, to_terminal: bool) -> Iterator[Row]:
         with self._running(rows_are_shown=to_terminal):
             yield from stream_rows(
+                self.spec,
+                self.model,
+                self.inputs.sources(),
+                self.run_options,
+                self.console,
+                self.summary,
+            )
+        self.summary.passed_over = self.inputs.skips.count
+
+    def kept_rows(self, kept: Path) -> Iterator[Row]:
+        """Yield rows as rows does; those of an earlier call are taken from the state of kept."""
+        self._open_ahead()
+        with self._running():
+            yield from kept_rows(
+                kept,
                 self.spec,
                 self.model,
                 self.inputs.sources(),

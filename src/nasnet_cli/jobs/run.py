@@ -103,6 +103,44 @@ def stream_rows(
         raise NoInputError
 
 
+def kept_rows(
+    path: Path,
+    spec: JobSpec,
+    model: Model,
+    sources: Iterable[Source],
+    options: RunOptions,
+    reporter: Reporter,
+    summary: Summary,
+) -> Iterator[Row]:
+    """Yield rows as stream_rows does; they are kept in the state of path, however this ends.
+
+    A later call takes from there the rows of images that are the same. path names the state alone:
+    no file is written there. A damaged state starts over.
+    """
+    from contextlib import ExitStack
+
+    from nasnet_cli.jobs.state import open_state
+    from nasnet_cli.jobs.state_errors import BrokenStateError
+    from nasnet_cli.jobs.state_file import state_path
+
+    def identity() -> Identity:
+        return {**spec.identity(model), "run": {"check": options.check}}
+
+    with ExitStack() as stack:
+        try:
+            opened = open_state(path, identity, resume=True, note=reporter.note)
+            state = stack.enter_context(opened)
+        except BrokenStateError:
+            state_path(path).unlink(missing_ok=True)
+            opened = open_state(path, identity, resume=True, note=reporter.note)
+            state = stack.enter_context(opened)
+        for row in _stored_rows(state, spec, model, sources, options):
+            _count(row, summary, reporter)
+            yield row
+    if not summary.inputs:
+        raise NoInputError
+
+
 def run_to_files(
     spec: JobSpec,
     model: Model,

@@ -80,7 +80,7 @@ def export(
         else:
             check_safe(network.module)
     names = entry.written_names(out.name)
-    _check_free(out, entry, overwrite)
+    check_free(out, entry, overwrite)
     written = network if classification else without_classification(network)
     with errors_in_words(out), hidden_folder(out) as staging:
         target = staging / out.name
@@ -94,8 +94,8 @@ def export(
             raise _differs(network, entry, check)
         entry.record_check(target, {"precision": precision, **asdict(check)})
         if not overwrite:  # another job may have been quicker
-            _check_free(out, entry, overwrite)
-        _publish(staging, out, names)
+            check_free(out, entry, overwrite)
+        publish(staging, out, names)
     return check
 
 
@@ -168,7 +168,8 @@ def _differs(network: Network, entry: Format, check: Check) -> ModelError:
     )
 
 
-def _check_free(out: Path, entry: Format, overwrite: bool) -> None:
+def check_free(out: Path, entry: Format, overwrite: bool) -> None:
+    """Raise OutputError when out cannot be written, or exists and overwrite is false."""
     if not out.parent.is_dir():
         raise OutputError(
             f"{out} cannot be written: there is no folder {out.parent}.", "Create the folder first."
@@ -189,8 +190,8 @@ def _check_free(out: Path, entry: Format, overwrite: bool) -> None:
             )
 
 
-def _publish(staging: Path, out: Path, names: list[str]) -> None:
-    """Move what was written into place, the file that makes it complete last."""
+def publish(staging: Path, out: Path, names: list[str]) -> None:
+    """Move what was written in staging into place, the file that makes it complete last."""
     replaced = staging / ".replaced"
     replaced.mkdir()
     try:
