@@ -7,7 +7,6 @@ says what is planned; how far that has come can be seen from the files themselve
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from nasnet_cli.errors import NasnetError, describe_error
 from nasnet_cli.images.source import is_remote
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.atomic import in_words, open_output
 from nasnet_cli.results.text import json_text, undecodable
 
@@ -59,7 +59,7 @@ class UndoList:
         self.exists = True
         for number, line in enumerate(lines, start=1):
             try:
-                self._read(json.loads(line), is_first=number == 1)
+                self._read(parse_json(line), is_first=number == 1)
             except (ValueError, TypeError, KeyError) as error:
                 raise NasnetError(
                     f"Line {number} of {self.path} is not one of nasnet's undo lists: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -26,6 +25,7 @@ from nasnet_cli.cli.sections import (
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.text import counted, shortened
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def _about(source: str, format_: str) -> dict[str, Any]:
     from nasnet_cli.results.formats import FORMATS
 
     try:
-        meta = json.loads(FORMATS[format_].read_meta(Path(source)))  # type: ignore[index]
+        meta = parse_json(FORMATS[format_].read_meta(Path(source)))  # type: ignore[index]
         return {name: meta[name] for name in ("model", "preprocessing")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from nasnet_cli.errors import ErrorKind, NasnetError, OutputError
+from nasnet_cli.kept_files import parse_json
 
 if TYPE_CHECKING:
     from nasnet_cli.images.source import Source
@@ -119,7 +120,7 @@ def read_inputs(path: Path) -> InputsRecord:
     end = data.find(b"\n", 0, _HEAD_BYTES) + 1
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     try:
-        head = json.loads(data[:end])
+        head = parse_json(data[:end])
         if head["format"] == FORMAT and head["version"] != VERSION:
             raise OutputError(
                 f"{path} was written by another version of nasnet.",

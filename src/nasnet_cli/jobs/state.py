@@ -31,6 +31,7 @@ from nasnet_cli.jobs.spec import Identity, check_same_settings, with_earlier_ver
 from nasnet_cli.jobs.state_errors import START_OVER, BrokenStateError, database_errors
 from nasnet_cli.jobs.state_file import TABLES, connect, discard, is_blank, remove, state_path
 from nasnet_cli.jobs.state_rows import COLUMNS, INSERT, pack, path_bytes, unpack
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.text import counted
 
 VERSION = 3
@@ -376,7 +377,7 @@ def _check_same_job(
     """Return the identity of a state that this job may go on with. Raises NasnetError."""
     try:
         version, text = database.execute("SELECT version, identity FROM job").fetchone()
-        old = {name: dict(part) for name, part in json.loads(text).items()}
+        old = {name: dict(part) for name, part in parse_json(text).items()}
     except (sqlite3.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenStateError(output) from error
     if version != VERSION:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from nasnet_cli.errors import ModelError, NasnetError
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.labels import Label, parse_labels, read_labels
 from nasnet_cli.models.values import CHANNELS, RANGES, UNIT, factors
 
@@ -166,7 +167,7 @@ def network_of_card(card: Card, spec: NASNetA | None, path: Path) -> NASNetA:
 def _parse_card(text: str | bytes, name: str, remedy: str) -> Card:
     """Parse a card, which errors call name. Unknown keys are ignored."""
     try:
-        data = json.loads(_decode(text, name, remedy))
+        data = parse_json(_decode(text, name, remedy))
     except (ValueError, RecursionError):
         raise ModelError(f"{name} is not JSON.", remedy) from None
     if not isinstance(data, dict):

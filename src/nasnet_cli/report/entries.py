@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.reading import LabelFile
 from nasnet_cli.results.records import Classified
 
@@ -39,7 +39,7 @@ def has_groups(file: LabelFile) -> bool:
     if file.format != "jsonl":
         return False
     try:
-        first = json.loads(file.first_line)
+        first = parse_json(file.first_line)
     except ValueError:
         return False  # rows() says what is wrong with it
     return "group" in first and "members" in first
@@ -54,7 +54,7 @@ def read_entries(file: LabelFile) -> Iterator[Entry]:
     with file.errors():
         for line in file.lines():
             if line.strip():
-                group = json.loads(line)
+                group = parse_json(line)
                 for member in group["members"]:
                     yield _entry(int(group["group"]), member)
 

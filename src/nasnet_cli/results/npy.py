@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import base64
 import itertools
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,8 @@ from typing import IO, BinaryIO, Literal
 
 import numpy as np
 
+from nasnet_cli.errors import ERROR_KINDS
+from nasnet_cli.kept_files import check_fields, parse_object
 from nasnet_cli.results.records import Embedded, Failure
 from nasnet_cli.results.text import readable
 from nasnet_cli.results.writers import json_vector_row
@@ -147,15 +148,19 @@ def _rows(vectors: IO[bytes], lines: IO[bytes]) -> Iterator[Embedded]:
     shape = npy_shape(vectors.read(NPY_HEAD_BYTES))
     numbers, counter = shape.numbers, itertools.count()
     for line in lines:
-        row = json.loads(line)
+        row = parse_object(line, {"path": str, "status": str})
         name = row["path"]
         if "path_bytes" in row:
-            name = os.fsdecode(base64.b64decode(row["path_bytes"], validate=True))
+            text = check_fields(row, {"path_bytes": str})["path_bytes"]
+            name = os.fsdecode(base64.b64decode(text, validate=True))
         if row["status"] == "error":
-            yield Embedded(name, None, Failure(**row["error"]))
+            error = check_fields(row.get("error"), {"kind": str, "message": str})
+            if error["kind"] not in ERROR_KINDS:
+                raise ValueError("an error is of no known kind")
+            yield Embedded(name, None, Failure(error["kind"], error["message"]))
             continue
         vector = np.frombuffer(vectors.read(shape.depth * numbers.itemsize), numbers)
-        if row["row"] != next(counter) or len(vector) != shape.depth:
+        if row.get("row") != next(counter) or len(vector) != shape.depth:
             raise ValueError("a vector is missing")
         yield Embedded(name, vector)
     if vectors.read(1) or next(counter) != shape.rows:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import csv
 import itertools
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Literal
 
 from nasnet_cli.errors import NasnetError, describe_error
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
 from nasnet_cli.results.writers import strip_formula_mark
 
@@ -126,12 +126,12 @@ class LabelFile:
             if not line.strip():
                 continue
             try:
-                yield self._of_json(json.loads(line))
+                yield self._of_json(parse_json(line))
             except ValueError as error:
                 raise ValueError(f"line {number}, {describe_error(error)}") from error
 
     def _json(self) -> Iterator[Classified]:
-        for row in json.loads(b"".join(self.lines()))["results"]:
+        for row in parse_json(b"".join(self.lines()))["results"]:
             yield self._of_json(row)
 
     def _of_json(self, row: Mapping[str, Any]) -> Classified:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.meta import SECTIONS
 from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
@@ -82,7 +82,7 @@ def write_labels(
         logit = "\n    logit REAL," if logits else ""
         # Not executescript, which commits before it begins.
         _execute(database, "BEGIN;" + _TABLES.format(sections=sections, logit=logit))
-        described = json.loads(meta)
+        described = parse_json(meta)
         values = [sqlite3.sqlite_version, *(json_text(described[name]) for name in SECTIONS)]
         database.execute(f"INSERT INTO run VALUES ({_marks(len(values))})", values)
         _insert(database, rows, logits)
@@ -145,7 +145,7 @@ def read_meta(path: str | os.PathLike[str]) -> bytes:
     with open_labels(path) as database:
         columns = ", ".join(SECTIONS)
         row = database.execute(f"SELECT {columns} FROM run").fetchone()
-    sections = [json.loads(section) for section in row]
+    sections = [parse_json(section) for section in row]
     return json_text(dict(zip(SECTIONS, sections, strict=True))).encode()
 
 

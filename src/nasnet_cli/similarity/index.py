@@ -6,7 +6,6 @@ Memory is flat: blocks are copied from a memory map that is closed after each co
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.kept_files import check_fields, parse_json
 from nasnet_cli.results.meta import meta_path
 from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.text import json_text
@@ -71,7 +71,7 @@ class Index:
         with lines_path(self.path).open("rb") as lines:
             for row in rows:
                 lines.seek(self.offsets[row])
-                yield _path(json.loads(lines.readline()))
+                yield self._parsed(lines.readline())[0]
 
     def find(self, paths: Sequence[str]) -> list[int] | None:
         """Return the first row of each path; None unless all of them are in the index."""
@@ -81,10 +81,21 @@ class Index:
             for line in lines:
                 for path, part in parts.items():
                     if part in line and path not in rows:
-                        found = json.loads(line)
-                        if "row" in found and _path(found) == path:
-                            rows[path] = found["row"]
+                        name, row = self._parsed(line)
+                        if row is not None and name == path:
+                            rows[path] = row
         return [rows[path] for path in paths] if len(rows) == len(parts) else None
+
+    def _parsed(self, line: bytes) -> tuple[str, int | None]:
+        """Return the path of a line and its row. Raises NasnetError."""
+        try:
+            found = check_fields(parse_json(line), {"path": str})
+            path, row = _path(found), found.get("row")
+            if row is None or (type(row) is int and 0 <= row < self.rows):
+                return path, row
+        except (ValueError, TypeError):
+            pass
+        raise NasnetError(f"{lines_path(self.path)} is damaged.", _AGAIN)
 
     def neighbours(self, cosines: Sequence[tuple[int, float]]) -> Iterator[Neighbour]:
         """Yield the images of these rows and cosines, with their paths."""
@@ -105,6 +116,9 @@ class Index:
         return read_meta(self.path)
 
 
+_AGAIN = "Make the vectors again with nasnet embed."
+
+
 def read_meta(vectors: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the OUT.meta.json of embed, with digests of the model and the preprocessing.
 
@@ -113,7 +127,7 @@ def read_meta(vectors: str | os.PathLike[str]) -> dict[str, Any]:
     path = meta_path(vectors)
     problem = f"{path} does not say which model made the vectors."
     try:
-        meta: dict[str, Any] = json.loads(path.read_bytes())
+        meta: dict[str, Any] = parse_json(path.read_bytes())
         if all(isinstance(meta[name]["digest"], str) for name in ("model", "preprocessing")):
             return meta
     except OSError as error:
@@ -177,7 +191,8 @@ def _mapped(path: Path) -> Vectors:
             f"{path} cannot be read: {error.strerror or error}.",
             "Name a file that nasnet embed wrote.",
         ) from error
-    except ValueError as error:  # a damaged header, or one of more rows than the file has
+    # A damaged header, of which NumPy raises many kinds, or one of more rows than the file has.
+    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError) as error:
         raise NasnetError(
             f"{path} is damaged or cut short.", "Make it again with nasnet embed."
         ) from error
@@ -194,9 +209,9 @@ def _offsets(path: Path, rows: int) -> NDArray[np.int64]:
             for line in stream:
                 # A million lines as embed writes them take three seconds to parse.
                 is_next = line.startswith(_START) and line.endswith(_END % count)
-                row = count if is_next else json.loads(line).get("row")
+                row = count if is_next else parse_json(line).get("row")
                 if row is not None:
-                    if row != count or count == rows:
+                    if type(row) is not int or row != count or count == rows:
                         raise ValueError
                     offsets[row] = position
                     count += 1

@@ -21,6 +21,7 @@ from nasnet_cli.errors import InputError
 from nasnet_cli.images.archives import NumberedMembers
 from nasnet_cli.images.remote import remote_source
 from nasnet_cli.images.source import MAX_BYTES, FileStat, Source, is_remote
+from nasnet_cli.kept_files import parse_json
 
 
 def entry_lines(sources: Iterable[Source]) -> Iterator[bytes]:
@@ -62,7 +63,7 @@ def entry_sources(
     """
     opened: NumberedMembers | None = None
     for line in lines:
-        entry = json.loads(line)
+        entry = parse_json(line)
         path: str = entry["path"]
         if "failure" in entry:
             yield Source(path, failure=InputError(*entry["failure"]))

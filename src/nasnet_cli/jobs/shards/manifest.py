@@ -115,7 +115,10 @@ class Manifest:
 
     def sources(self, shard: int, *, max_bytes: int = MAX_BYTES) -> Iterator[Source]:
         """Yield a shard's images, in order."""
-        return entry_sources(self.lines(shard), self.start, max_bytes=max_bytes)
+        try:
+            yield from entry_sources(self.lines(shard), self.start, max_bytes=max_bytes)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(self.folder / self._segment(shard).images_name) from error
 
     def _segment(self, shard: int) -> Segment:
         for segment in self.segments:

@@ -8,7 +8,6 @@ shard is run again the row says not_found.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -26,6 +25,7 @@ from nasnet_cli.jobs.shards.manifest import (
     write_slices,
 )
 from nasnet_cli.jobs.shards.slices import Segment
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.atomic import open_output
 from nasnet_cli.results.text import counted
 
@@ -205,5 +205,5 @@ class _Head:
 
 
 def _path(line: bytes) -> bytes:
-    path: str = json.loads(line)["path"]
+    path: str = parse_json(line)["path"]
     return path.encode("utf-8", "surrogatepass")

@@ -9,7 +9,6 @@ keras.applications differs from the reference in the padding of strided pools, i
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError, describe_error
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.labels import labels_for
 from nasnet_cli.models.card import CARD, LABELS, network_of_card, read_texts
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
@@ -195,7 +195,7 @@ def _json(text: Any, path: Path) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        config = json.loads(text)
+        config = parse_json(text)
         has_code = _has_code(config)
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"The configuration in {path} is not JSON.", "Get it again.") from error

@@ -28,6 +28,7 @@ from urllib.parse import urljoin, urlsplit
 
 from nasnet_cli.cache import cannot_write
 from nasnet_cli.errors import ModelError
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.models.listener import ProgressListener
 
 MIRROR = "NASNET_MIRROR"
@@ -298,7 +299,7 @@ class _Download:
 
     def _state(self) -> dict[str, Any]:
         try:
-            state = json.loads(state_file(self.path).read_bytes())
+            state = parse_json(state_file(self.path).read_bytes())
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) and state.get("url") == self.url else {}

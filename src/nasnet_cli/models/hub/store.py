@@ -22,6 +22,7 @@ from typing import Literal
 from nasnet_cli import cache
 from nasnet_cli.atomic import hidden_folder, hidden_path, leftovers
 from nasnet_cli.errors import ModelError
+from nasnet_cli.kept_files import parse_json
 from nasnet_cli.models.files import digest, module_files
 from nasnet_cli.models.listener import ProgressListener
 
@@ -79,7 +80,7 @@ def read_record(name: str) -> Record | None:
     try:
         if path.stat().st_size > _MAX_RECORD_BYTES:
             return None
-        data = json.loads(path.read_bytes())
+        data = parse_json(path.read_bytes())
         values = {field.name: data[field.name] for field in fields(Record)}
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return None

@@ -1,0 +1,112 @@
+"""Every file that a command reads back may hold anything: that is one sentence, or a result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from support.cli import Result
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([-1, 0, 2**31, 2**64, 1e308, float("nan"), "", "\x1b[31m", "\udc80", [], {}]),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+RAW = st.sampled_from([b"", b"[" * 100_000, b"\xff\xfe", b"1" * 5000, b"null", b"{}", b'""'])
+
+
+@pytest.fixture(scope="module")
+def kept(
+    nasnet: Callable[..., Result], labelled_module: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with photos, their results, vectors and a module."""
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "photos").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((40, 40)).save(folder / "photos" / f"{number}.png")
+    shutil.copytree(labelled_module, folder / "module")
+    photos = ("photos", "-m", "module")
+    nasnet("classify", *photos, "-o", "labels.jsonl", expect=0, cwd=folder)
+    nasnet("classify", *photos, "-o", "labels.json", expect=0, cwd=folder)
+    nasnet("embed", *photos, "-o", "vectors.npy", expect=0, cwd=folder)
+    nasnet("sort", "labels.jsonl", "--into", "sorted", expect=0, cwd=folder)
+    return folder
+
+
+CASES = {
+    "labels.jsonl": ("find", "dog", "labels.jsonl"),
+    "labels.json": ("find", "dog", "labels.json"),
+    "labels.jsonl.meta.json": (
+        "classify", "photos", "-m", "module", "-o", "labels.jsonl", "--resume",
+    ),
+    "labels.jsonl.inputs": (
+        "classify", "photos", "-m", "module", "-o", "labels.jsonl", "--resume",
+    ),
+    "vectors.jsonl": ("duplicates", "vectors.npy"),
+    "vectors.npy.meta.json": ("duplicates", "vectors.npy"),
+    "vectors.npy": ("duplicates", "vectors.npy"),
+    "module/assets.extra/nasnet.json": ("inspect", "module"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_a_file_holds_is_no_surprise(
+    nasnet: Callable[..., Result], kept: Path, name: str, data: st.DataObject
+) -> None:
+    path = kept / name
+    assert path.exists(), sorted(path.parent.iterdir())
+    before = {file: file.read_bytes() for file in kept.iterdir() if file.is_file()}
+    before[path] = path.read_bytes()
+    try:
+        path.write_bytes(data.draw(RAW) if data.draw(st.booleans()) else odd(before[path], data))
+        done = nasnet(*CASES[name], cwd=kept)
+        assert done.exit_code in (0, 1, 3), done
+        assert "Unexpected error" not in done.stderr, done
+        assert "\x1b" not in done.stderr
+    finally:
+        for file, content in before.items():
+            file.write_bytes(content)
+
+
+def odd(content: bytes, data: st.DataObject) -> bytes:
+    """Return the content with one value in its JSON, or one of its bytes, changed."""
+    lines = content.splitlines(keepends=True)
+    whole = _parsed(content)
+    number = 0 if whole is not None else data.draw(st.integers(0, len(lines) - 1))
+    found = whole if whole is not None else _parsed(lines[number])
+    if not isinstance(found, dict | list) or not found:
+        place = data.draw(st.integers(0, len(content) - 1))
+        return content[:place] + bytes([data.draw(st.integers(0, 255))]) + content[place + 1 :]
+    part: Any = found
+    while True:
+        keys = list(part) if isinstance(part, dict) else list(range(len(part)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(part[key], dict | list) or not part[key] or data.draw(st.booleans()):
+            break
+        part = part[key]
+    part[key] = data.draw(ODD)
+    text = json.dumps(found).encode()
+    if whole is not None:
+        return text
+    return b"".join([*lines[:number], text + b"\n", *lines[number + 1 :]])
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
