@@ -5,6 +5,11 @@ const NOT_SURE = "not sure";
 const QUERY = 1, LABEL = 2, KIND = 4, LEAST = 8, STATUS = 16;
 const LARGEST_CACHE = 40;
 
+// toLocaleString would make such a format for each number.
+const FORMAT = new Intl.NumberFormat("en");
+const number = (value) => FORMAT.format(value);
+const counted = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
+
 function readData(element) {
   return JSON.parse(element.textContent);
 }

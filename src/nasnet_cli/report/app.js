@@ -3,8 +3,6 @@
 
 const FEW_LABELS = 12, MOST_PRINTED = 500;
 const at = (name) => document.getElementById(name);
-const number = (value) => value.toLocaleString("en");
-const counted = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 class App {
   constructor() {

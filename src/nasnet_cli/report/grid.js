@@ -139,7 +139,7 @@ class Grid {
     const { title, count, top } = this.lines[line];
     const element = make("div", "section-title", `${title} `);
     element.setAttribute("aria-hidden", "true");
-    element.append(make("span", "", count.toLocaleString("en")));
+    element.append(make("span", "", number(count)));
     element.style.top = `${top}px`;
     return element;
   }

@@ -41,7 +41,7 @@ class ImageMap {
   show(rows) {
     this.rows = rows.filter((row) => row.m);
     this.shown = new Set(this.rows);
-    const what = `Map of ${this.rows.length.toLocaleString("en")} images`;
+    const what = `Map of ${counted(this.rows.length, "image")}`;
     this.box.setAttribute("aria-label", what);
     this.current = null;
     this.draw();

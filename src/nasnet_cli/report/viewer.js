@@ -43,7 +43,7 @@ class Viewer {
   #show(place) {
     const { parts, album } = this;
     const row = this.rows[this.place = place];
-    parts.place.textContent = `${(place + 1).toLocaleString("en")} of ${this.rows.length.toLocaleString("en")}`;
+    parts.place.textContent = `${number(place + 1)} of ${number(this.rows.length)}`;
     parts.previous.disabled = place === 0;
     parts.next.disabled = place === this.rows.length - 1;
     this.#showImage(row);

@@ -118,14 +118,10 @@ class Words {
 
   // The numbers of a class and of all above it.
   above(place) {
-    const found = new Set();
-    const visit = (each) => {
-      if (found.has(each)) return;
-      found.add(each);
-      this.classes[each].parents.forEach(visit);
-    };
-    if (place >= 0) visit(place);
-    return found;
+    if (place < 0) return [];
+    const each = this.classes[place];
+    each.above ??= [...new Set([place, ...each.parents.flatMap((parent) => this.above(parent))])];
+    return each.above;
   }
 
   // The classes above a label that help people, the nearest first, one above the other.
