@@ -93,6 +93,16 @@ def test_everyday_label_fits_any_width(width: int, logits: bool) -> None:
     assert max(map(cell_len, shown(BAD, width=width, logits=logits, everyday=True))) <= width
 
 
+def test_a_narrow_terminal_has_paths_above_their_labels() -> None:
+    cat = Classified(CAT.path, CAT.predictions, sure=Everyday("n02121620", "cat", 0.792))
+    image, labels, rule, path, first, second, bad, why = shown(cat, BAD, width=40, everyday=True)
+    assert (image.strip(), labels.split()) == ("Image", ["Sure", "of", "Label", "Probability"])
+    assert rule == "─" * 40 and path.strip() == "photos/cat.jpg"
+    assert re.fullmatch(r"  cat +tiger cat +█[▏▎▍▌▋▊▉]? +61\.0 %", first)
+    assert re.fullmatch(r" +tabby +[▏▎▍▌▋▊▉] +18\.2 %", second)
+    assert (bad.strip(), why) == ("photos/bad.jpg", "  truncated: The file ends early.")
+
+
 def test_classes_of_one_name_are_told_apart() -> None:
     def row(wnid: str) -> Classified:
         predictions = (Prediction(1, 1, wnid, "crane", 0.9),)

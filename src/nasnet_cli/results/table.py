@@ -27,6 +27,8 @@ from nasnet_cli.wordnet import load_hierarchy
 
 _MIN_WIDTH, _MAX_WIDTH = 40, 200
 _MIN_WIDTH_FOR_ALL = 50
+# In narrower terminals, paths have lines of their own above the labels.
+_MIN_WIDTH_FOR_PATHS = 60
 _MAX_MESSAGE_LINES = 4
 _GAP = 2
 _NOT_SURE = "not sure"
@@ -50,7 +52,7 @@ _ASCII = _Signs(full="#", eighths="", rule="-", dots="~")
 
 @dataclass(frozen=True)
 class _Widths:
-    """The columns' widths in terminal cells."""
+    """The columns' widths in terminal cells. path is 0 where paths have lines of their own."""
 
     path: int
     sure: int
@@ -73,8 +75,13 @@ class _Widths:
         left = width - percent - bar - 3 * _GAP - (logit + _GAP if logits else 0)
         sure = max(len(_NOT_SURE), (left - _GAP) // 3) if everyday else 0
         left -= sure and sure + _GAP
-        path = left * 11 // 20
+        path = left * 11 // 20 if width >= _MIN_WIDTH_FOR_PATHS else 0
         return cls(path, sure, left - path, bar, percent, logit)
+
+    @property
+    def all(self) -> int:
+        """The width of the table."""
+        return self.path + _GAP + self.beside_path
 
     @property
     def beside_path(self) -> int:
@@ -113,6 +120,10 @@ class TableWriter:
     def write(self, row: Classified) -> None:
         """Show one input: a line per prediction, or the error in red."""
         lines = self._error_lines(row) if row.error else self._prediction_lines(row)
+        if not self._widths.path:
+            width = self._widths.all
+            path = _shorten_path(self._displayed(row.path), width, self._signs.dots)
+            lines = [Text(_pad(path, width), "red" if row.error else ""), *lines]
         if not self._lines or (self._page and self._lines + len(lines) > self._page):
             lines = [*self._header(), *lines]
             self._lines = 0
@@ -139,7 +150,7 @@ class TableWriter:
 
     def _sums(self) -> Iterator[Text]:
         """Return a line for each of the commonest labels, with a bar for the images that have it."""
-        width = self._widths.path + _GAP + self._widths.beside_path
+        width = self._widths.all
         bar = min(24, width // 4)
         label = min(40, width - bar - 2 * _GAP - 8)
         total, counts = self._counts.total(), self._counts.most_common(_SUMMED_LABELS)
@@ -159,15 +170,16 @@ class TableWriter:
 
     def _header(self) -> list[Text]:
         widths = self._widths
-        titles = [_pad("Image", widths.path)]
+        titles = [_pad("Image", widths.path) if widths.path else ""]
         if widths.sure:
             titles.append(_pad("Sure of", widths.sure))
         titles.append(_pad("Label", widths.label))
         titles.append("Probability".rjust(widths.bar + _GAP + widths.percent))
         if widths.logit:
             titles.append("Logit".rjust(widths.logit))
-        rule = self._signs.rule * (widths.path + _GAP + widths.beside_path)
-        return [Text((" " * _GAP).join(titles), "bold"), Text(rule, "dim")]
+        rule = self._signs.rule * widths.all
+        above = [] if widths.path else [Text(_pad("Image", widths.all), "bold")]
+        return [*above, Text((" " * _GAP).join(titles), "bold"), Text(rule, "dim")]
 
     def _prediction_lines(self, row: Classified) -> list[Text]:
         gap = " " * _GAP
@@ -224,6 +236,8 @@ class TableWriter:
 
     def _path(self, path: str) -> str:
         width = self._widths.path
+        if not width:
+            return ""
         return _pad(_shorten_path(self._displayed(path), width, self._signs.dots), width)
 
     def _displayed(self, name: str) -> str:
