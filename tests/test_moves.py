@@ -106,15 +106,28 @@ def test_the_same_plan_again_changes_nothing(action, sources, tmp_path):
     assert tree(tmp_path) == before
 
 
-def killed_runs(action, folder, sources):
+@pytest.fixture(scope="module")
+def killed_run():
+    """Return a function that starts a run which is killed, and tells the signal, or 0."""
+    with subprocess.Popen(KILLED, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+
+        def start(*arguments):
+            server.stdin.write(f"{json.dumps(arguments)}\n".encode())
+            server.stdin.flush()
+            return int(server.stdout.readline())
+
+        yield start
+        server.stdin.close()
+
+
+def killed_runs(killed_run, action, folder, sources):
     """Yield after each run that was killed, one step later than the one before; then it ends."""
     for step in itertools.count(1):
-        command = [*KILLED, str(step), action, folder, *sources]
-        done = subprocess.run([*map(os.fspath, command)], capture_output=True)
-        if done.stdout == b"finished\n":
+        ended_by = killed_run(step, action, str(folder), [str(source) for source in sources])
+        if not ended_by:
             assert step > 3
             return
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert ended_by == signal.SIGKILL
         yield step
 
 
@@ -130,11 +143,11 @@ def killed(request, tmp_path, sources):
 
 
 @pytest.mark.parametrize("then", ["go on", "take back"])
-def test_a_kill_at_any_step_loses_nothing(then, killed, tmp_path):
+def test_a_kill_at_any_step_loses_nothing(then, killed, killed_run, tmp_path):
     action, out, sources = killed
     before = tree(tmp_path)
     contents = sorted(path.read_bytes() for path in sources)
-    for step in killed_runs(action, out, sources):
+    for step in killed_runs(killed_run, action, out, sources):
         if then == "go on":
             assert run(action, out, into_x(sources)) == {}, step
             images = list((out / "x").iterdir())
@@ -149,12 +162,12 @@ def test_a_kill_at_any_step_loses_nothing(then, killed, tmp_path):
 
 
 @pytest.mark.parametrize("then", ["go on", "take back"])
-def test_an_undo_killed_at_any_step_loses_nothing(then, killed, tmp_path):
+def test_an_undo_killed_at_any_step_loses_nothing(then, killed, killed_run, tmp_path):
     action, out, sources = killed
     before = tree(tmp_path)
     contents = sorted(path.read_bytes() for path in sources)
     run(action, out, into_x(sources))
-    for step in killed_runs("undo", out, []):
+    for step in killed_runs(killed_run, "undo", out, []):
         if then == "take back" and (out / NAME).exists():
             assert undo(out) == {}, step
             assert tree_without_list(tmp_path) == before, step

@@ -89,6 +89,22 @@ def test_onnx_ends(tail, batch, colours, tmp_path, cache_folder):
 
 
 @pytest.mark.parametrize(
+    ("tail", "available"), [("softmax", True), ("sigmoids", False), ("sigmoids in integers", False)]
+)
+def test_independent_outputs_have_no_everyday_label(
+    tail, available, colours, label_file, nasnet, tmp_path, cache_folder
+):
+    model = write_onnx(tmp_path / "m.onnx", TAILS[tail][0])
+    lines = label_file.read_text().splitlines(keepends=True)[:CLASSES]
+    (tmp_path / "labels.txt").write_text("".join(lines))
+    done = nasnet("classify", colours[0], "-m", model, "--sure", 0, expect=0)
+    assert all(row["predictions"][0]["wnid"] for row in done.rows)
+    assert {row["sure"] is not None for row in done.rows} == {available}
+    text = nasnet("inspect", model, expect=0).stdout
+    assert ("none (the model's probabilities are independent)" in text) != available
+
+
+@pytest.mark.parametrize(
     ("settings", "values", "source"),
     [
         ({"scaling": (1 / 255, 0)}, lambda p: p.astype(np.float32), "its graph"),

@@ -46,6 +46,14 @@ def test_dogs_are_copied_and_nothing_else(folder, nasnet):
     assert len(images(folder / "photos")) == 9
 
 
+def test_images_are_sorted_and_back(folder):
+    before = images(folder / "photos")
+    shown = run_recipe("A folder for each", folder)
+    planned = [line for line in shown.splitlines() if " -> sorted/" in line]
+    assert len(planned) == len(before) == 9
+    assert images(folder / "photos") == before and not (folder / "sorted").exists()
+
+
 def test_keywords_are_in_sidecars_that_exiftool_reads(folder):
     if not shutil.which("exiftool"):
         pytest.skip("exiftool is not installed")

@@ -117,7 +117,7 @@ class Model:
         from nasnet_cli.results.everyday import EverydayLabels
 
         labels = self.labels
-        if self.module.activation == "sigmoid" and len(labels) > 2:
+        if self.module.has_independent_outputs:
             # Independent probabilities have no sum that means anything.
             labels = tuple(Label("", label.name) for label in labels)
         return EverydayLabels(labels)

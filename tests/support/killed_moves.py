@@ -1,14 +1,17 @@
-"""A run of albums.moves that kills itself: `killed_moves.py STEP undo|copy|link|move FOLDER SOURCES…`.
+"""Killed runs of albums.moves, one for each line of JSON on standard input.
 
-It dies right before the STEP-th system call that changes files; later ones don't happen. Each
-source goes to the folder "x". Prints "finished" when it ends before that.
+A line is [step, action, folder, sources], action copy, link, move or undo. The run dies right
+before the step-th system call that changes files. Each source goes to the folder "x". The answer
+is a line: the signal that ended the run, or 0.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 from nasnet_cli.albums.moves import open_album
@@ -17,9 +20,8 @@ from nasnet_cli.albums.moves import open_album
 CHANGES = {"os.link", "os.symlink", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.utime"}
 
 
-def main() -> None:
+def run(steps: int, action: str, folder: str, sources: list[str]) -> None:
     """Run, and die at the step."""
-    steps, (action, folder, *sources) = int(sys.argv[1]), sys.argv[2:]
 
     def before(event: str, arguments: tuple[object, ...]) -> None:
         nonlocal steps
@@ -35,8 +37,18 @@ def main() -> None:
         outcomes = album.undo() if action == "undo" else album.run(album.plan(action, wanted))
         problems = [outcome for outcome in outcomes if outcome.problem]
     assert not problems, problems
-    steps = -1
-    print("finished")
+
+
+def main() -> None:
+    """Answer each line by a run in a child of its own, which needs no imports any more."""
+    warnings.simplefilter("error")
+    for line in sys.stdin:
+        if child := os.fork():
+            _, status = os.waitpid(child, 0)
+            print(-os.waitstatus_to_exitcode(status), flush=True)
+        else:
+            run(*json.loads(line))
+            os._exit(0)
 
 
 main()

@@ -125,7 +125,10 @@ def _write(data: bytes, target: str) -> None:
 
 
 def _publish(hidden: Path, target: str) -> None:
-    """Give a hidden file its name, which nothing has yet, once its bytes are on disk."""
+    """Give a hidden file its name, which nothing has yet, once its bytes are on disk.
+
+    The name may get lost with the power: then the file is copied again.
+    """
     _sync_file(hidden)
     try:
         os.link(hidden, target)
@@ -133,7 +136,6 @@ def _publish(hidden: Path, target: str) -> None:
         if error.errno not in _NO_HARD_LINKS:
             raise
         _rename(os.fspath(hidden), target)
-    sync_folder(Path(target).parent)
 
 
 def _move(source: str, target: str) -> None:
@@ -148,6 +150,7 @@ def _move(source: str, target: str) -> None:
             if error.errno != errno.EXDEV:
                 raise
             _copy(source, target, check=True)
+            sync_folder(Path(target).parent)  # the only name from here on
     elif not _equal(source, target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
     try:

@@ -103,7 +103,9 @@ def _lines(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
             given = "independent " + given if fields["classes"] > 2 else f"{given} (a sigmoid)"
         yield "classes", f"{fields['classes']:,} ({labels}), given as {given}"
     if fields["everyday_labels"] is not None:
-        yield "everyday labels", _everyday(fields["everyday_labels"])
+        independent = fields["activation"] == "sigmoid" and fields["classes"] != 2
+        none = "none (the model's probabilities are independent)"
+        yield "everyday labels", none if independent else _everyday(fields["everyday_labels"])
     if fields["feature_depth"] is not None:
         yield "feature vector", f"{fields['feature_depth']:,} values"
     yield "parameters", f"{fields['parameters']:,}"

@@ -33,7 +33,11 @@ def undo_all(folder: str, console: Console) -> int:
         with console.progress(lambda: count, unit="files") as advance:
             problems = _problems(album.undo(), advance)
     _name_some(
-        [f"{folder}/{found.transfer.destination}: {found.problem}." for found in problems], console
+        [
+            f"{folder.rstrip('/')}/{found.transfer.destination}: {found.problem}."
+            for found in problems
+        ],
+        console,
     )
     rest = f", {len(problems):,} not" if problems else ""
     console.note(f"{counted(count - len(problems), 'file')} taken back{rest}.")

@@ -95,7 +95,8 @@ def command(
         _check_any_exists(plan, sorting.base)
         if dry_run:
             for transfer in plan.transfers:
-                print_line(f"{transfer.action} {transfer.source} -> {into}/{transfer.destination}")
+                target = f"{into.rstrip('/')}/{transfer.destination}"
+                print_line(f"{transfer.action} {transfer.source} -> {target}")
             problems = 0
         else:
             problems = moving.carry_out(album, plan, console)

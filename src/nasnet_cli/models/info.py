@@ -195,6 +195,11 @@ class OpenedModel(ABC):
         return 2 if length == 1 and self.activation == "sigmoid" else length
 
     @property
+    def has_independent_outputs(self) -> bool:
+        """True where each class has a probability of its own, and all need not add up to 1."""
+        return self.activation == "sigmoid" and self.classes != 2
+
+    @property
     def feature_depth(self) -> int | None:
         """The length of its feature vector; None when it has none or doesn't say."""
         return _length(self.features)
