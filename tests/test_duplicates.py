@@ -297,6 +297,17 @@ def test_duplicates_are_moved_and_taken_back(nasnet, movable, tiny_module, targe
     assert tree(movable) == before and not (movable / target).exists()
 
 
+def test_sidecars_go_with_their_images(nasnet, photos, tiny_module):
+    for name in ("a/one.png.xmp", "b/small.bmp.xmp"):
+        (photos / name).write_text("<x/>")
+    before = tree(photos)
+    move = ("duplicates", "a", "b", *NEAR, "-m", tiny_module, "--move-to", "dups")
+    assert "1 duplicate moved to dups." in nasnet(*move, cwd=photos, expect=0).stderr
+    assert set(before) - set(tree(photos)) == {"b/small.bmp", "b/small.bmp.xmp"}
+    nasnet("duplicates", "--undo", "dups", cwd=photos, expect=0)
+    assert tree(photos) == before
+
+
 def test_duplicates_of_vectors_are_moved(nasnet, photos, vectors, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     arguments = ("duplicates", vectors, *NEAR, "--base", photos, "--move-to", "dups")
