@@ -311,7 +311,7 @@ def test_another_unfinished_run_is_refused(sources, tmp_path):
     with open_album(tmp_path / "out", create=True) as album:
         plan = album.plan("move", [(str(source), name) for source, name in into_x(sources)])
         next(iter(album.run(plan)))
-    with pytest.raises(NasnetError, match="unfinished run; 2 files"):
+    with pytest.raises(NasnetError, match="unfinished run of another command, with 2 files left"):
         run("copy", tmp_path / "out", into_x(sources))
     assert undo(tmp_path / "out") == {}
 

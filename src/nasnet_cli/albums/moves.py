@@ -105,8 +105,8 @@ class Album:
             planner.add(source, destination)
         if left := planner.unfinished:
             raise NasnetError(
-                f"{self.name} holds an unfinished run; {counted(len(left), 'file')} of it "
-                "are not in this one.",
+                f"{self.name} holds an unfinished run of another command, with "
+                f"{counted(len(left), 'file')} left.",
                 f"Run that command again, or take it back with nasnet sort --undo {self.name}.",
             )
         return planner.plan
