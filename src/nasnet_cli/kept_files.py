@@ -14,6 +14,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from nasnet_cli.systems import open_flags
+
 MAX_DOCUMENT_BYTES = 64 << 20
 """Far more than any document of this tool has."""
 
@@ -21,7 +23,7 @@ MAX_DOCUMENT_BYTES = 64 << 20
 def open_kept(path: Path) -> BufferedReader:
     """Open a regular file for reading. Raises OSError, also for a link, a pipe or a device."""
     # Opening a pipe must not block.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    flags = os.O_RDONLY | open_flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
     stream = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()

@@ -7,10 +7,9 @@ kill, the same plan goes on, or undo takes back what was done. Nothing is ever o
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from nasnet_cli.atomic import leftovers
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.text import counted
+from nasnet_cli.systems import locked_folder
 
 # What ends a run: the next file would have the same error.
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -43,37 +43,27 @@ def open_album(folder: str | os.PathLike[str], *, create: bool = False) -> Itera
     """
     name = os.fspath(folder)
     is_new = create and not os.path.lexists(name)
-    lock = None
+    lock = ExitStack()
     try:
         if create:
             os.makedirs(name, exist_ok=True)
         if os.path.lexists(name):
-            lock = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+            lock.enter_context(locked_folder(name))
+    except BlockingIOError:
+        raise NasnetError(
+            f"Another nasnet is at work on {name}.", "Run this again when it has ended."
+        ) from None
     except (NotADirectoryError, FileExistsError):
         raise NasnetError(f"{name} is not a folder.", "Name a folder.") from None
     except OSError as error:
         raise in_words(name, error) from error
     try:
-        if lock is not None:
-            _lock(lock, name)
         yield Album(name, is_new=is_new)
     finally:
-        if lock is not None:
-            os.close(lock)
+        lock.close()
         if is_new:
             with suppress(OSError):  # it has got something
                 os.rmdir(name)
-
-
-def _lock(descriptor: int, name: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise NasnetError(
-            f"Another nasnet is at work on {name}.", "Run this again when it has ended."
-        ) from None
-    except OSError:
-        pass  # a network's file system without such locks
 
 
 class Album:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from nasnet_cli.albums.contents import Contents, is_file
 from nasnet_cli.albums.paths import exists
-from nasnet_cli.albums.undo_list import Transfer, sync_folder
+from nasnet_cli.albums.undo_list import Transfer
 from nasnet_cli.atomic import hidden_file
+from nasnet_cli.systems import sync_folder
 
 # File systems without hard links say one of these, and Linux where the file is someone else's.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}

@@ -17,6 +17,7 @@ from nasnet_cli.images.source import is_remote
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.atomic import in_words, open_output
 from nasnet_cli.results.text import json_text, undecodable
+from nasnet_cli.systems import sync_folder
 
 NAME = ".nasnet-undo.jsonl"
 _VERSION = 1
@@ -110,15 +111,6 @@ class UndoList:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
         self.exists = False
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _encoded(key: str, name: str) -> dict[str, str]:

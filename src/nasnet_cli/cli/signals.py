@@ -26,8 +26,9 @@ from nasnet_cli.cli import exits
 STATUS = {
     signal.SIGINT: exits.INTERRUPTED,
     signal.SIGTERM: exits.TERMINATED,
-    signal.SIGHUP: exits.HUNG_UP,
 }
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    STATUS[signal.SIGHUP] = exits.HUNG_UP
 
 # For the main thread to unwind, and then for the last steps: together less than two seconds.
 _UNWINDING_SECONDS, _LAST_STEPS_SECONDS = 1.0, 0.5

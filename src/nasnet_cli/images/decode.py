@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 import io
 import logging
@@ -21,6 +19,7 @@ from nasnet_cli.images import jpeg, png, tiff
 from nasnet_cli.images.color import to_rgb
 from nasnet_cli.images.formats import HEAD_BYTES, signature
 from nasnet_cli.images.tiff import TiffReader
+from nasnet_cli.systems import return_freed_memory
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -58,23 +57,10 @@ _SIDEWAYS = frozenset((5, 6, 7, 8))
 # The entry that warnings.filterwarnings("ignore", module=...) adds.
 _PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
-# mallopt's parameter. Pillow allocates images in blocks of up to 16 MB.
-_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
-
 _register_lock = threading.Lock()
 
 
-def _return_freed_memory() -> None:
-    """Make glibc return large blocks to the system as soon as they are freed.
-
-    Otherwise the first large image raises its threshold, and each thread keeps its freed blocks:
-    a gigabyte for eight threads.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
-
-
-_return_freed_memory()
+return_freed_memory()
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # keeps errors off the terminal
 Image.preinit()  # register the common formats before threads start
 

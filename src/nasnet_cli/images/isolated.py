@@ -31,6 +31,7 @@ import numpy as np
 from nasnet_cli.errors import InputError, NasnetError, exhaustion
 from nasnet_cli.images.preprocess import Pixels, Preprocessing
 from nasnet_cli.images.source import explain_os_error
+from nasnet_cli.systems import memory_file
 
 COMMON_FORMATS = frozenset(("JPEG", "PNG", "WEBP", "GIF", "BMP"))
 """Formats, as formats.signature names them, that are decoded in this process."""
@@ -285,7 +286,7 @@ def _file_descriptor(stream: BinaryIO) -> Iterator[int]:
         yield stream.fileno()
         return
     try:
-        file = os.fdopen(os.memfd_create("image"), "wb")
+        file = memory_file()
         file.write(stream.getbuffer())
         file.flush()
     except OSError as error:

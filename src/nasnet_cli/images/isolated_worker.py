@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
-import resource
-import signal
 import socket
 import time
-from pathlib import Path
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.isolated import READY
 from nasnet_cli.images.load import UNEXPECTED, decode_and_preprocess, read_into_memory
 from nasnet_cli.images.preprocess import Preprocessing
+from nasnet_cli.systems import end_first_without_memory, end_with_parent, limit_data
 
 _REQUEST_BYTES = 1 << 16
-_PR_SET_PDEATHSIG = 1
 
 # The memory allowed for an image: far more than a valid one needs, so that an image which asks for
 # all there is fails before other processes do.
@@ -39,18 +34,13 @@ def serve() -> None:
 def _restrain() -> None:
     """End this process with its parent, and first when the system runs out of memory."""
     # A decoder that hangs doesn't notice that its parent has gone.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    end_with_parent()
+    end_first_without_memory()
 
 
 def _limit_memory(pixels: int) -> None:
-    """Limit the data that decoding may allocate. Address space alone costs nothing."""
-    hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    limit = _MEMORY_BYTES + _MEMORY_BYTES_PER_PIXEL * pixels
-    if hard_limit == resource.RLIM_INFINITY or limit <= hard_limit:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard_limit))
+    """Limit the data that decoding may allocate."""
+    limit_data(_MEMORY_BYTES + _MEMORY_BYTES_PER_PIXEL * pixels)
 
 
 def _answer(connection: socket.socket, request: bytes, descriptor: int) -> None:

@@ -23,6 +23,7 @@ from nasnet_cli.images.source import (
     explain_os_error,
     read_up_to,
 )
+from nasnet_cli.systems import can_send_descriptors
 from nasnet_cli.timings import Timings
 
 UNEXPECTED = "Its decoder fails in a way that nasnet does not know."
@@ -93,7 +94,7 @@ def _load(
             stream = stack.enter_context(source.open(limits.max_bytes))
             is_common = _is_common(stream)
         with timings.spent("decode"):
-            if is_common:
+            if is_common or not can_send_descriptors():
                 return decode_and_preprocess(
                     stream, preprocessing, max_pixels=limits.max_pixels, reserve=reserve
                 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from nasnet_cli.errors import InputError
+from nasnet_cli.systems import open_flags, read_at
 
 if TYPE_CHECKING:
     from nasnet_cli.images.preprocess import Pixels
@@ -174,12 +175,15 @@ def open_regular(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+_FLAGS = open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
+
+
 def _open_regular(path: str) -> tuple[int, int]:
     """Return open_regular's descriptor, and the file's size in bytes."""
     try:
         check_regular(os.stat(path).st_mode)
         # A pipe that replaces the file after the line above must not block either.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     except (OSError, ValueError) as error:
         raise explain_os_error(error) from error
     try:
@@ -200,7 +204,7 @@ def _read_whole(descriptor: int, size: int) -> bytes | None:
     if size > WHOLE_BYTES:
         return None
     try:
-        content = os.pread(descriptor, size + 1, 0)
+        content = read_at(descriptor, size + 1, 0)
     except OSError as error:
         raise explain_os_error(error) from error
     return content if len(content) == size else None

@@ -15,6 +15,7 @@ from typing import BinaryIO, Self, cast
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.source import check_size
+from nasnet_cli.systems import opened_again
 
 IN_MEMORY = 4 << 20
 """Bytes of an input up to which it stays in memory."""
@@ -102,7 +103,7 @@ class HeldBytes:
         if self._bytes is not None:
             return io.BytesIO(self._bytes)
         # Not a copy of the descriptor, whose position would be the same.
-        return open(f"/proc/self/fd/{self._file.fileno()}", "rb")  # noqa: PTH123
+        return opened_again(self._file)
 
 
 def _release(stream: BinaryIO, budget: _Budget, size: int) -> None:

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from nasnet_cli.jobs.state_errors import BrokenStateError, is_broken
+from nasnet_cli.systems import open_flags
 
 TABLES = """
     CREATE TABLE job (version INTEGER, identity TEXT);
@@ -69,7 +70,7 @@ def _identity(path: Path, output: str) -> tuple[int, int]:
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise BrokenStateError(output)
     # Only for the user: it may hold what their output keeps from others.
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_CREAT | open_flags("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")
     descriptor = os.open(path, flags, 0o600)
     try:
         return _identity_of(os.fstat(descriptor))

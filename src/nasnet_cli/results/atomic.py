@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from nasnet_cli.atomic import hidden_path, leftovers
 from nasnet_cli.errors import OutputError
 from nasnet_cli.results.meta import COMPANION_SUFFIXES
+from nasnet_cli.systems import copy_mode, open_flags
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -137,7 +138,7 @@ class _Direct:
         descriptor = _descriptor(name)
         try:
             if descriptor is None:
-                number = os.open(name, os.O_WRONLY | os.O_NOCTTY)
+                number = os.open(name, os.O_WRONLY | open_flags("O_NOCTTY"))
             else:
                 number = os.dup(descriptor)
         except OSError as error:
@@ -164,7 +165,7 @@ class _Replacement:
         self._target = Path(name).resolve()
         self._hidden = hidden_path(self._target)
         self._published = False
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags()
         try:
             self._old_mode = self._target.stat().st_mode if self._target.exists() else None
             self._raw = _Raw(os.open(self._hidden, flags, 0o666), name)
@@ -172,7 +173,8 @@ class _Replacement:
         except OSError as error:
             raise in_words(name, error) from error
         if self._old_mode is not None:  # as if written in place: it keeps its permissions
-            os.fchmod(self._raw.fileno(), stat.S_IMODE(self._old_mode) & 0o777)
+            mode = stat.S_IMODE(self._old_mode) & 0o777
+            copy_mode(self._raw.fileno(), os.fspath(self._hidden), mode)
         self.stream: BinaryIO = io.BufferedWriter(self._raw)
 
     def complete(self) -> None:

@@ -1,0 +1,197 @@
+"""System calls that not every system has, each with a way around it.
+
+Linux has all of them. macOS has no memfd_create, prctl and /proc, Windows no fcntl, resource, pread,
+descriptors in messages and most flags of open. Nothing else in the package may name them
+(tests/test_systems.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO, Literal
+
+fcntl: ModuleType | None
+resource: ModuleType | None
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+try:
+    import resource
+except ImportError:
+    resource = None
+
+_PR_SET_PDEATHSIG = 1
+_PARENT_SECONDS = 1.0
+
+# mallopt's parameter. Pillow allocates images in blocks of up to 16 MB.
+_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
+
+_reading = threading.Lock()
+
+
+def can_send_descriptors() -> bool:
+    """Return whether a process can pass open files to another."""
+    import socket
+
+    return hasattr(socket, "send_fds") and hasattr(socket, "AF_UNIX")
+
+
+def open_flags(
+    *names: Literal["O_CLOEXEC", "O_DIRECTORY", "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK"],
+) -> int:
+    """Return the flags of os.open with these names that there are. Files are always binary."""
+    flags = getattr(os, "O_BINARY", 0)
+    for name in names:
+        flags |= getattr(os, name, 0)
+    return flags
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Return up to size bytes of a file. Raises OSError."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, offset)
+    with _reading:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
+def memory_file() -> BinaryIO:
+    """Return a new file in memory, or a temporary one. Raises OSError."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("nasnet"), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile()
+
+
+def opened_again(file: BinaryIO) -> BinaryIO:
+    """Return another stream of an open file, with a position of its own. Raises OSError."""
+    name = Path(f"/proc/self/fd/{file.fileno()}")
+    if name.exists():
+        return name.open("rb")
+    content = io.BytesIO()
+    while part := read_at(file.fileno(), 1 << 20, content.tell()):
+        content.write(part)
+    content.seek(0)
+    return content
+
+
+def copy_mode(descriptor: int, path: str, mode: int) -> None:
+    """Give an open file, which lies at path, permissions. Raises OSError."""
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, mode)
+    else:
+        Path(path).chmod(mode)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder are on disk, where that can be asked for. Raises OSError."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(folder: str) -> Iterator[None]:
+    """Keep other processes out of a folder, as far as they ask here too.
+
+    Raises BlockingIOError when another process is in it, NotADirectoryError for a file.
+    """
+    if fcntl is None:
+        with _lock_file(folder):
+            yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | open_flags("O_DIRECTORY"))
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a network's file system without such locks
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _lock_file(folder: str) -> Iterator[None]:
+    """Lock a file for the folder, in the folder for temporary files."""
+    import hashlib
+    import tempfile
+
+    from filelock import FileLock, Timeout
+
+    os.scandir(folder).close()
+    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir(), f"nasnet-{name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise BlockingIOError from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def return_freed_memory() -> None:
+    """Make glibc return large blocks to the system as soon as they are freed.
+
+    Otherwise the first large image raises its threshold, and each thread keeps its freed blocks:
+    a gigabyte for eight threads.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends, even while it computes."""
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError, TypeError):
+        parent = os.getppid()
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    never = threading.Event()
+    while os.getppid() == parent:
+        never.wait(_PARENT_SECONDS)
+    os._exit(1)
+
+
+def end_first_without_memory() -> None:
+    """Have the system end this process before others when memory is short, without a core file."""
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def limit_data(count: int) -> None:
+    """Limit the bytes of data that this process may allocate. Address space alone costs nothing."""
+    # macOS has the limit and does not keep to it.
+    if resource is None or sys.platform == "darwin":
+        return
+    hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard_limit == resource.RLIM_INFINITY or count <= hard_limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (count, hard_limit))

@@ -1,0 +1,283 @@
+"""Other systems, as far as Linux can show: what they lack is hidden, and commands do the same."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nasnet_cli import systems
+from support.documents import ROOT
+
+SOURCE = ROOT / "src" / "nasnet_cli"
+
+# What Windows lacks. os.link, os.symlink and os.fsync are there.
+MODULES = ("fcntl", "resource", "termios", "pwd", "grp", "pty", "tty")
+CALLS = {
+    "os": [
+        "O_CLOEXEC",
+        "O_DIRECTORY",
+        "O_NOCTTY",
+        "O_NOFOLLOW",
+        "O_NONBLOCK",
+        "fchmod",
+        "fork",
+        "geteuid",
+        "getuid",
+        "getpgid",
+        "killpg",
+        "memfd_create",
+        "mkfifo",
+        "posix_fadvise",
+        "pread",
+        "preadv",
+        "pwrite",
+        "sched_getaffinity",
+        "setsid",
+        "statvfs",
+    ],
+    "signal": ["SIGHUP", "SIGKILL", "SIGUSR1", "pthread_sigmask", "sigwait", "setitimer"],
+    "socket": ["AF_UNIX", "send_fds", "recv_fds"],
+}
+# Of these, what macOS lacks. Its C library has no prctl and no mallopt.
+NOT_ON_MACOS = ("memfd_create", "posix_fadvise", "sched_getaffinity")
+
+# Python imports this at its start, in the workers of isolated too.
+HIDE_ON_WINDOWS = f"""
+import ctypes, os, signal, socket, sys
+import multiprocessing, selectors, shutil, subprocess, tempfile
+for name in {MODULES!r}:
+    sys.modules[name] = None
+for module, names in {CALLS!r}.items():
+    for name in names:
+        if hasattr(sys.modules[module], name):
+            delattr(sys.modules[module], name)
+real = ctypes.CDLL
+def fail_without_name(name, *more, **settings):
+    if name is None:
+        raise TypeError("expected a name")
+    return real(name, *more, **settings)
+ctypes.CDLL = fail_without_name
+"""
+HIDE_ON_MACOS = f"""
+import ctypes, os
+for name in {NOT_ON_MACOS!r}:
+    delattr(os, name)
+real = ctypes.CDLL
+ctypes.CDLL = lambda name, *more, **settings: real(name, *more, **settings) if name else object()
+"""
+# Runs commands, one after the other, in one process.
+CODE = """
+import json, sys
+from nasnet_cli.cli.main import run
+for arguments in json.loads(sys.argv[1]):
+    try:
+        run(arguments)
+    except SystemExit as end:
+        print(end.code, *arguments, file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder with common and uncommon formats, two of them copies, and an archive."""
+    folder = tmp_path_factory.mktemp("library") / "images"
+    folder.mkdir()
+    for number, name in enumerate(("a.png", "b.jpg", "c.tif", "d.jp2", "e.bmp")):
+        colors = Image.effect_noise((48, 40), 90 + 10 * number).convert("RGB")
+        colors.save(folder / name)
+    (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "broken.tif").write_bytes((folder / "c.tif").read_bytes()[:60])
+    with zipfile.ZipFile(folder.parent / "more.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "c.tif", "inside/c.tif")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        pytest.param(HIDE_ON_WINDOWS, id="Windows"),
+        pytest.param(HIDE_ON_MACOS, id="macOS", marks=pytest.mark.slow),
+    ],
+)
+def test_commands_do_the_same_without_what_others_lack(
+    hidden, images, tiny_module, label_file, nasnet, tmp_path
+):
+    model = ["-m", str(tiny_module), "--labels", str(label_file), "-q"]
+    inputs = [str(images), str(images.parent / "more.zip")]
+    album, moved = str(tmp_path / "album"), str(tmp_path / "moved")
+    classify = ["classify", *inputs, *model, "--sure", "0.1"]
+    commands = [
+        [*classify, "-o", "labels.jsonl"],
+        [*classify, "-o", "labels.jsonl", "--resume"],
+        [*classify, "-o", "labels.jsonl", "--overwrite"],
+        ["find", "entity", "labels.jsonl"],
+        ["sort", "labels.jsonl", "--into", album, "-q"],
+        ["sort", "--undo", album, "-q"],
+        ["duplicates", str(images), "-m", str(tiny_module), "-q", "--move-to", moved],
+        ["duplicates", "--undo", moved, "-q"],
+        ["cache", "ls"],
+    ]
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(hidden)
+    there = tmp_path / "there"
+    there.mkdir()
+    before = {path.name for path in images.iterdir()}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CODE, json.dumps(commands)],
+        cwd=there,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{SOURCE.parent}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    statuses = dict(reversed(line.split(" ", 1)) for line in done.stderr.splitlines())
+    failed = {" ".join(command): statuses.get(" ".join(command)) for command in commands}
+    assert set(failed.values()) <= {"0", "3"}, done.stderr
+    here = tmp_path / "here"
+    here.mkdir()
+    nasnet(*classify, "-o", "labels.jsonl", cwd=here, expect=3)
+    assert (there / "labels.jsonl").read_bytes() == (here / "labels.jsonl").read_bytes()
+    assert {path.name for path in images.iterdir()} == before
+    assert not Path(album).exists() and not Path(moved).exists()
+
+
+def uses(path):
+    """Yield the names in a module that other systems lack, and that it does not ask for first."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Import(names=names):
+                yield from (each.name for each in names if each.name in MODULES)
+            case ast.ImportFrom(module=str(module)) if module in MODULES:
+                yield module
+            case ast.Attribute(value=ast.Name(id=module), attr=name):
+                if name in CALLS.get(module, ()) and f'hasattr({module}, "{name}")' not in text:
+                    yield f"{module}.{name}"
+
+
+def test_only_systems_names_what_other_systems_lack():
+    allowed = {
+        # Only where a process can pass open files.
+        "images/isolated.py": {"socket.send_fds"},
+        "images/isolated_worker.py": {"socket.recv_fds"},
+    }
+    for path in SOURCE.rglob("*.py"):
+        name = path.relative_to(SOURCE).as_posix()
+        if name != "systems.py":
+            assert set(uses(path)) <= allowed.get(name, set()), name
+
+
+def test_a_folder_is_locked_without_fcntl_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(systems, "fcntl", None)
+    with systems.locked_folder(str(tmp_path)):
+        code = (
+            "import sys; from nasnet_cli import systems; systems.fcntl = None\n"
+            "with systems.locked_folder(sys.argv[1]): pass"
+        )
+        command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and "BlockingIOError" in done.stderr
+    subprocess.run(command, env=environment, check=True)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(NotADirectoryError), systems.locked_folder(str(file)):
+        pass
+
+
+def test_threads_read_one_file_without_pread(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "pread")
+    content = bytes(range(256)) * 64
+    (tmp_path / "file").write_bytes(content)
+    parts = {}
+    with (tmp_path / "file").open("rb") as file:
+
+        def read(offset):
+            parts[offset] = systems.read_at(file.fileno(), 64, offset)
+
+        threads = [
+            threading.Thread(target=read, args=(offset,)) for offset in range(0, len(content), 64)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert b"".join(parts[offset] for offset in sorted(parts)) == content
+
+
+def test_an_open_file_is_opened_again_without_proc(monkeypatch):
+    with systems.memory_file() as file:
+        file.write(b"0123456789")
+        file.flush()
+        monkeypatch.setattr(Path, "exists", lambda self: False)
+        first, second = systems.opened_again(file), systems.opened_again(file)
+        assert first.read(4) == b"0123" and second.read() == b"0123456789"
+        assert file.tell() == 10 or file.seek(0) == 0
+
+
+def test_a_worker_ends_with_its_parent_without_prctl(tmp_path):
+    """Start a process that starts another and dies; the other, which computes, ends too."""
+    code = (
+        "import ctypes, os, sys\n"
+        "from nasnet_cli import systems\n"
+        "reading, writing = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        "    ctypes.CDLL = lambda name: object()\n"
+        "    systems.end_with_parent()\n"
+        "    os.write(writing, b'.')\n"
+        "    while True: pass\n"
+        "os.read(reading, 1)\n"
+    )
+    # Both hold standard output: it ends when both have.
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b""
+
+
+WINDOWS_PATHS = [
+    r"C:\photos\cat.jpg",
+    "C:/photos/cat.jpg",
+    r"\\server\share\cat.jpg",
+    r"..\cat.jpg",
+]
+
+
+@pytest.mark.parametrize("path", WINDOWS_PATHS)
+def test_a_path_of_windows_is_no_address(path):
+    from nasnet_cli.images.source import is_remote
+
+    assert not is_remote(path)
+
+
+@pytest.mark.parametrize("path", WINDOWS_PATHS)
+def test_a_path_of_windows_is_shown_as_it_is(path):
+    from nasnet_cli.results.text import json_text, printable
+
+    assert printable(path) == path
+    assert json.loads(json_text({"path": path})) == {"path": path}
+
+
+def test_the_format_of_an_output_is_that_of_its_suffix_on_windows():
+    from nasnet_cli.results.formats import format_by_ending
+
+    formats = ("table", "csv", "jsonl")
+    assert format_by_ending(r"C:\out.jsonl\labels.csv", formats) == "csv"
+    assert format_by_ending("C:/out/labels.jsonl", formats) == "jsonl"
+
+
+def test_the_name_of_a_cached_model_is_one_that_windows_takes():
+    from nasnet_cli.models.hub.store import entry_name
+
+    for label in (r"C:\models\con.h5", "https://example.org/a:b?c=*", 'a"b|c<d>'):
+        assert not re.search(r'[<>:"/\\|?*]|[. ]$', entry_name(label, label))
