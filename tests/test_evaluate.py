@@ -309,7 +309,7 @@ def test_out_has_all_files_and_resumes(photos, tiny_module, label_file, nasnet, 
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert set(first) == {
         "classes.csv", "confusion.csv", "confusion.png", "evaluation.json", "labels.jsonl",
-        "labels.jsonl.meta.json", "reliability.png",
+        "labels.jsonl.inputs", "labels.jsonl.meta.json", "reliability.png",
     }  # fmt: skip
     for name in ("confusion.png", "reliability.png"):
         with Image.open(out / name) as image:

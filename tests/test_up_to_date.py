@@ -318,6 +318,39 @@ def test_folder_named_twice_has_its_rows_once(library, tiny_module, nasnet):
     assert "0 new or changed, 1 gone" in nasnet(*arguments, "--resume", expect=3).stderr
 
 
+def test_rows_of_paths_that_are_not_named_now_stay(library, tiny_module, nasnet, monkeypatch):
+    draw(Path("videos/a.png"), 200)
+    arguments = ("classify", "-m", tiny_module, "--out", "l.jsonl")
+    nasnet(*arguments, "photos", "videos", expect=3)
+    before = files_here()
+    with monkeypatch.context() as patch:
+        fail_to_decode(patch)
+        stopped = nasnet(*arguments, "photos", "--resume", expect=1)
+        assert "l.jsonl has 1 row of images in other places" in stopped.stderr
+        assert "such as videos/a.png" in stopped.stderr and "--prune" in stopped.stderr
+        stopped = nasnet(*arguments, library.absolute(), "--resume", expect=1)
+        assert "l.jsonl has 14 rows of images in other places" in stopped.stderr
+        assert files_here() == before
+        nasnet(*arguments, "photos", "--resume", "--prune", expect=3)
+    pruned = files_here()
+    nasnet(*arguments, "photos", "--overwrite", expect=3)
+    assert files_here() == pruned
+
+
+def test_files_of_a_pattern_and_of_a_list_may_be_fewer(library, tiny_module, nasnet):
+    arguments = ("classify", "-m", tiny_module, "--out", "l.jsonl")
+    names = sorted(library.glob("*/*.png"))
+    nasnet(*arguments, *names, expect=0)
+    names[2].unlink()
+    del names[2]
+    assert "0 new or changed, 1 gone" in nasnet(*arguments, *names, "--resume", expect=0).stderr
+    names[3].unlink()
+    del names[3]
+    listed = "".join(f"{name}\n" for name in names).encode()
+    done = nasnet(*arguments, "-", "--resume", stdin=listed, expect=0)
+    assert "0 new or changed, 1 gone" in done.stderr
+
+
 def set_version(name: str, version: str) -> None:
     """Have a finished output say that another version of nasnet made it."""
     meta = Path(f"{name}.meta.json")

@@ -74,6 +74,19 @@ class Inputs:
             return len(self._paths)
         return None
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The named folders, archives and URLs; none where any file is named, or a list is read.
+
+        Those may come from a pattern or a program that leaves out what is gone.
+        """
+        names = ["-" if self._list_file else "", *self._paths]
+        if any(n == "-" or (os.path.isfile(n) and not is_archive(n)) for n in names):  # noqa: PTH113
+            return ()
+        from nasnet_cli.images.urls import shown
+
+        return tuple(shown(path) if is_remote(path) else path for path in self._paths)
+
     def sources(self) -> Iterator[Source]:
         """List the inputs, in order."""
         return self._list(self._names(), self.skips)
@@ -225,6 +238,7 @@ class Job:
                 replace(self.run_options, overwrite=overwrite),
                 self.console,
                 self.inputs.skips,
+                self.inputs.roots,
             )
 
     def finish(self, verb: str, *, earlier: int = 0) -> int:

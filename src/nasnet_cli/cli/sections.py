@@ -21,7 +21,7 @@ SECTIONS = (BASIC, OUTPUT, MODEL, LARGE, ADVANCED)
 
 
 # Options without an environment variable: they decide what is written over, and what is trusted.
-_NEVER_FROM_ENVIRONMENT = frozenset(("--out", "--overwrite", "--allow-unsafe-ops"))
+_NEVER_FROM_ENVIRONMENT = frozenset(("--out", "--overwrite", "--prune", "--allow-unsafe-ops"))
 
 
 class Option(click.Option):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
-from nasnet_cli.errors import ErrorKind, NasnetError, OutputError
-from nasnet_cli.kept_files import parse_json
+from nasnet_cli.errors import ErrorKind, OutputError
+from nasnet_cli.kept_files import open_kept, parse_object
 
 if TYPE_CHECKING:
     from nasnet_cli.images.source import Source
@@ -34,6 +34,10 @@ RETRY = bytes(KEY_BYTES)
 """The key of a row whose error may pass: no input has it, so the next run tries again."""
 
 _PASSING: frozenset[ErrorKind] = frozenset({"unreadable", "network", "timeout", "crashed"})
+_FIELDS = {
+    "format": str, "version": int, "check": str, "formats": dict, "rows": int, "files": list
+}  # fmt: skip
+_START_OVER = "Start over: --overwrite instead of --resume."
 _DIGEST_BYTES = 32
 _HEAD_BYTES = 1 << 16
 
@@ -110,35 +114,26 @@ def is_record(path: Path) -> bool:
 
 
 def read_inputs(path: Path) -> InputsRecord:
-    """Read the record at path. Raises NasnetError where it is damaged, or of another version."""
+    """Read the record at path. Raises OutputError where it is damaged, or of another version."""
     try:
-        data = path.read_bytes()
+        with open_kept(path) as stream:
+            data = stream.read()
     except OSError as error:
-        raise NasnetError(
-            f"Cannot read {path}: {error.strerror}.", "Check the file, and run again."
-        ) from error
+        reason = error.strerror or "it is not a file"
+        raise OutputError(f"Cannot read {path}: {reason}.", _START_OVER) from error
     end = data.find(b"\n", 0, _HEAD_BYTES) + 1
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     try:
-        head = parse_json(data[:end])
+        head = parse_object(data[:end], _FIELDS)
         if head["format"] == FORMAT and head["version"] != VERSION:
-            raise OutputError(
-                f"{path} was written by another version of nasnet.",
-                "Start over: --overwrite instead of --resume.",
-            )
+            raise OutputError(f"{path} was written by another version of nasnet.", _START_OVER)
         if hashlib.sha256(body).digest() != digest:
             raise ValueError("the digest differs")
-        record = InputsRecord(
-            head["check"], dict(head["formats"]), tuple(head["files"]), body[end:]
-        )
-        if len(record.keys) != head["rows"] * KEY_BYTES:
+        if len(body) - end != head["rows"] * KEY_BYTES:
             raise ValueError("there are not as many keys as rows")
-        return record
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise OutputError(
-            f"{path} is damaged, or not a file of nasnet.",
-            "Start over: --overwrite instead of --resume.",
-        ) from error
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged, or not a file of nasnet.", _START_OVER) from error
+    return InputsRecord(head["check"], head["formats"], tuple(head["files"]), body[end:])
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

@@ -149,12 +149,14 @@ def run_to_files(
     options: RunOptions = RunOptions(),
     reporter: Reporter = SILENT,
     skips: SkipCounter | None = None,
+    roots: Sequence[str] = (),
 ) -> Summary:
     """Write the results for sources to targets, each whole or not at all, the first one last.
 
     With resume, a finished output is brought up to date: only new and changed sources are processed.
     However it ends, finished rows are kept beside the first target (state.py) unless there are
-    none. skips counts what listing the sources skips, and is read at the end. Raises NasnetError
+    none. roots are the folders, archives and prefixes whose images the sources are, if they are
+    those of such: rows of others are lost only with prune. skips counts what listing the sources skips, and is read at the end. Raises NasnetError
     where an output exists, cannot be written or is being written by another run, where the output
     or state to go on with is another job's, and where a source that had rows is missing; NoInputError when there is no source.
     """
@@ -181,6 +183,8 @@ def run_to_files(
             for path in output_files(targets, with_meta=options.with_meta):
                 remove_leftovers(path)
             finished = _begin(state, targets, spec, model, options, reporter, identity)
+            if roots and not options.prune:
+                _check_roots_stay(state, main, roots)
             if skips is not None and not options.prune:
                 skips.on_nothing = partial(_check_rows_stay, state, main)
             for row in _stored_rows(state, spec, model, sources, options):
@@ -247,6 +251,20 @@ def _begin(
 def _is_current(finished: FinishedOutput, state: State, summary: Summary) -> bool:
     """Return whether a finished output has what the run would write."""
     return state.is_as_adopted and finished.summary.counts() == summary.counts()
+
+
+def _check_roots_stay(state: State, output: Path, roots: Sequence[str]) -> None:
+    """Raise OutputError where there are rows of images that the run's inputs do not cover."""
+    if state.is_new:
+        return
+    ends = tuple(start for root in roots for start in (root.rstrip("/") + "/", root + "!/"))
+    others = [path for path in state.paths() if not (path in roots or path.startswith(ends))]
+    if others:
+        raise OutputError(
+            f"{output} has {counted(len(others), 'row')} of images in other places than the paths "
+            f"that are named now, such as {others[0]}.",
+            "Name all paths as before, or drop these rows with --prune.",
+        )
 
 
 def _check_rows_stay(state: State, output: Path, path: str) -> None:

@@ -219,6 +219,13 @@ class State:
             found += self._database.execute(query, (prefix, end, self._old_id)).fetchall()
         return found
 
+    def paths(self) -> Iterator[str]:
+        """Yield the paths of the rows of earlier runs, but not of files that were not there."""
+        query = "SELECT path FROM rows WHERE id <= ? AND kind IS NOT 'not_found'"
+        with database_errors(self._output):
+            for (path,) in self._database.execute(query, (self._old_id,)):
+                yield path.decode("utf-8", "surrogatepass")
+
     def keys(self) -> Iterator[bytes]:
         """Yield the keys of the rows, by position."""
         query = "SELECT key FROM sequence JOIN rows ON rows.id = sequence.row ORDER BY position"
