@@ -47,8 +47,12 @@ def cache_folder() -> Path:
         return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")
     # The XDG specification says to ignore a relative path.
-    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
-    return root / "nasnet"
+    if base and Path(base).is_absolute():
+        return Path(base, "nasnet")
+    try:
+        return Path.home() / ".cache" / "nasnet"
+    except RuntimeError:  # neither HOME nor an entry in the list of users: nothing can be there
+        return Path(os.devnull, "nasnet")
 
 
 def subfolder(

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -58,12 +58,14 @@ class Console:
         self._write("Error: " + "\n".join(map(printable, lines)))
 
     def _write(self, text: str, dim: bool | None = None) -> None:
-        if self._bar is None:
-            click.secho(text, err=True, dim=dim, reset=bool(dim))
-            return
-        with self._bar.get_lock():
-            self._bar.clear(nolock=True)
-            click.secho(text, err=True, dim=dim, reset=bool(dim))
+        # A note that cannot be written, as where its reader has gone, does not end a run.
+        with suppress(OSError):
+            if self._bar is None:
+                click.secho(text, err=True, dim=dim, reset=bool(dim))
+                return
+            with self._bar.get_lock():
+                self._bar.clear(nolock=True)
+                click.secho(text, err=True, dim=dim, reset=bool(dim))
 
     def row(self, path: str, error: Failure | None) -> None:
         """Advance the progress bar by a finished row; if verbose, say why it failed."""

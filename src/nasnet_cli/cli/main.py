@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import suppress
+from typing import Any
 
 import click
 
-from nasnet_cli.cli import exits, signals, startup
+from nasnet_cli.cli import exits, signals, startup, streams
 from nasnet_cli.cli.sections import Group
 from nasnet_cli.cli.version import version_options
 from nasnet_cli.errors import NasnetError, exhaustion
@@ -36,6 +38,10 @@ COMMANDS = {
 }
 
 
+class _ReaderLeft(Exception):  # noqa: N818 - it is no error
+    """A broken pipe under another name: Click would end with its own exit status."""
+
+
 class LazyGroup(Group):
     """A group that imports a command's module when the command is asked for."""
 
@@ -50,6 +56,12 @@ class LazyGroup(Group):
         module = importlib.import_module(f"nasnet_cli.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderLeft from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -91,6 +103,7 @@ def run(arguments: list[str] | None = None) -> None:
     """
     if arguments is not None:
         sys.exit(_status(arguments))
+    streams.restore()
     signals.catch()
     startup.relax_garbage_collection()
     startup.exit_now(signals.run_to_end(lambda: _status(None)))
@@ -105,20 +118,25 @@ def _status(arguments: list[str] | None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # standard error is full or gone
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return exits.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderLeft):
         # The reader of our output has left, as in `nasnet … | head`: nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
     except NasnetError as error:
         return _problem(*error.lines)
     except Exception as error:  # the last resort: users get a sentence, never a traceback
+        if isinstance(error, OSError) and (failed := streams.output_failure(error)):
+            return _problem(*failed.lines)
         if exhausted := exhaustion(error):
             return _problem(*exhausted.lines)
+        if isinstance(error, FileNotFoundError) and not streams.working_folder_exists():
+            return _problem("The folder that you are in has been removed. Go to another one.")
         return _problem(
             f"Unexpected error ({type(error).__name__}: {error}). "
             "Please report it together with the output of NASNET_DEBUG=1."
