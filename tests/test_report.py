@@ -371,6 +371,32 @@ def test_a_map_of_next_to_nothing(shape, tmp_path):
     assert [found.place(f"{row}.jpg") for row in range(shape[0])] == [[0.5, 0.5]] * shape[0]
 
 
+STAND_IN = """
+import os, warnings
+class UMAP:
+    def __init__(self, metric, random_state): os.write(2, b"chatter")
+    def fit_transform(self, units): warnings.warn("chatter"); return units[:, :2] * [1, 0.5]
+"""
+
+
+def test_umap_is_used_where_it_is_installed(tmp_path, monkeypatch, capfd):
+    # umap-learn brings 300 MB of packages and takes a minute to start.
+    (tmp_path / "umap.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+    vectors = np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32)
+    vectors[7] = 0
+    write_vectors(tmp_path, vectors)
+    found = ImageMap(str(tmp_path / "v.npy"))
+    assert found.method == "UMAP" and found.place("7.jpg") is None
+    firsts = vectors[:, 0] / np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
+    firsts[7] = np.nan
+    assert found.place(f"{np.nanargmin(firsts)}.jpg")[0] == 0
+    assert found.place(f"{np.nanargmax(firsts)}.jpg")[0] == 1
+    assert capfd.readouterr().err == ""
+    write_vectors(tmp_path, vectors[:49])
+    assert ImageMap(str(tmp_path / "v.npy")).method == "principal components"
+
+
 def write_vectors(folder, vectors):
     np.save(folder / "v.npy", vectors)
     lines = (

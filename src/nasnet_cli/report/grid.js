@@ -174,9 +174,8 @@ class Grid {
 
   #words(row) {
     const words = make("span", "words"), label = make("span", "label");
-    const title = row.status === "unsure" && row.main >= 0 ? `${row.title}?` : row.title;
-    const mark = row.r ? ` · ${row.r}` : "";
-    label.append(make("span", row.e ? "is-error" : row.status === "unsure" ? "unsure" : "", title + mark));
+    const title = row.r ? `${row.r} · ${row.title}` : row.status === "unsure" && row.main >= 0 ? `${row.title}?` : row.title;
+    label.append(make("span", row.e ? "is-error" : row.status === "unsure" ? "unsure" : "", title));
     label.append(make("span", "", this.album.valueText(row)));
     if (row.value !== null && !row.e) {
       const level = make("span", "level");

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasnet_cli.quiet import silence_errors
 from nasnet_cli.similarity import Index, open_index
 
 # With fewer images, UMAP has no neighbourhoods to keep.
@@ -70,13 +71,14 @@ def principal_components(index: Index) -> Points:
 
 
 def _umap(index: Index) -> Points:
-    from umap import UMAP
-
     units = np.concatenate([_units(index, start) for start in index.starts()])
     points = np.full((index.rows, 2), np.nan)
     has_direction = np.isfinite(units).all(axis=1)
-    model: Any = UMAP(metric="cosine", random_state=0)
-    points[has_direction] = model.fit_transform(units[has_direction])
+    with silence_errors():  # umap imports TensorFlow where that is installed, which chatters
+        from umap import UMAP
+
+        model: Any = UMAP(metric="cosine", random_state=0)
+        points[has_direction] = model.fit_transform(units[has_direction])
     return points
 
 
