@@ -35,12 +35,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(python: str | Path, script: str, *arguments: object, cwd: Path) -> str:
+    variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    variables.pop("TF2_BEHAVIOR", None)  # which TensorFlow 2 has set if this process imported it
     done = subprocess.run(
         [python, EXAMPLES / script, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=variables,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
