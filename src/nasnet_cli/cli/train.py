@@ -55,7 +55,7 @@ class Settings(NamedTuple):
 
 @command_with(
     "nasnet train my_classes/ --out my_model",
-    "nasnet train my_classes/ --from imagenet-mobile --val my_validation/ --out my_model",
+    "nasnet train my_classes/ --from imagenet-mobile --val my_val/ --out my_model",
     "nasnet train my_classes/ --val 0.3 --seed 1 --out my_model",
 )
 @click.argument("folder", type=click.Path())
