@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test test-all test-random coverage chaos signals fuzz bench lint docs man site lock format types clean
+.PHONY: demo test test-all test-random coverage chaos signals soak fuzz bench lint docs man site lock format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -42,8 +42,13 @@ chaos: $(TOOLS)
 signals: $(TOOLS)
 	$(BIN)/python tests/faults/signals.py
 
-# Ten minutes: models of every form, damaged at random; other makers' models against their runtimes.
+# An hour in one process: memory and open files stay flat, and the rate holds.
+soak: $(TOOLS)
+	$(BIN)/python tests/faults/soak.py
+
+# An hour: 100,000 damaged images; models of every form, damaged at random; other makers' models against their runtimes.
 fuzz: $(TOOLS)
+	$(BIN)/python tests/faults/fuzz_images.py
 	$(BIN)/python tests/faults/fuzz_makers.py
 	$(BIN)/python tests/faults/fuzz_modules.py
 
