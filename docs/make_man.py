@@ -24,6 +24,8 @@ _EXIT = {
 }
 _VARIABLES = {
     "NASNET_MODEL": "The default model, instead of that of nasnet models default.",
+    "NASNET_RUNTIME, NASNET_WORKERS": "Defaults of --runtime and --workers for all commands.",
+    "NASNET_<COMMAND>_<OPTION>": "Default of an option, where the option names the variable.",
     "NASNET_CACHE_DIR": "The cache folder, instead of nasnet in the user's cache folder.",
     "NASNET_DEBUG": "1 shows a traceback before an error.",
     "NO_COLOR": "Use no colours.",

@@ -28,12 +28,12 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Rewrite links to pages in the root as links to those of the site."""
-    return re.sub(r"\]\(\.\./([A-Z]+\.md)", lambda m: f"]({PAGES.get(m[1], m[1])}", markdown)
+    """Rewrite links out of docs/ as links to pages of the site, or the text alone of other files."""
+    return re.sub(r"\[([^]]*)\]\(\.\./([^)#]+)(#[^)]*)?\)", _link, markdown)
 
 
 def _link(match: re.Match[str]) -> str:
-    """Return a link of a page in the root as one of the site; the text alone of other files."""
+    """Return a link seen from the root as one of the site; the text alone of other files."""
     text, target, anchor = match[1], match[2], match[3] or ""
     inside = PAGES.get(target, target.removeprefix("docs/"))
     if "://" in target or target in PAGES or target.startswith("docs/"):

@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from support.documents import blocks, library, programs, run_shell
 from support.object_store import object_store
@@ -110,6 +111,22 @@ def test_the_request_fits_the_signature_of_the_exported_module(folder, nasnet):
     index = run_shell(f'python -c "{code}"', folder)
     result = nasnet("classify", "photos/espresso.jpg", "--top", 1, cwd=folder, expect=0)
     assert int(index) == result.rows[0]["predictions"][0]["index"]
+
+
+def test_own_classes_are_learned(folder):
+    """Two classes, of cuts of one photo each, are told apart on the photos themselves."""
+    for label, name in (("coffee", "espresso.jpg"), ("space", "rocket.jpg")):
+        (folder / "my_classes" / label).mkdir(parents=True)
+        with Image.open(folder / "photos" / name) as photo:
+            width, height = photo.size
+            for cut in range(12):
+                left, top = width * (cut % 4) // 20, height * (cut // 4) // 15
+                part = photo.crop((left, top, left + 4 * width // 5, top + 4 * height // 5))
+                part.convert("RGB").save(folder / "my_classes" / label / f"{cut}.png")
+    run_recipe("Your own classes", folder)
+    with (folder / "mine.csv").open() as lines:
+        labels = {Path(row["path"]).name: row["label"] for row in csv.DictReader(lines)}
+    assert (labels["espresso.jpg"], labels["rocket.jpg"]) == ("coffee", "space")
 
 
 def test_cron_runs_the_line_month_after_month(folder):
