@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import SkipCounter, Source
-from nasnet_cli.jobs.shards.manifest import make_manifest, open_manifest
+from nasnet_cli.jobs.shards.manifest import DESCRIBED, make_manifest, open_manifest
 from nasnet_cli.jobs.shards.slices import Cut
 from nasnet_cli.jobs.shards.update import Changes, extend
 
-WORK = {"command": "classify", "options": {"top": 5}}
+WORK: dict[str, dict[str, object]] = {name: {} for name in (*DESCRIBED, "work")}
+WORK["formats"] = {"labels": "jsonl"}
 
 
 @pytest.fixture

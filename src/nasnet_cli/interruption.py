@@ -26,9 +26,18 @@ def has_begun() -> bool:
     return _has_begun
 
 
-def at_interruption(step: Callable[[], object]) -> None:
-    """Have step called if the process is interrupted. It must do no harm when it comes late."""
+def at_interruption(step: Callable[[], object]) -> Callable[[], None]:
+    """Have step called if the process is interrupted. It must do no harm when it comes late.
+
+    Return a function that forgets the step, and what it holds in memory.
+    """
     _steps.append(step)
+
+    def forget() -> None:
+        with suppress(ValueError):  # later ones have taken its place
+            _steps.remove(step)
+
+    return forget
 
 
 def take_last_steps() -> None:

@@ -73,6 +73,7 @@ class State:
         self._adopted = 0
         self._has_uncommitted = False
         self._closed = threading.Event()
+        self._forget = at_interruption(self.close)
         threading.Thread(target=self._commit_periodically, name="commit", daemon=True).start()
 
     def close(self) -> None:
@@ -83,6 +84,7 @@ class State:
         with self._lock:
             self._closed.set()
             self._database.close()
+        self._forget()
 
     @property
     def is_empty(self) -> bool:
@@ -357,7 +359,6 @@ def open_state(
                 database.commit()
             last_id = _last_id(database)
         state = State(path, database, output, found, identity, last_id)
-        at_interruption(state.close)
         yield state
     finally:
         if state is not None:
