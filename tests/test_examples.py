@@ -57,6 +57,14 @@ def test_tf_keras(folder, tiny_module, nasnet, tmp_path):
     assert (tmp_path / "tuned").is_dir()
 
 
+def test_keras3(folder, tiny_module, nasnet, tmp_path):
+    arguments = ("--kind", "feature-vector", "--model", tiny_module)
+    nasnet("export", tmp_path / "features.keras", *arguments, expect=0)
+    out = run(sys.executable, "finetune_keras3.py", "features.keras", folder, SIDE, cwd=tmp_path)
+    assert "Epoch 2/2" in out
+    assert (tmp_path / "tuned.keras").is_file()
+
+
 def test_tensorflow_1(consumer, tiny_module, tmp_path):
     random = np.random.default_rng(6)
     images = random.random((8, SIDE, SIDE, 3), np.float32)

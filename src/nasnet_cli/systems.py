@@ -149,6 +149,23 @@ def _lock_file(folder: str) -> Iterator[None]:
         lock.release()
 
 
+def available_memory() -> int | None:
+    """Return how many bytes of memory are free, or that the system would make free.
+
+    Those of the control group, if it has fewer. None where the system does not say.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+    except (OSError, ValueError, IndexError):
+        return None
+    with contextlib.suppress(OSError, ValueError):  # no such limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        sizes.append(int(limit) - int(used))
+    return max(0, min(sizes)) if sizes else None
+
+
 def return_freed_memory() -> None:
     """Make glibc return large blocks to the system as soon as they are freed.
 

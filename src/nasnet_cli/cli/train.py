@@ -24,7 +24,8 @@ from nasnet_cli.cli.sections import (
     print_json,
     print_line,
 )
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.cli.tuning import FullOptions, Tuning, full_options
+from nasnet_cli.errors import ModelError, NasnetError
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.text import counted, shortened
@@ -56,7 +57,7 @@ class Settings(NamedTuple):
 @command_with(
     "nasnet train my_classes/ --out my_model",
     "nasnet train my_classes/ --from imagenet-mobile --val my_val/ --out my_model",
-    "nasnet train my_classes/ --val 0.3 --seed 1 --out my_model",
+    "nasnet train my_classes/ --full --epochs 20 --out my_model",
 )
 @click.argument("folder", type=click.Path())
 @gathered(
@@ -75,7 +76,7 @@ class Settings(NamedTuple):
         type=click.IntRange(min=0),
         default=0,
         metavar="N",
-        help="Seed that chooses the fraction that is held out.",
+        help="Seed that chooses the fraction that is held out, and the course of --full.",
     ),
     option(
         "--from",
@@ -96,6 +97,7 @@ class Settings(NamedTuple):
     ),
     options.overwrite_option,
 )
+@full_options
 @json_option("Print the results on the validation images as JSON.")
 @options.spec_options("vectors")
 @options.speed_options
@@ -103,6 +105,7 @@ class Settings(NamedTuple):
 def command(
     folder: str,
     settings: Settings,
+    full: FullOptions,
     as_json: bool,
     spec: JobSpec,
     run: RunOptions,
@@ -113,22 +116,35 @@ def command(
     FOLDER has a subfolder for each class, named by its label, or by a WordNet id. The network stays
     as it is and gets a new last layer, whose strength of regularization and confidence are chosen
     on the validation images. Features of images are kept in the cache, so that a run that was
-    interrupted continues. Exit code: 0 if every image could be used, 3 if some have errors.
+    interrupted continues. With --full, all of the network is trained after that, in TensorFlow on
+    the CPU, the best epoch is kept, and DIR.curves.json and DIR.curves.png have its curves. Exit
+    code: 0 if every image could be used, 3 if some have errors.
     """
+    full.check()
     if settings.source is not None:
         spec = replace(spec, model=settings.source)
-    return _Training(folder, settings, spec, run, console).run(as_json)
+    return _Training(folder, settings, full, spec, run, console).run(as_json)
 
 
 class _Training:
     """One run of the command."""
 
     def __init__(
-        self, folder: str, settings: Settings, spec: JobSpec, run: RunOptions, console: Console
+        self,
+        folder: str,
+        settings: Settings,
+        full: FullOptions,
+        spec: JobSpec,
+        run: RunOptions,
+        console: Console,
     ) -> None:
         self._folder, self._settings, self._console = folder, settings, console
         self._spec, self._run_options = spec, run
         self._job: Job | None = None
+        self._tuning: Tuning | None = None
+        if full.full:
+            out = Path(settings.out)
+            self._tuning = Tuning(out, full, console, overwrite=settings.overwrite)
 
     def run(self, as_json: bool) -> int:
         """Train, write the module and print how good it is."""
@@ -141,6 +157,8 @@ class _Training:
         require()
         out = Path(self._settings.out)
         check_free(out, TF1Hub(), self._settings.overwrite)  # a SavedModel's name is as free
+        if self._tuning:
+            self._tuning.begin()
         fraction, validation = self._validation()
         folders = open_folders(self._folder, validation)
         network = self._read_network()
@@ -158,10 +176,34 @@ class _Training:
             self._write_wrapped(out, trained, labels, name, about)
         else:
             made = with_head(network, trained, labels, name, about)
+            if self._tuning:
+                made, trained = self._tune(self._tuning, made, labelled, held, network, about)
             overwrite, note = self._settings.overwrite, self._console.detail
             export(made, out, TF1Hub(), overwrite=overwrite, note=note)
+            if self._tuning:
+                self._tuning.finish()
         self._print(trained, labels, as_json)
         return exits.SOME_FAILED if labelled.failures else exits.OK
+
+    def _tune(
+        self,
+        tuning: Tuning,
+        made: Network,
+        labelled: Labelled,
+        held: np.ndarray,
+        old: Network,
+        about: dict[str, Any],
+    ) -> tuple[Network, Trained]:
+        """Train all of a network with a new last layer; old is the one that it was made from."""
+        from nasnet_cli.training.transfer import TUNED, with_head
+
+        assert self._job is not None
+        assert made.labels is not None
+        seed = self._settings.seed
+        tuned, trained, course = tuning.train(made, labelled, held, self._job, seed)
+        about = {**about, "training": course}
+        weights = replace(old, weights=tuned.weights)
+        return with_head(weights, trained, made.labels, made.name, about, TUNED), trained
 
     def _validation(self) -> tuple[float | None, str | None]:
         """Return the fraction to hold out, or else the folder of validation images."""
@@ -186,7 +228,6 @@ class _Training:
 
         None for another maker's SavedModel with feature vectors. Raises ModelError for all else.
         """
-        from nasnet_cli.errors import ModelError
         from nasnet_cli.models.resolve import resolve
 
         if self._spec.model == "scratch":
@@ -205,7 +246,13 @@ class _Training:
                 module = source.open()
                 if module.card is not None and module.card.network is not None:
                     raise
-                check_wrappable(module, self._spec.model or source.path.name)
+                name = self._spec.model or source.path.name
+                if self._tuning:
+                    raise ModelError(
+                        f"The model {name} is no NASNet-A, so only a new last layer can be trained.",
+                        "Leave out --full.",
+                    ) from None
+                check_wrappable(module, name)
                 return None
 
     def _write_wrapped(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.evaluation.metrics import Bin
 from nasnet_cli.evaluation.outcome import OTHER, Outcome
+from nasnet_cli.plots import figure_of, png_of
 
 _MOST_NAMES = 60
-_DPI = 120
 
 
 def require() -> None:
@@ -30,7 +27,7 @@ def confusion_png(outcome: Outcome) -> bytes:
     shares = outcome.matrix / np.maximum(1, outcome.matrix.sum(axis=1, keepdims=True))
     names = [_name(name) for name in (*outcome.names, OTHER)]
     side = min(24.0, max(5.0, 2.5 + 0.25 * len(names)))
-    figure, axes = _figure(side, side)
+    figure, axes = figure_of(side, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the class's images", fraction=0.046)
     axes.set_xlabel("predicted class")
@@ -39,12 +36,12 @@ def confusion_png(outcome: Outcome) -> bytes:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
         axes.set_yticks(range(len(names) - 1), names[:-1], fontsize=8)
     axes.set_title(f"top-1 {100 * (outcome.top1.value or 0):.1f} %")
-    return _png(figure)
+    return png_of(figure)
 
 
 def reliability_png(bins: list[Bin], error: float) -> bytes:
     """Return a reliability diagram, with the number of images in each bin below it."""
-    figure, (upper, lower) = _figure(5, 6, rows=2)
+    figure, (upper, lower) = figure_of(5, 6, rows=2)
     lefts, widths = [b.low for b in bins], [b.high - b.low for b in bins]
     upper.bar(lefts, [b.accuracy for b in bins], widths, align="edge", edgecolor="white")
     upper.plot([b.confidence for b in bins], [b.accuracy for b in bins], "o", color="black")
@@ -53,7 +50,7 @@ def reliability_png(bins: list[Bin], error: float) -> bytes:
     upper.set_title(f"expected calibration error {100 * error:.1f} %")
     lower.bar(lefts, [b.count for b in bins], widths, align="edge", edgecolor="white")
     lower.set(xlim=(0, 1), xlabel="probability of the best label", ylabel="images")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _name(name: str) -> str:
@@ -61,21 +58,3 @@ def _name(name: str) -> str:
 
     # matplotlib reads formulas between dollar signs.
     return printable(name).replace("$", r"\$")[:40]
-
-
-def _figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
-    """Return a figure without pyplot, which would open a window's backend."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    ratios = {"height_ratios": [3, 1]} if rows == 2 else None
-    return figure, figure.subplots(rows, 1, gridspec_kw=ratios)
-
-
-def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    # Without the version of matplotlib, so that the same figures give the same bytes.
-    figure.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
-    return stream.getvalue()

@@ -25,12 +25,13 @@ _STEPS = 1000
 class Head:
     """A last layer: weights [depth, classes] and biases [classes], float32.
 
-    The temperature is part of them. penalty is the strength that was chosen.
+    The temperature is part of them. penalty is the strength that was chosen, None where the whole
+    network was trained.
     """
 
     weights: np.ndarray
     biases: np.ndarray
-    penalty: float
+    penalty: float | None
     temperature: float
 
     def logits(self, features: np.ndarray) -> np.ndarray:

@@ -25,13 +25,15 @@ class Course:
     """Phases in order with the rate of each step.
 
     The rate rises from 0 to peak_rate in warmup_steps and stays there. With decay_from, the run is
-    a cooldown: from that step on the rate falls to 0 at the last phase's end, in a straight line.
+    a cooldown: from that step on the rate falls to 0 at the last phase's end, in a straight line,
+    or if is_cosine by half a period of the cosine (Loshchilov and Hutter, 2017).
     """
 
     phases: tuple[Phase, ...]
     peak_rate: float
     warmup_steps: int = 0
     decay_from: int | None = None
+    is_cosine: bool = False
 
     @property
     def last(self) -> int:
@@ -47,7 +49,8 @@ class Course:
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.decay_from is None or step < self.decay_from:
             return self.peak_rate * warm
-        return self.peak_rate * (self.last - step) / (self.last - self.decay_from)
+        left = (self.last - step) / (self.last - self.decay_from)
+        return self.peak_rate * ((1 - math.cos(math.pi * left)) / 2 if self.is_cosine else left)
 
     def cooldown(self, step: int, share: float, sizes: Sequence[int]) -> Course:
         """Return the course whose rate falls to 0 from a step on, in a share of the steps so far.

@@ -18,9 +18,15 @@ from nasnet_cli.evaluation.metrics import (
 from nasnet_cli.labels import Label
 from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card
 from nasnet_cli.models.formats.base import Network
+from nasnet_cli.network.weights import Weights
 from nasnet_cli.results.text import rounded
-from nasnet_cli.training.calibration import probabilities
+from nasnet_cli.training.calibration import class_weights, fit_temperature, probabilities
 from nasnet_cli.training.head import Head, fit_head
+
+_WEIGHTS, _BIASES = "final_layer/FC/weights", "final_layer/FC/biases"
+
+NEW_HEAD = "A new last layer, by nasnet train, for"
+TUNED = "All weights trained further, by nasnet train --full, of"
 
 LEVEL = 0.9
 """The precision on the validation part from which on a label is worth saying."""
@@ -49,7 +55,14 @@ def train_head(vectors: np.ndarray, classes: np.ndarray, held: np.ndarray, count
     vectors are float32 [n, depth], classes [n] numbers below count, held a mask [n].
     """
     head = fit_head(vectors[~held], classes[~held], vectors[held], classes[held], count)
-    found = probabilities(head.logits(vectors[held]))
+    return measured(head, head.logits(vectors[held]), classes, held, count)
+
+
+def measured(
+    head: Head, logits: np.ndarray, classes: np.ndarray, held: np.ndarray, count: int
+) -> Trained:
+    """Return a head with the results of its logits of the images that are held."""
+    found = probabilities(logits)
     truth = classes[held]
     own = found[np.arange(len(truth)), truth]
     rank = (found > own[:, None]).sum(axis=1)
@@ -65,21 +78,33 @@ def train_head(vectors: np.ndarray, classes: np.ndarray, held: np.ndarray, count
     )
 
 
+def calibrated_head(weights: Weights, logits: np.ndarray, truth: np.ndarray) -> Head:
+    """Return the last layer of a network's weights at the best temperature for the logits [n,
+    classes] of validation images."""
+    temperature = fit_temperature(logits, truth, class_weights(truth))
+    kernel, biases = ((weights[n] / temperature).astype(np.float32) for n in (_WEIGHTS, _BIASES))
+    return Head(kernel, biases, None, temperature)
+
+
 def with_head(
-    network: Network, trained: Trained, labels: tuple[Label, ...], name: str, about: dict[str, Any]
+    network: Network,
+    trained: Trained,
+    labels: tuple[Label, ...],
+    name: str,
+    about: dict[str, Any],
+    how: str = NEW_HEAD,
 ) -> Network:
-    """Return a network with a new last layer; about goes into its card beside the accuracy."""
+    """Return a network with a new last layer; about goes into its card beside the accuracy.
+
+    how says in the card what was done to the network before, whose name follows.
+    """
     spec = replace(network.spec, classes=len(labels))
-    weights = {
-        **network.weights,
-        "final_layer/FC/weights": trained.head.weights,
-        "final_layer/FC/biases": trained.head.biases,
-    }
+    weights = {**network.weights, _WEIGHTS: trained.head.weights, _BIASES: trained.head.biases}
     old = network.card or Card(network.name, preprocessing=dict(PUBLISHED_PREPROCESSING))
     preprocessing = dict(old.preprocessing)
     if network.input_range:
         preprocessing.setdefault("input_range", network.input_range)
-    card = new_card(name, preprocessing, old, trained, labels, about)
+    card = new_card(name, preprocessing, old, trained, labels, about, how)
     return Network(name, spec, weights, True, card, labels, None, "softmax", network.input_range)
 
 
@@ -90,13 +115,14 @@ def new_card(
     trained: Trained,
     labels: tuple[Label, ...],
     about: dict[str, Any],
+    how: str = NEW_HEAD,
 ) -> Card:
     """Return the card of a model with a new last layer; old is that of the model before."""
     return Card(
         name=name,
         preprocessing=preprocessing,
         accuracy={**accuracy(trained, labels), **about},
-        source=f"A new last layer, by nasnet train, for {old.name}. {old.source}".strip(),
+        source=f"{how} {old.name}. {old.source}".strip(),
         licence=old.licence,
     )
 
@@ -104,6 +130,7 @@ def new_card(
 def accuracy(trained: Trained, labels: tuple[Label, ...]) -> dict[str, Any]:
     """Return the results on the validation part, for a card."""
     level, (low, high) = trained.level, trained.top1.interval or (None, None)
+    penalty = trained.head.penalty
     figures: dict[str, Any] = {
         "pictures": trained.top1.count,
         "top1": rounded(trained.top1.value),
@@ -118,7 +145,7 @@ def accuracy(trained: Trained, labels: tuple[Label, ...]) -> dict[str, Any]:
             "error": rounded(trained.calibration_error),
         },
         "level": {"precision": level.precision, "probability": rounded(level.probability)},
-        "penalty": float(f"{trained.head.penalty:.3g}"),
+        **({"penalty": float(f"{penalty:.3g}")} if penalty is not None else {}),
         "classes": [
             {
                 "name": label.name,

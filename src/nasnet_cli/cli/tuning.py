@@ -1,0 +1,254 @@
+"""Training of the whole network, for nasnet train --full."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.sections import LARGE, gathered, option
+from nasnet_cli.errors import ModelError, NasnetError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nasnet_cli.cli.run import Job
+    from nasnet_cli.models.formats.base import Network
+    from nasnet_cli.training.finetune import FineTuning
+    from nasnet_cli.training.labelled import Labelled
+    from nasnet_cli.training.transfer import Trained
+
+EPOCHS = 10
+_MEASURED = 3
+"""Steps after which the time for all is estimated, from all but the first, which is slow."""
+
+
+class FullOptions(NamedTuple):
+    """The options of training the whole network."""
+
+    full: bool
+    epochs: int | None
+    resume: bool
+
+    def check(self) -> None:
+        """Raise UsageError for options that need --full."""
+        if not self.full and self.epochs is not None:
+            raise click.UsageError("--epochs is for training the whole network: add --full.")
+        if not self.full and self.resume:
+            raise click.UsageError(
+                "--resume is for --full; the features of images are always kept."
+            )
+
+
+full_options = gathered(
+    "full",
+    FullOptions,
+    option(
+        "--full/--head-only",
+        "full",
+        default=False,
+        help="Train the whole network, in hours, or a new last layer only.",
+    ),
+    option(
+        "--epochs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Go through the images at most N times with --full; it ends early when the validation "
+        f"loss has not fallen for 5 epochs.  [default: {EPOCHS}]",
+    ),
+    option(
+        "--resume",
+        is_flag=True,
+        section=LARGE,
+        help="Continue an interrupted run with --full; it ends with the losses of one that was "
+        "not.",
+    ),
+)
+
+
+class Tuning:
+    """A run of training the whole network, whose state is beside its output until that is whole."""
+
+    def __init__(
+        self, out: Path, options: FullOptions, console: Console, *, overwrite: bool
+    ) -> None:
+        self._options, self._console = options, console
+        self._state = out.with_name(f".{out.name}.resume")
+        self._curves = {
+            kind: out.with_name(f"{out.name}.curves.{kind}") for kind in ("json", "png")
+        }
+        self._overwrite = overwrite
+
+    def begin(self) -> None:
+        """Check what is there, before any work. Raises NasnetError."""
+        from nasnet_cli.results.atomic import check_free
+
+        _require_matplotlib()
+        if self._state.exists() and not self._options.resume:
+            if not self._overwrite:
+                raise OutputError(
+                    f"There is an unfinished run in {self._state}.",
+                    "Continue it: --resume. Start over: --overwrite.",
+                )
+            shutil.rmtree(self._state)
+        for path in self._curves.values():
+            check_free(str(path), self._overwrite or self._options.resume)
+
+    def train(
+        self, network: Network, labelled: Labelled, held: np.ndarray, job: Job, seed: int
+    ) -> tuple[Network, Trained, dict[str, Any]]:
+        """Return the trained network, its results, and what its card should say of the training.
+
+        network has its new last layer already; the best network may be this one.
+        """
+        from dataclasses import replace
+
+        from nasnet_cli.results.atomic import errors_in_words
+        from nasnet_cli.training.finetune import FineTuning, Plan
+        from nasnet_cli.training.image_sets import ImageSet
+        from nasnet_cli.training.transfer import calibrated_head, measured
+
+        preprocessing = job.model.preprocessing
+        if (preprocessing.input_range, preprocessing.channels) != ("0..1", "rgb"):
+            raise ModelError(
+                "The model takes other values than RGB in 0..1, with which only its last layer can "
+                "be trained.",
+                "Leave out --full.",
+            )
+        images, validation = self._load(labelled, held, job)
+        classes = labelled.classes
+        plan = Plan(epochs=self._options.epochs or EPOCHS, seed=seed)
+        with errors_in_words(self._state):
+            tuning = FineTuning(
+                network,
+                ImageSet(images, classes[~held]),
+                validation,
+                classes[held],
+                plan,
+                self._state,
+            )
+            self._run(tuning)
+            weights = tuning.best_weights()
+        logits = tuning.logits(weights)
+        head = calibrated_head(weights, logits, classes[held])
+        trained = measured(
+            head, logits / head.temperature, classes, held, len(network.labels or ())
+        )
+        best, first = tuning.best, tuning.epochs[0]
+        about = {
+            "epoch": best.epoch,
+            "epochs": tuning.epochs[-1].epoch,
+            "head_only_top1": round(first.top1, 6),
+        }
+        self._say_best(tuning)
+        return replace(network, weights=weights), trained, about
+
+    def finish(self) -> None:
+        """Remove the state: the output is whole."""
+        shutil.rmtree(self._state, ignore_errors=True)
+
+    def _load(
+        self, labelled: Labelled, held: np.ndarray, job: Job
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images to train on and those to validate with, uint8 [n, side, side, 3]."""
+        from nasnet_cli.runtime.base import available_cores
+        from nasnet_cli.training.pixels import (
+            held_preprocessing,
+            load_pixels,
+            training_preprocessing,
+        )
+
+        given, limits = job.model.preprocessing, job.spec.limits
+        workers = job.run_options.workers or available_cores() + 2
+        parts = ((~held, training_preprocessing(given)), (held, held_preprocessing(given)))
+        with self._console.progress(lambda: len(held)) as advance:
+            images, validation = (
+                load_pixels(
+                    [path for path, wanted in zip(labelled.paths, mask, strict=True) if wanted],
+                    preprocessing,
+                    limits,
+                    workers,
+                    advance,
+                )
+                for mask, preprocessing in parts
+            )
+        return images, validation
+
+    def _run(self, tuning: FineTuning) -> None:
+        if tuning.step or tuning.epochs:
+            self._console.note(f"Continuing after step {tuning.step:,} of {tuning.total:,}.")
+        with self._progress(tuning) as report:
+            for epoch in tuning.run(report):
+                self._write_curves(tuning)
+                loss = "" if epoch.loss is None else f"training loss {epoch.loss:.4f}, "
+                self._console.note(
+                    f"Epoch {epoch.epoch} of {tuning.plan.epochs}: {loss}validation loss "
+                    f"{epoch.validation_loss:.4f}, {100 * epoch.top1:.1f} % right."
+                )
+        self._write_curves(tuning)  # of a run that was killed before it wrote them
+
+    @contextmanager
+    def _progress(self, tuning: FineTuning) -> Iterator[Any]:
+        """Show progress, and say after a few steps how long all will take."""
+        first, done = tuning.step, 0
+        start = 0.0
+
+        with self._console.progress(lambda: tuning.total, initial=first, unit="steps") as advance:
+
+            def report(loss: float) -> None:
+                nonlocal start, done
+                done += 1
+                advance(1)
+                if done == 1:
+                    start = time.monotonic()
+                elif done == _MEASURED:
+                    seconds = (time.monotonic() - start) / (done - 1) * (tuning.total - tuning.step)
+                    self._console.note(
+                        f"{tuning.total:,} steps of {tuning.plan.batch} images: at most about "
+                        f"{_duration(seconds)} more, and the validation after each "
+                        f"{tuning.steps:,} of them."
+                    )
+
+            yield report
+
+    def _write_curves(self, tuning: FineTuning) -> None:
+        from nasnet_cli.results.atomic import open_output
+        from nasnet_cli.training.curves import curves_json, curves_png
+
+        for make, path in zip((curves_json, curves_png), self._curves.values(), strict=True):
+            with open_output(path, overwrite=True) as stream:
+                stream.write(make(tuning.losses, tuning.epochs, tuning.best))
+
+    def _say_best(self, tuning: FineTuning) -> None:
+        best, first = tuning.best, tuning.epochs[0]
+        if best is first:
+            self._console.note(
+                "No epoch was better on the validation images than the new last layer alone, "
+                "which is kept."
+            )
+            return
+        self._console.note(
+            f"Epoch {best.epoch} was the best: {100 * best.top1:.1f} % right, "
+            f"{100 * first.top1:.1f} % with the new last layer alone."
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise NasnetError(
+            "The curves of --full need matplotlib.", "Run: pip install matplotlib."
+        ) from None

@@ -1,0 +1,145 @@
+"""nasnet train --full: all of a network is trained."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasnet_cli.errors import ModelError, OutputError
+from nasnet_cli.training.schedule import Course, Phase
+from support import fine_tuning
+from support.others import write_onnx
+from test_train import COLOURS, contents, write_images
+
+# TensorFlow's and Keras' own.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> Path:
+    """Twelve images of each of three colours."""
+    return write_images(tmp_path_factory.mktemp("sets") / "colours", dict.fromkeys(COLOURS, 12))
+
+
+def run_small(work: Path, *signal_and_step: object) -> int:
+    """Return the exit status of support/fine_tuning.py."""
+    command = [sys.executable, fine_tuning.__file__, work, *signal_and_step]
+    return subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stderr=subprocess.DEVNULL,
+        check=False,
+    ).returncode
+
+
+def history(work: Path) -> dict[str, object]:
+    return json.loads((work / "history.json").read_text())
+
+
+def step_on_disk(work: Path) -> int:
+    with np.load(work / "checkpoint.npz") as saved:
+        return json.loads(str(saved["head"]))["step"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_and_interrupted_is_one_that_was_not(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_small(whole) == 0
+    assert len(history(whole)["losses"]) == 12
+    assert run_small(broken, "SIGKILL", 5) == -9
+    assert step_on_disk(broken) in (3, 4)  # that of CHECKPOINT_STEPS, or of the epoch
+    # In the middle of an epoch, and of the steps between two checkpoints.
+    assert run_small(broken, "SIGINT", 7) == 130
+    assert step_on_disk(broken) == 7
+    assert run_small(broken) == 0
+    assert history(broken) == history(whole)
+    for name in ("best.npz", "checkpoint.npz"):
+        with np.load(whole / name) as one, np.load(broken / name) as other:
+            assert one.files == other.files
+            for key in one.files:
+                np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+@pytest.mark.slow
+def test_networks_without_room_and_states_of_other_runs_are_refused(tmp_path, monkeypatch):
+    from nasnet_cli.training import finetune
+
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "checkpoint.npz").write_bytes(b"")
+    (tmp_path / "other" / "history.json").write_text('{"identity": "other"}')
+    with pytest.raises(OutputError, match="has other images, another model, other options"):
+        fine_tuning.tuning(tmp_path / "other")
+    (tmp_path / "other" / "history.json").write_text("{")
+    with pytest.raises(OutputError, match="is damaged"):
+        fine_tuning.tuning(tmp_path / "other")
+    identity = finetune._identity
+    monkeypatch.setattr(finetune, "_identity", lambda *_: "other")
+    (tmp_path / "other" / "history.json").write_text('{"identity": "other"}')
+    for damaged in (b"", b"PK damaged"):
+        (tmp_path / "other" / "checkpoint.npz").write_bytes(damaged)
+        with pytest.raises(OutputError, match="is damaged"):
+            fine_tuning.tuning(tmp_path / "other")
+    monkeypatch.setattr(finetune, "_identity", identity)
+    monkeypatch.setattr(finetune, "available_memory", lambda: 1_000_000)
+    with pytest.raises(ModelError, match="Training the whole of small needs about"):
+        fine_tuning.tuning(tmp_path / "new")
+
+
+@pytest.mark.slow
+def test_the_whole_network_is_trained(colours, tiny_module, nasnet, tmp_path):
+    out = tmp_path / "model"
+    arguments = ("train", colours, "--from", tiny_module, "--full", "--epochs", 2, "--out", out)
+    result = nasnet(*arguments, expect=0)
+    assert "2 steps of 32 images" not in result.stderr  # too few to measure
+    assert "Epoch 0 of 2: validation loss" in result.stderr
+    assert "Epoch 2 of 2: training loss" in result.stderr
+    curves = json.loads((tmp_path / "model.curves.json").read_text())
+    assert [epoch["epoch"] for epoch in curves["epochs"]] == [0, 1, 2]
+    assert len(curves["losses"]) == 2
+    assert (tmp_path / "model.curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob(".*"))
+    rows = nasnet("classify", colours / "red", "--model", out, expect=0).rows
+    assert len(rows[0]["predictions"]) == 3
+    shown = json.loads(nasnet("inspect", out, "--json", expect=0).stdout)
+    assert shown["accuracy"]["training"]["epochs"] == 2
+    # Equal seeds give equal bytes.
+    before = contents(tmp_path)
+    nasnet(*arguments, "--overwrite", expect=0)
+    assert contents(tmp_path) == before
+
+
+def test_an_unfinished_run_is_refused_with_both_ways_out(colours, tiny_module, nasnet, tmp_path):
+    state = tmp_path / ".model.resume"
+    state.mkdir()
+    arguments = ("train", colours, "--from", tiny_module, "--full", "--out", tmp_path / "model")
+    result = nasnet(*arguments, expect=1)
+    assert f"There is an unfinished run in {state}. Continue it: --resume. Start over: " in (
+        result.stderr.replace("\n", " ")
+    )
+    assert state.exists()
+
+
+def test_what_needs_full_and_what_cannot_be_trained_whole(colours, nasnet, tmp_path):
+    out = tmp_path / "out"
+    for option in (("--epochs", 3), ("--resume",)):
+        assert "--full" in nasnet("train", colours, "--out", out, *option, expect=2).stderr
+    model = write_onnx(tmp_path / "theirs.onnx", [])
+    result = nasnet("train", colours, "--from", model, "--full", "--out", out, expect=1)
+    assert "is no NASNet-A, so only a new last layer can be trained" in result.stderr
+
+
+def test_the_rate_falls_along_a_cosine():
+    phase = Phase(110, 32, ())
+    course = Course((phase,), 0.02, warmup_steps=10, decay_from=10, is_cosine=True)
+    assert course.rate(4) == pytest.approx(0.01)
+    assert course.rate(10) == pytest.approx(0.02)
+    assert course.rate(60) == pytest.approx(0.01)
+    assert course.rate(35) == pytest.approx(0.01 * (1 + math.cos(math.pi / 4)))
+    assert course.rate(109) < 1e-5
