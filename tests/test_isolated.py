@@ -477,4 +477,4 @@ def test_interrupted_run_ends_at_once(
     code, out, err = run.wait()  # in less than the timeout
     assert code == status
     assert out == "" and err.strip() in ("", "Interrupted.")
-    assert run.workers() == []
+    wait_until(lambda: not run.workers())
