@@ -149,12 +149,13 @@ def test_sums_are_those_of_all_classes_below() -> None:
     probabilities = outputs / outputs.sum(axis=1, keepdims=True)
     records = [chooser.record(row) for row in chooser.choose(probabilities, 0.4)]
     assert 20 < sum(record is not None for record in records) < 180
+    above = [{label.wnid, *hierarchy.ancestors(label.wnid)} - {""} for label in names]
     for values, record in zip(probabilities, records, strict=True):
         totals = {
             wnid: sum(
                 probability
-                for probability, label in zip(values, names, strict=True)
-                if label.wnid and wnid in (label.wnid, *hierarchy.ancestors(label.wnid))
+                for probability, wnids in zip(values, above, strict=True)
+                if wnid in wnids
             )
             for wnid in ([record.wnid, *hierarchy.below(record.wnid)] if record else [ANIMAL])
             if hierarchy[wnid].is_useful

@@ -223,6 +223,7 @@ def test_plain_keras_loads_and_trains_the_keras_file(chain):
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_network_with_path_dropout_keeps_its_settings(small_cifar, tmp_path):
     """Its keep probabilities and batch norm's epsilon are known by the card alone."""
     spec = replace(small_cifar, classes=10, bn_epsilon=0.02)
@@ -236,6 +237,7 @@ def test_network_with_path_dropout_keeps_its_settings(small_cifar, tmp_path):
         source = tmp_path / NAMES[form]
 
 
+@pytest.mark.slow
 def test_feature_vector_export_drops_the_classification_layer(tiny_module, tmp_path, tiny_spec):
     source = tiny_module
     old = shutil.copytree(tiny_module, tmp_path / NAMES["tf1-hub"])
@@ -397,6 +399,7 @@ def test_comparison_rejects_nan_and_other_shapes():
     assert not compare(expected, {"logits": np.full((2, 3), 2e-4)}, 1e-4).passed
 
 
+@pytest.mark.slow
 def test_stem_is_taken_from_the_card(tiny_spec, tmp_path, cache_folder):
     """As in the built-in model: its first convolution pads, where the published one doesn't."""
     stem = replace(tiny_spec.stem, padding="same", stride=1, cells=1)

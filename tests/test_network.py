@@ -176,6 +176,7 @@ def test_path_dropout_lies_on_every_operation_but_identity():
     assert sorted(set(keeps), reverse=True) == pytest.approx([1 - k / 5 * 0.4 for k in range(1, 6)])
 
 
+@pytest.mark.slow
 def test_keras_own_nasnet_differs_from_the_reference_by_its_padding_alone():
     """keras.applications pads with zeros before pooling in reduction cells: 5e-2 on the logits."""
     import keras

@@ -208,6 +208,7 @@ def test_of_several_checkpoints_the_latest_is_taken_or_one_is_to_be_named(checkp
     assert (latest.format.name, latest.path) == ("slim", tmp_path / "model.ckpt-1")
 
 
+@pytest.mark.slow
 def test_a_keras_file_becomes_a_module(tmp_path, tiny_spec):
     from test_keras_files import tiny_nasnet
 
@@ -452,6 +453,7 @@ def test_a_killed_download_leaves_nothing_whole_and_is_gone_on_with(
 # Names
 
 
+@pytest.mark.slow
 def test_the_published_checkpoint_becomes_the_published_module_exactly(
     hub, monkeypatch, tmp_path, golden_module
 ):

@@ -100,6 +100,7 @@ for size in (1, 2, 3, 4):
 """
 
 
+@pytest.mark.slow
 def test_result_depends_on_the_image_only(plan: Plan) -> None:
     lines: set[str] = set()
     for threads, cores in (("1", "one core"), ("2", "all"), ("5", "all")):

@@ -66,6 +66,7 @@ def test_the_same_weights_give_the_same_bytes(tiny_module, tiny_spec, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_module / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_feature_vector_module_does_not_hold_the_classification_layer(
     tiny_module, tiny_spec, tmp_path
 ):
@@ -90,6 +91,7 @@ def test_weights_of_another_network_are_refused(tiny_spec, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_writing_prints_nothing(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"

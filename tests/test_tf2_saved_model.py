@@ -89,6 +89,7 @@ def test_training_updates_statistics_and_applies_dropout(tiny_tf2):
     assert {v.name for v in module.trainable_variables} == set(before) - statistics
 
 
+@pytest.mark.slow
 def test_hub_keras_layer_trains(tiny_tf2_features):
     """hub.KerasLayer(trainable=True) under a new head: three steps lower the loss each time."""
     with warnings.catch_warnings():
@@ -111,6 +112,7 @@ def test_hub_keras_layer_trains(tiny_tf2_features):
     assert len(layer.trainable_weights) == 323
 
 
+@pytest.mark.slow
 def test_saved_model_cli_runs_the_serving_signature(tiny_tf2, tmp_path):
     np.save(tmp_path / "images.npy", golden.noise(2, 32))
     tool = Path(sys.executable).parent / "saved_model_cli"
@@ -129,6 +131,7 @@ def test_saved_model_cli_runs_the_serving_signature(tiny_tf2, tmp_path):
     assert np.load(tmp_path / "features.npy").shape == (2, 192)
 
 
+@pytest.mark.slow
 def test_a_feature_vector_module_is_smaller_by_its_layer(tiny_tf2, tiny_tf2_features, tiny_spec):
     from nasnet_cli.quiet import tf
 

@@ -87,6 +87,7 @@ def test_hub_load_gives_the_same_logits(trained, colours):
     assert np.isfinite(signature(tf.constant(images))["default"]).all()
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_bytes_from_kept_features(
     trained, colours, tiny_module, nasnet, tmp_path, monkeypatch
 ):

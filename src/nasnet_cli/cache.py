@@ -22,17 +22,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from nasnet_cli import systems
 from nasnet_cli.atomic import hidden_file
 from nasnet_cli.errors import ModelError
 from nasnet_cli.kept_files import open_kept
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _DAY = 24 * 60 * 60
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -79,18 +78,14 @@ def _is_own(folder: Path) -> bool:
         status = folder.stat()
     except OSError:
         return True  # there is nothing in it that could be used
-    if _only_ours(status):
+    if systems.only_ours(status):
         return True
-    if status.st_uid == os.geteuid() and "NASNET_CACHE_DIR" not in os.environ:
+    if systems.is_mine(status) and "NASNET_CACHE_DIR" not in os.environ:
         # Made by an earlier version, by the user's umask. The files in it are looked at one by one.
         with contextlib.suppress(OSError):
             folder.chmod(0o700)
             return True
     return False
-
-
-def _only_ours(status: os.stat_result) -> bool:
-    return status.st_uid in (os.geteuid(), 0) and not status.st_mode & _OTHERS_WRITE
 
 
 def _make_folder(folder: Path) -> None:
@@ -158,7 +153,7 @@ def load(path: Path) -> memoryview | None:
     try:
         with open_kept(path) as file:
             status = os.fstat(file.fileno())
-            if not _only_ours(status):
+            if not systems.only_ours(status):
                 return None
             content = bytearray(status.st_size)
             file.readinto(content)
@@ -179,7 +174,7 @@ def store(path: Path, data: bytes) -> None:
     with contextlib.suppress(OSError):
         _make_folder(path.parent)
         with hidden_file(path) as partial:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | systems.open_flags("O_CLOEXEC")
             with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
                 file.write(hashlib.sha256(data).digest())
                 file.write(data)

@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -54,6 +55,19 @@ def open_flags(
     for name in names:
         flags |= getattr(os, name, 0)
     return flags
+
+
+def is_mine(status: os.stat_result) -> bool:
+    """Return whether a file is this user's, where the system tells."""
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def only_ours(status: os.stat_result) -> bool:
+    """Return whether only this user and root can write to a file, where the system tells."""
+    if not hasattr(os, "geteuid"):
+        return True
+    is_ours = is_mine(status) or status.st_uid == 0
+    return is_ours and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:

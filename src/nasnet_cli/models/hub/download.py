@@ -30,6 +30,7 @@ from nasnet_cli.cache import cannot_write
 from nasnet_cli.errors import ModelError
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.models.listener import ProgressListener
+from nasnet_cli.systems import open_flags
 
 MIRROR = "NASNET_MIRROR"
 _CHUNK = 2**16
@@ -188,7 +189,7 @@ class _Download:
         done = checked = offset
         checked_at = time.monotonic()
         # Not through a link: what lies there may be another's.
-        descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(self.path, os.O_RDWR | open_flags("O_NOFOLLOW", "O_CLOEXEC"))
         with os.fdopen(descriptor, "r+b") as file:
             file.seek(offset)
             file.truncate()

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from nasnet_cli import cache
+from nasnet_cli import cache, systems
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.files import digest
 from nasnet_cli.models.hub import store
@@ -144,7 +144,7 @@ def _hub_cache() -> Path | None:
     # In a temporary folder that users share, anyone may create a folder of that name.
     with contextlib.suppress(OSError):
         status = default.lstat()
-        is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+        is_own = systems.is_mine(status)
         if stat.S_ISDIR(status.st_mode) and is_own:
             return default
     return None
