@@ -226,6 +226,7 @@ def test_tflite_sparse_tensors_are_followed(tmp_path: Path) -> None:
             check_tflite(path, path.read_bytes())
 
 
+@pytest.mark.slow
 def test_tflite_with_any_offset_changed_ends_in_a_sentence(exported: Any, tmp_path: Path) -> None:
     data = exported("tflite").read_bytes()
     path = tmp_path / "m.tflite"

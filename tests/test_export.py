@@ -141,6 +141,7 @@ def chain(labelled, tmp_path_factory):
     return folder, done
 
 
+@pytest.mark.slow
 def test_export_of_each_format_prints_one_line(chain):
     """And leaves nothing but what it is for."""
     folder, done = chain
@@ -153,6 +154,7 @@ def test_export_of_each_format_prints_one_line(chain):
     assert names_in(folder) == sorted(files)
 
 
+@pytest.mark.slow
 def test_each_format_computes_the_same_as_the_first(labelled, chain, tiny_spec):
     """Not only what the one before it did, which is checked when it is made."""
     folder, _ = chain
@@ -162,6 +164,7 @@ def test_each_format_computes_the_same_as_the_first(labelled, chain, tiny_spec):
         assert compare(first, outputs(form, folder / name, pictures), 1e-4).passed, form
 
 
+@pytest.mark.slow
 def test_weights_pass_through_the_formats_unchanged(labelled, chain):
     folder, _ = chain
     first = load_network(labelled).weights
@@ -171,6 +174,7 @@ def test_weights_pass_through_the_formats_unchanged(labelled, chain):
         assert all(np.array_equal(weights[name], value) for name, value in first.items())
 
 
+@pytest.mark.slow
 def test_card_and_labels_pass_through_the_formats(labelled, chain, tiny_spec):
     folder, _ = chain
     labels = read_module_labels(labelled)
@@ -210,6 +214,7 @@ def rt_info(path, key):
     return openvino.Core().read_model(path).get_rt_info(["nasnet", key]).astype(str)
 
 
+@pytest.mark.slow
 def test_plain_keras_loads_and_trains_the_keras_file(chain):
     """Load it in a process that has never heard of this package."""
     folder, _ = chain
@@ -290,6 +295,7 @@ def test_module_that_computes_something_else_is_not_exported(tiny_spec, tmp_path
     assert names_in(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_existing_output_is_replaced_only_with_overwrite_and_by_its_kind(chain, tmp_path):
     network = load_network(chain[0] / "model.onnx")  # which has no module to be run beside it
     out = tmp_path / "m.onnx"

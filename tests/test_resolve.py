@@ -182,6 +182,7 @@ def test_an_archive_of_a_broken_module_is_refused_under_its_own_name(tmp_path, c
     assert kept(cache_folder) == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_module_by_any_of_its_names(checkpoint, tiny_module, tmp_path):
     ear = Ear()
     folder = resolve_path(str(checkpoint / "model.ckpt"), ear)

@@ -6,6 +6,7 @@ tests/faults/signals.py measures that.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -237,6 +238,8 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
 
 
 def test_signals_at_random_moments(tiny_module: Path, tmp_path: Path) -> None:
-    moments = iter([0.05, 0.4, 1.0])
+    moments = itertools.cycle(
+        [0.05, 0.4, 1.0]
+    )  # more than three where runs end before their signal
     found = run_once(tmp_path, tiny_module, images=60, signals=3, wait=lambda _: next(moments))
     assert found.signals == 3 and found.faults == []

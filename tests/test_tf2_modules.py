@@ -170,6 +170,7 @@ def test_what_keras_exports_runs(
     np.testing.assert_allclose(got, modules.expected[expected], rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_our_two_formats_give_the_same_in_both_runtimes(
     tiny_module: Path, tiny_saved_model: Path, cache_folder: Path
 ) -> None:
