@@ -11,8 +11,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from nasnet_cli.results.text import json_text, printable
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 BASIC, OUTPUT, MODEL = "Basic options", "Output options", "Model options"
@@ -154,11 +152,15 @@ def json_option(help_: str) -> Decorator:
 
 def print_json(value: object) -> None:
     """Print a value as JSON."""
+    from nasnet_cli.results.text import json_text
+
     click.echo(json_text(value, indent=2))
 
 
 def print_line(line: str) -> None:
     """Print a line, safe on a terminal."""
+    from nasnet_cli.results.text import printable
+
     click.echo(printable(line))
 
 
