@@ -22,7 +22,7 @@ from nasnet_cli.results.reading import LabelFile
 
 Naming = Literal["full", "stem"]
 Change = Literal["new", "changed", "unchanged", "removed", "none"]
-"""What becomes of a sidecar; none where there is none before and after."""
+"""The change to a sidecar, or none for an image that has no sidecar and gets none."""
 SHARED = "shares its stem"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,26 +193,18 @@ class Job:
         there are no inputs.
         """
         self._open_ahead()
-        return self._rows(to_terminal)
-
-    def _rows(self, to_terminal: bool) -> Iterator[Row]:
-        with self._running(rows_are_shown=to_terminal):
-            yield from stream_rows(
-                self.spec,
-                self.model,
-                self.inputs.sources(),
-                self.run_options,
-                self.console,
-                self.summary,
-            )
-        self.summary.passed_over = self.inputs.skips.count
+        return self._counted(stream_rows, to_terminal)
 
     def kept_rows(self, kept: Path) -> Iterator[Row]:
         """Yield rows as rows does; those of an earlier call are taken from the state of kept."""
         self._open_ahead()
-        with self._running():
-            yield from kept_rows(
-                kept,
+        return self._counted(partial(kept_rows, kept))
+
+    def _counted(
+        self, run: Callable[..., Iterator[Row]], to_terminal: bool = False
+    ) -> Iterator[Row]:
+        with self._running(rows_are_shown=to_terminal):
+            yield from run(
                 self.spec,
                 self.model,
                 self.inputs.sources(),
