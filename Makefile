@@ -15,8 +15,9 @@ TOOLS := $(VENV)/.tools
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
 
-# A file's tests run in one process, since they share what is dear to set up.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# A file's tests run in one process, since they share what is dear to set up. When such a process
+# crashes, the run ends: pytest-xdist would wait for ever for the tests that it still had to run.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: $(TOOLS)
 	$(PYTEST) -m "not slow"

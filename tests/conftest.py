@@ -165,6 +165,13 @@ def tests_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def openings_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No model opens while the next test, or the end of monkeypatch, changes the environment."""
+    yield
+    cli.wait_for_openings()
+
+
+@pytest.fixture(autouse=True)
 def pillows_own_limit() -> Iterator[None]:
     """decode sets Pillow's pixel limit, which is one for the process: no test leaves it changed."""
     from PIL import Image

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from nasnet_cli.cli import main
+from nasnet_cli.cli import main, startup
 
 NASNET = [sys.executable, "-m", "nasnet_cli"]
 
@@ -62,10 +63,21 @@ def run_in_process(
         CliRunner().isolation(stdin, variables) as (out, err, _),
     ):
         exit_code = _exit_code([str(argument) for argument in arguments])
+        wait_for_openings()
         sys.stdout.flush()
         sys.stderr.flush()
         result = Result(exit_code, out.getvalue(), err.getvalue())
     return _checked(result, expect)
+
+
+def wait_for_openings() -> None:
+    """Wait for the models that still open, as after a command that failed before it needed one.
+
+    OpenVINO reads the environment meanwhile: who changes it then ends the process by SIGSEGV.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "open":
+            thread.join(WATCHDOG)
 
 
 def run_process(
@@ -109,6 +121,7 @@ def _process_state_restored() -> Iterator[None]:
     try:
         yield
     finally:
+        startup.kept.clear()
         signal.signal(signal.SIGTERM, terminate)
         os.environ.clear()
         os.environ.update(environment)

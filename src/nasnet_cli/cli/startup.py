@@ -15,7 +15,7 @@ from typing import NoReturn
 
 _GARBAGE_THRESHOLD = 50_000
 
-_kept: list[object] = []
+kept: list[object] = []
 
 
 def relax_garbage_collection() -> None:
@@ -40,7 +40,7 @@ def keep_until_exit(resource: object) -> None:
 
     Releasing it takes a tenth of a short run, and exiting does not need it.
     """
-    _kept.append(resource)
+    kept.append(resource)
 
 
 def exit_now(status: int) -> NoReturn:
