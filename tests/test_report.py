@@ -218,6 +218,33 @@ def test_groups_of_duplicates(folder, nasnet):
     assert report.rows[2]["u"] == "odd-%FF.png" and report.thumbnails[2]
 
 
+def test_the_mistakes_of_an_evaluation(folder, nasnet):
+    image(folder / ODD)
+    rows = [
+        labelled("wide.png", None, (GOLDEN, 0.9)),
+        labelled("tall.png", None, (TABBY, 0.6)),
+        labelled(ODD, None, (BANANA, 0.8)),
+    ]
+    write_results(folder / "labels.jsonl", rows)
+    true = f"path,label\nwide.png,{LABRADOR}\ntall.png,tabby\n".encode() + os.fsencode(ODD)
+    (folder / "truth.csv").write_bytes(true + b",golden retriever\n")
+    run = ("evaluate", "labels.jsonl", "--labels-from", "truth.csv")
+    nasnet(*run, "--out", "found", "--no-plots", cwd=folder, expect=0)
+    report, _ = report_of(nasnet, folder / "found" / "evaluation.json", cwd=folder)
+    assert [(row["p"], row["c"]) for row in report.rows] == [
+        ("wide.png", f"Labrador retriever ({LABRADOR})"),
+        ("odd-\\xff.png", "golden retriever"),
+    ]
+    assert report.label(report.rows[0]["k"][0][0]) == "golden retriever"
+    assert None not in report.thumbnails
+    document = nasnet(*run, "--json", cwd=folder, expect=0).stdout
+    piped = nasnet("report", "-", "-o", "p.html", cwd=folder, stdin=document.encode(), expect=0)
+    assert "2 images" in piped.stderr
+    none = nasnet(*run, "--json", "--mistakes", 0, cwd=folder, expect=0).stdout
+    done = nasnet("report", "-", "-o", "n.html", cwd=folder, stdin=none.encode(), expect=1)
+    assert "Standard input lists no mistakes." in done.stderr
+
+
 def member(path, similarity, **more):
     raw = os.fsencode(path)
     names = {"path": path, "path_bytes": None}

@@ -69,12 +69,21 @@ def folder(tmp_path_factory):
     ]
     groups = [{"group": number, "members": members} for number in (1, 2)]
     (folder / "groups.jsonl").write_text("".join(json.dumps(group) + "\n" for group in groups))
+    mistakes = [
+        {"path": f"photos/{name}.jpg", "title": title, "label": label, "wnid": wnid,
+         "probability": value}
+        for name, title, label, wnid, value in (
+            ("cat", "tiger cat", "tabby", TABBY, 0.9), ("flower", "daisy", OWN, "", 0.8))
+    ]  # fmt: skip
+    (folder / "mistakes.json").write_text(json.dumps({"mistakes": mistakes}, indent=1))
     before = Path.cwd()
     os.chdir(folder)
+    pages = {"labels.jsonl": ["--vectors", "v.npy"], "groups.jsonl": [], "mistakes.json": []}
     try:
-        for name, more in (("labels", ["--vectors", "v.npy"]), ("groups", [])):
+        for file, more in pages.items():
+            name = Path(file).stem
             with pytest.raises(SystemExit) as end:
-                main.run(["report", f"{name}.jsonl", "-o", f"{name}.html", "-q", *more])
+                main.run(["report", file, "-o", f"{name}.html", "-q", *more])
             assert not end.value.code
     finally:
         os.chdir(before)
@@ -370,6 +379,19 @@ def test_groups_stand_under_headings_with_their_roles(open_page):
     assert count(page) == "1 of 4 images"
     page.locator(".tile button").click()
     assert "Role: keep." in page.locator("#viewer-above").inner_text()
+
+
+def test_mistakes_say_what_the_image_shows(open_page):
+    page = open_page("mistakes.html")
+    assert page.locator(".tile .label span:first-child").all_inner_texts() == [
+        "tabby, not tiger cat",
+        f"{OWN}, not daisy",
+    ]
+    for word, found in (("daisy", "flower.jpg"), ("tabby", "cat.jpg"), ("tiger cat", "cat.jpg")):
+        page.locator("#search").fill(word)
+        assert names(page) == [found]
+    page.locator(".tile button").click()
+    assert page.locator("#viewer-title").inner_text() == "tabby, not tiger cat"
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 380)])

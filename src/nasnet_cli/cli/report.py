@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @command_with(
     "nasnet report labels.jsonl -o report.html",
     "nasnet report labels.db -o report.html --vectors vectors.npy",
-    "nasnet report groups.jsonl -o groups.html --base /mnt/photos",
+    "nasnet report evaluation/evaluation.json -o mistakes.html --base /mnt/photos",
 )
 @options.results_argument
 @options.out_option("Write the page to FILE, which appears only when complete.", required=True)
@@ -49,8 +49,9 @@ def command(
 ) -> None:
     """Show results as one HTML page, to browse, search, print and send to others.
 
-    RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite) or the JSON lines of
-    nasnet duplicates; - reads standard input. No model is run. The page holds a thumbnail of each
+    RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite), the JSON lines of
+    nasnet duplicates, or the JSON of nasnet evaluate, whose most confident mistakes are shown; -
+    reads standard input. No model is run. The page holds a thumbnail of each
     image and works in any browser, without a network.
     """
     from nasnet_cli.albums.paths import Base

@@ -22,6 +22,7 @@ from nasnet_cli.evaluation.metrics import (
 )
 from nasnet_cli.evaluation.tally import TOP, Mistake, Tally
 from nasnet_cli.evaluation.truth import TrueClass
+from nasnet_cli.results.records import path_members
 from nasnet_cli.results.text import counted, decimal, readable, rounded
 from nasnet_cli.results.writers import csv_lines, no_formula
 
@@ -296,8 +297,9 @@ def _class(figures: ClassFigures) -> dict[str, Any]:
 def _mistake(mistake: Mistake) -> dict[str, Any]:
     found = mistake.predicted
     return {
-        "path": readable(mistake.path),
+        **path_members(mistake.path),
         "class": readable(mistake.true_class.name),
+        "title": readable(mistake.true_class.title),
         "label": found.label,
         "wnid": found.wnid,
         "probability": rounded(found.probability),

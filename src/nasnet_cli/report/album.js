@@ -61,7 +61,7 @@ class Album {
   }
 
   // p path, u link, k labels, s everyday label, e error, g group, r role in it, m place on the map,
-  // t why there is no thumbnail
+  // t why there is no thumbnail, c the true class where the label is a mistake
   #complete(row, number) {
     row.number = number;
     row.k ??= [];
@@ -81,7 +81,8 @@ class Album {
     if (row.e) return row.e[0].replaceAll("_", " ");
     if (row.g) return row.key;
     if (row.main < 0) return "no label";
-    return this.words.labels[row.main].name;
+    const name = this.words.labels[row.main].name;
+    return row.c ? `${name}, not ${row.c}` : name;
   }
 
   // One line for a screen reader.
@@ -117,7 +118,7 @@ class Album {
     this.note = "";
     if (!query) return () => true;
     const text = query.toLowerCase();
-    const inPath = (row) => row.p.toLowerCase().includes(text) || row.key.toLowerCase() === text;
+    const inPath = (row) => [row.p, row.c ?? ""].some((each) => each.toLowerCase().includes(text)) || row.key.toLowerCase() === text;
     let under = query.includes("/") ? new Uint8Array() : this.words.labelsUnder(query);
     if (!under.some(Boolean)) {
       under = query.includes("/") ? under : this.words.labelsBeginning(query);
@@ -134,7 +135,7 @@ class Album {
       if (row.main >= 0 && under[row.main]) return true;
       let sum = 0;
       for (const [label, value] of row.k) if (under[label]) sum += value ?? 0;
-      return sum >= 0.5 || inName.test(row.p.slice(row.p.lastIndexOf("/") + 1).toLowerCase());
+      return sum >= 0.5 || [row.p.slice(row.p.lastIndexOf("/") + 1), row.c ?? ""].some((each) => inName.test(each.toLowerCase()));
     };
   }
 

@@ -1,4 +1,4 @@
-"""Entries of a report, one an image, from labels or from groups of near-duplicates."""
+"""Entries of a report, one an image: from labels, groups of near-duplicates or an evaluation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nasnet_cli.errors import NasnetError
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.reading import LabelFile
-from nasnet_cli.results.records import Classified
+from nasnet_cli.results.records import Classified, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,14 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image of the report: a row with labels or an error, or a member of a group."""
+    """An image of the report: a row with labels or an error, or a member of a group.
+
+    true_class is what the image shows where its label is a mistake, else empty.
+    """
 
     row: Classified
     grouped: Grouped | None = None
+    true_class: str = ""
 
 
 def has_groups(file: LabelFile) -> bool:
@@ -46,23 +51,42 @@ def has_groups(file: LabelFile) -> bool:
 
 
 def read_entries(file: LabelFile) -> Iterator[Entry]:
-    """Yield the entries of a file of labels or groups, in order. Raises NasnetError."""
-    if not has_groups(file):
-        for row in file.rows():
-            yield Entry(row)
-        return
+    """Yield the entries of labels, groups or an evaluation's mistakes, in order.
+
+    Raises NasnetError.
+    """
     with file.errors():
-        for line in file.lines():
-            if line.strip():
-                group = parse_json(line)
-                for member in group["members"]:
-                    yield _entry(int(group["group"]), member)
+        if has_groups(file):
+            yield from _members(file)
+        elif file.format == "json" and "mistakes" in file.document:
+            yield from _mistakes(file)
+        else:
+            yield from map(Entry, file.rows())
 
 
-def _entry(group: int, member: Mapping[str, Any]) -> Entry:
-    raw = member.get("path_bytes")
-    path = member["path"] if raw is None else os.fsdecode(base64.b64decode(raw, validate=True))
+def _members(file: LabelFile) -> Iterator[Entry]:
+    for line in file.lines():
+        if line.strip():
+            group = parse_json(line)
+            for member in group["members"]:
+                number, similarity = int(group["group"]), float(member["similarity"])
+                grouped = Grouped(number, similarity, str(member.get("role", "")))
+                yield Entry(Classified(_path(member), ()), grouped)
+
+
+def _mistakes(file: LabelFile) -> Iterator[Entry]:
+    if not file.document["mistakes"]:
+        raise NasnetError(
+            f"{file.name} lists no mistakes.", "Evaluate again, with --mistakes and their number."
+        )
+    for found in file.document["mistakes"]:
+        label = Prediction(1, -1, found["wnid"], found["label"], float(found["probability"]))
+        yield Entry(Classified(_path(found), (label,)), true_class=str(found["title"]))
+
+
+def _path(values: Mapping[str, Any]) -> str:
+    raw = values.get("path_bytes")
+    path = values["path"] if raw is None else os.fsdecode(base64.b64decode(raw, validate=True))
     if not isinstance(path, str):
         raise TypeError("a path is not text")
-    grouped = Grouped(group, float(member["similarity"]), str(member.get("role", "")))
-    return Entry(Classified(path, ()), grouped)
+    return path

@@ -96,6 +96,8 @@ class Page:
         }
         if sure := row.sure:
             fields["s"] = [number(sure.wnid, readable(sure.label)), _finite(sure.probability)]
+        if entry.true_class:
+            fields["c"] = printable(entry.true_class)
         if row.error is not None:
             fields["e"] = [row.error.kind, printable(row.error.message)]
         if grouped := entry.grouped:

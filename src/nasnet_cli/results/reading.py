@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, BinaryIO, Literal
 
 from nasnet_cli.errors import NasnetError, describe_error
@@ -130,8 +131,14 @@ class LabelFile:
             except ValueError as error:
                 raise ValueError(f"line {number}, {describe_error(error)}") from error
 
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The whole of a JSON document. Raises ValueError."""
+        document: dict[str, Any] = parse_json(b"".join(self.lines()))
+        return document
+
     def _json(self) -> Iterator[Classified]:
-        for row in parse_json(b"".join(self.lines()))["results"]:
+        for row in self.document["results"]:
             yield self._of_json(row)
 
     def _of_json(self, row: Mapping[str, Any]) -> Classified:

@@ -112,11 +112,17 @@ class Embedded:
         return {**_row(self.path, None), "vector": self.vector.tolist()}
 
 
+def path_members(path: str) -> dict[str, Any]:
+    """Return a path as JSON: path, and path_bytes (base64) where it is not UTF-8."""
+    members = {"path": readable(path)}
+    if (raw := undecodable(path)) is not None:
+        members["path_bytes"] = base64.b64encode(raw).decode()
+    return members
+
+
 def _row(path: str, error: Failure | None) -> dict[str, Any]:
     """Return the members that every row has: path and status, and where there is one, its error."""
-    row: dict[str, Any] = {"path": readable(path)}
-    if (raw := undecodable(path)) is not None:
-        row["path_bytes"] = base64.b64encode(raw).decode()
+    row = path_members(path)
     if error is None:
         return {**row, "status": "ok"}
     return {**row, "status": "error", "error": error.to_dict()}
