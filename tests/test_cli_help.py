@@ -80,3 +80,12 @@ def test_help_names_the_variables_for_all_commands(nasnet):
 
 def test_help_fits_in_eighty_columns(help_text):
     assert max(map(len, help_text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("columns", ["", "nonsense", "-5", "0", "20", "64", "90", "300"])
+def test_help_is_as_wide_as_click_makes_it(columns, monkeypatch):
+    monkeypatch.setattr(click.formatting, "FORCED_WIDTH", None)
+    monkeypatch.setenv("COLUMNS", columns)
+    context = main.make_context("nasnet", [], resilient_parsing=True)
+    expected = click.HelpFormatter(max_width=100).width
+    assert context.make_formatter().width == expected

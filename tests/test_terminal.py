@@ -89,3 +89,9 @@ def test_no_color_is_respected(images, tiny_module):
     command = [*NASNET, "classify", images, "-m", tiny_module]
     assert b"\x1b[2m" in run_on_terminal(command).terminal
     assert b"\x1b[2m" not in run_on_terminal(command, NO_COLOR="1").terminal
+
+
+def test_help_is_as_wide_as_the_terminal():
+    session = run_on_terminal([*NASNET, "classify", "--help"], stdout_too=True, COLUMNS="")
+    assert session.exit_code == 0
+    assert 90 < max(map(len, session.screen)) <= 98

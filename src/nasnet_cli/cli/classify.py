@@ -5,20 +5,18 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nasnet_cli.cli import large_options, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.run import Job, target, vector_target
 from nasnet_cli.cli.sections import OUTPUT, command_with, option
-from nasnet_cli.jobs.run import RunOptions
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.formats import FORMATS, formats_of
 
 if TYPE_CHECKING:
+    from nasnet_cli.cli.run import Job
     from nasnet_cli.results.formats import FormatName
 
 NAMES = formats_of("labels")
@@ -69,6 +67,8 @@ def command(
     standard input. The default is the current folder. Exit code: 0 if every input has a result, 3
     if some have errors.
     """
+    from nasnet_cli.cli.run import Job, target, vector_target
+
     if vectors_out is not None:
         spec = replace(spec, results=("labels", "vectors"))
     elif spec.normalize or spec.dtype != JobSpec.dtype:
@@ -112,6 +112,8 @@ def command(
 
 def _report(job: Job, results: str, out: str, vectors: str | None) -> None:
     """Write the report of finished results; with a map where their vectors can be read for it."""
+    from pathlib import Path
+
     from nasnet_cli.albums.paths import Base
     from nasnet_cli.cli.report import write_report
     from nasnet_cli.report.make import ReportOptions

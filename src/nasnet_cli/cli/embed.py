@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from nasnet_cli.cli import large_options, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.run import Job, vector_target
 from nasnet_cli.cli.sections import command_with
-from nasnet_cli.jobs.run import RunOptions
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.formats import formats_of
 
 FORMATS = formats_of("vectors")
@@ -45,6 +43,8 @@ def command(
     FILE.parquet has a row for each input, with the vector as a list of fixed size. Exit code: 0 if
     every input has a vector, 3 if some have errors.
     """
+    from nasnet_cli.cli.run import Job, vector_target
+
     job = Job(spec, inputs, run, console)
     if shards.wanted:
         from nasnet_cli.cli.sharded import run_sharded

@@ -23,8 +23,7 @@ from nasnet_cli.cli.sections import (
     print_line,
 )
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.jobs.run import RunOptions
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.text import counted, shortened
 

@@ -9,7 +9,7 @@ import click
 
 from nasnet_cli.cli.options import COUNT, speed_decorators
 from nasnet_cli.cli.sections import LARGE, gathered, option
-from nasnet_cli.jobs.run import RunOptions
+from nasnet_cli.jobs.spec import RunOptions
 
 large = partial(option, section=LARGE)
 

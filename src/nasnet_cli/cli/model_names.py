@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from nasnet_cli.cli.sections import MODEL, option
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def named_or_default(ctx: click.Context, _: click.Parameter, model: str | None) -> str | None:
@@ -24,6 +27,8 @@ def complete_model(_: click.Context, __: click.Parameter, typed: str) -> list[Co
 
     A shell that completes paths does so where no name begins as typed.
     """
+    from click.shell_completion import CompletionItem
+
     from nasnet_cli.models.hub import store
     from nasnet_cli.models.hub.published import PUBLISHED
     from nasnet_cli.models.resolve import BUILTIN
@@ -49,6 +54,8 @@ def complete_cached(_: click.Context, __: click.Parameter, typed: str) -> list[C
 
 
 def _beginning(typed: str, names: Iterable[str]) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(name) for name in names if name.startswith(typed)]
 
 

@@ -24,8 +24,7 @@ from nasnet_cli.cli.sections import (
     gathered,
     option,
 )
-from nasnet_cli.jobs.run import RunOptions
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.formats import FormatName, format_by_ending
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
 from nasnet_cli.images.urls import shown
-from nasnet_cli.jobs.run import NoInputError, RunOptions, kept_rows, run_to_files, stream_rows
-from nasnet_cli.jobs.spec import JobSpec, Kind
+from nasnet_cli.jobs.run import NoInputError, kept_rows, run_to_files, stream_rows
+from nasnet_cli.jobs.spec import JobSpec, Kind, RunOptions
 from nasnet_cli.results.formats import FormatName, format_by_ending, formats_of
 from nasnet_cli.results.records import Summary
 from nasnet_cli.results.text import counted, shortened

@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from click import formatting
 from click.core import ParameterSource
+
+from nasnet_cli.cli import startup
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -59,8 +62,20 @@ class Option(click.Option):
             raise
 
 
+class Context(click.Context):
+    """The context of a command, which finds the width of its help without importing shutil."""
+
+    def make_formatter(self) -> click.HelpFormatter:
+        width = self.terminal_width or formatting.FORCED_WIDTH
+        if width is None:
+            width = max(min(startup.terminal_columns(), self.max_content_width or 80) - 2, 50)
+        return self.formatter_class(width=width)
+
+
 class Command(click.Command):
     """A command whose help has examples, and its options in sections."""
+
+    context_class = Context
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*args, **settings)

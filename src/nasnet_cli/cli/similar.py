@@ -12,14 +12,13 @@ import click
 
 from nasnet_cli.cli import exits, neighbours, options, startup
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.run import Job
 from nasnet_cli.cli.sections import command_with, gathered, option
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.jobs.run import RunOptions
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
+    from nasnet_cli.cli.run import Job
     from nasnet_cli.similarity import Index
     from nasnet_cli.similarity.numbers import Vectors
 
@@ -119,6 +118,7 @@ def _match_images(
     console: Console,
 ) -> int:
     """Write the matches of images, embedded as those of the index were; return the exit code."""
+    from nasnet_cli.cli.run import Job
     from nasnet_cli.jobs.rows import embedded_rows
     from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import MATCHED

@@ -10,7 +10,6 @@ import click
 
 from nasnet_cli.cli import exits
 from nasnet_cli.cli.sections import command_with, json_option, option
-from nasnet_cli.results.records import Summary
 from nasnet_cli.results.text import counted, printable
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool
     """
     from nasnet_cli.jobs.shards.manifest import open_manifest
     from nasnet_cli.jobs.shards.shard import states
+    from nasnet_cli.results.records import Summary
 
     manifest = open_manifest(Path(folder))
     numbers = {"all": manifest.shards, "done": 0, "failed": 0, "missing": 0}

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import OutputError, describe_error
-from nasnet_cli.jobs.inputs import InputsRecord, file_digest, read_inputs
-from nasnet_cli.jobs.outputs import Target
-from nasnet_cli.jobs.rows import Row, from_records
-from nasnet_cli.jobs.spec import (
+from nasnet_cli.jobs.identity import (
     Identity,
-    JobSpec,
     check_same_settings,
     same_but_older,
     with_earlier_versions,
 )
+from nasnet_cli.jobs.inputs import InputsRecord, file_digest, read_inputs
+from nasnet_cli.jobs.outputs import Target
+from nasnet_cli.jobs.rows import Row, from_records
+from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.kept_files import parse_object
 from nasnet_cli.results.formats import FORMATS
 from nasnet_cli.results.meta import COMPANION_SUFFIXES, inputs_path, meta_path

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from nasnet_cli.errors import OutputError
+from nasnet_cli.jobs.identity import Identity
 from nasnet_cli.jobs.inputs import file_digest, is_record, write_inputs
 from nasnet_cli.jobs.rows import Row, classified_rows, embedded_rows
-from nasnet_cli.jobs.spec import Identity, JobSpec, Kind
+from nasnet_cli.jobs.spec import JobSpec, Kind
 from nasnet_cli.results.atomic import check_free, is_direct, open_outputs
 from nasnet_cli.results.formats import FORMATS, FormatName, Results
 from nasnet_cli.results.meta import (

@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.images.source import SkipCounter, Source
+from nasnet_cli.jobs.identity import Identity
 from nasnet_cli.jobs.outputs import Records, Target, output_files, prepare, publish
 from nasnet_cli.jobs.rows import Row, encode
-from nasnet_cli.jobs.spec import Identity, JobSpec
+from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import RunOptions as RunOptions
 from nasnet_cli.results.atomic import remove_leftovers
 from nasnet_cli.results.records import Failure, Summary
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
     from nasnet_cli.jobs.finished import FinishedOutput
-    from nasnet_cli.jobs.inputs import Check
     from nasnet_cli.jobs.state import State
     from nasnet_cli.model import Model
     from nasnet_cli.pipeline import Item, Result
-    from nasnet_cli.timings import Timings
 
 Context = TypeVar("Context")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Settings for running a job, on which its results do not depend.
-
-    workers threads decode, two more than CPUs if None; batch_size images are decoded ahead of the
-    model. timings learns where the time goes. resume continues an unfinished run and brings a
-    finished output up to date; overwrite replaces outputs; check says how a changed input is
-    detected. accept_versions keeps rows of other versions; prune drops the rows of a named path that
-    is missing or empty. with_meta writes OUT.meta.json beside outputs that cannot hold it, and
-    OUT.inputs.
-    """
-
-    workers: int | None = None
-    batch_size: int | None = None
-    timings: Timings | None = None
-    resume: bool = False
-    overwrite: bool = False
-    check: Check = "stat"
-    accept_versions: bool = False
-    prune: bool = False
-    with_meta: bool = True
 
 
 class Reporter(Protocol):
@@ -72,6 +48,7 @@ class SilentReporter:
 
 
 SILENT = SilentReporter()
+_DEFAULTS = RunOptions()
 
 
 class NoInputError(NasnetError):
@@ -146,7 +123,7 @@ def run_to_files(
     model: Model,
     sources: Iterable[Source],
     targets: Sequence[Target],
-    options: RunOptions = RunOptions(),
+    options: RunOptions = _DEFAULTS,
     reporter: Reporter = SILENT,
     skips: SkipCounter | None = None,
     roots: Sequence[str] = (),

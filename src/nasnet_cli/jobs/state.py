@@ -26,8 +26,8 @@ from typing import Any
 
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.interruption import at_interruption
+from nasnet_cli.jobs.identity import Identity, check_same_settings, with_earlier_versions
 from nasnet_cli.jobs.rows import Row
-from nasnet_cli.jobs.spec import Identity, check_same_settings, with_earlier_versions
 from nasnet_cli.jobs.state_errors import START_OVER, BrokenStateError, database_errors
 from nasnet_cli.jobs.state_file import TABLES, connect, discard, is_blank, remove, state_path
 from nasnet_cli.jobs.state_rows import COLUMNS, INSERT, pack, path_bytes, unpack

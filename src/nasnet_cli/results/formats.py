@@ -9,10 +9,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from nasnet_cli.results.meta import meta_path
-from nasnet_cli.results.records import Summary
 
 if TYPE_CHECKING:
     from nasnet_cli.results.npy import Shape
+    from nasnet_cli.results.records import Summary
 
 ResultKind = Literal["labels", "vectors", "neighbours", "groups"]
 FormatName = Literal["table", "jsonl", "json", "csv", "parquet", "sqlite", "npy", "npz"]

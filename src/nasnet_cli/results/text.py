@@ -7,11 +7,13 @@ encoder takes, and names that are UTF-8 may still hold escapes that a terminal w
 from __future__ import annotations
 
 import functools
-import json
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from json import JSONEncoder
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # DEL, the C1 controls and the two Unicode line ends: JSON allows them raw, but terminals obey
@@ -57,9 +59,11 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 @functools.cache
-def _encoder(indent: int | None) -> json.JSONEncoder:
+def _encoder(indent: int | None) -> JSONEncoder:
+    from json import JSONEncoder
+
     # json.dumps creates an encoder for each call, which takes longer than encoding a short string.
-    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, indent=indent)
+    return JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, indent=indent)
 
 
 def decimal(value: float, *, missing: str) -> str:
@@ -104,9 +108,11 @@ def printable(text: str) -> str:
 def _is_shown(character: str, before: str) -> bool:
     if character.isprintable():
         return True
+    from unicodedata import category
+
     # Common names have spaces that Python calls unprintable: macOS puts U+202F into those of
     # screenshots.
-    if unicodedata.category(character) == "Zs":
+    if category(character) == "Zs":
         return True
     return character in _JOINERS and not before.isascii()
 

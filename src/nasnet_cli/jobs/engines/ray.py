@@ -24,10 +24,9 @@ from typing import Any, TextIO, cast
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.engines import Outcome
-from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.shards.manifest import Manifest, open_manifest
 from nasnet_cli.jobs.shards.shard import ShardRunner, record_failure
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 
 # The smallest store that Ray takes. Only a few numbers go through it.
 _STORE_BYTES = 80 << 20

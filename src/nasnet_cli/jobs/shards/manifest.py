@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
+from nasnet_cli.jobs.identity import difference
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
 from nasnet_cli.jobs.shards.slices import Cut, Segment, Slice
-from nasnet_cli.jobs.spec import JobSpec, Kind, difference
+from nasnet_cli.jobs.spec import JobSpec, Kind
 from nasnet_cli.kept_files import check_fields, open_kept, parse_json
 from nasnet_cli.results.atomic import errors_in_words, open_output
 from nasnet_cli.results.formats import mergeable_formats

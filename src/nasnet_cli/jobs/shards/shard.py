@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.outputs import Target
-from nasnet_cli.jobs.run import SILENT, Reporter, RunOptions, run_to_files
+from nasnet_cli.jobs.run import SILENT, Reporter, run_to_files
 from nasnet_cli.jobs.shards.manifest import (
     DESCRIBED,
     Manifest,
@@ -37,7 +37,7 @@ from nasnet_cli.results.records import Summary
 
 if TYPE_CHECKING:
     from nasnet_cli.images.source import Source
-    from nasnet_cli.jobs.spec import JobSpec, Kind
+    from nasnet_cli.jobs.spec import JobSpec, Kind, RunOptions
     from nasnet_cli.model import Model
     from nasnet_cli.results.formats import FormatName
 
