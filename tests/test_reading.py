@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from dataclasses import replace
 
@@ -50,6 +51,55 @@ def test_names_that_are_not_utf8_come_back(format_, tmp_path):
 def test_text_can_come_through_a_pipe(format_, tmp_path):
     data = write_results(tmp_path / f"a.{format_}", ROWS[:5]).read_bytes()
     assert list(LabelFile("-", io.BytesIO(data)).rows()) == ROWS[:5]
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "json", "csv"])
+def test_a_pipe_with_a_path_is_read_once(format_, tmp_path):
+    file = write_results(tmp_path / f"a.{format_}", ROWS[:5])
+    first, *others = file.read_bytes().splitlines(keepends=True)
+    reader, writer = os.pipe()
+    os.write(writer, first)  # alone, as from a program that writes line by line
+    read = LabelFile(f"/dev/fd/{reader}")
+    os.write(writer, b"".join(others))
+    os.close(writer)
+    assert read.is_stream
+    assert list(read.rows()) == ROWS[:5]
+    os.close(reader)
+
+
+def test_a_document_may_be_one_line(tmp_path):
+    file = write_results(tmp_path / "a.json", ROWS)
+    file.write_text(json.dumps(json.loads(file.read_text())))
+    assert list(LabelFile(str(file)).rows()) == ROWS
+
+
+def test_a_csv_that_is_cut_off_is_refused(tmp_path):
+    file = write_results(tmp_path / "a.csv", ROWS[:1])
+    whole = file.read_bytes()
+    assert list(LabelFile(str(file)).rows()) == ROWS[:1]
+    for length in range(1, len(whole)):
+        if whole[length - 1 : length] == b"\n":
+            continue
+        file.write_bytes(whole[:length])
+        with pytest.raises(NasnetError):
+            list(LabelFile(str(file)).rows())
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"path,status,rank,index,wnid,label,probability,error_kind\na,ok\n", "line 2 has 2 cells"),
+        (b"path,status,rank,index,wnid,label,probability,error_kind\n\xff\n", "is not UTF-8"),
+        (b'{"status": "ok"}\n', "line 1, there is no path"),
+        (b'{"path": "a", "status": "error", "error": 1}\n', "line 1, a value is of a wrong kind"),
+        (b'{"model": {}}\n', "line 1, there is no path"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(data, reason, tmp_path):
+    file = tmp_path / "labels"
+    file.write_bytes(data)
+    with pytest.raises(NasnetError, match=reason):
+        list(LabelFile(str(file)).rows())
 
 
 @pytest.mark.parametrize("format_", ["parquet", "sqlite"])

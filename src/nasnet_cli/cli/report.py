@@ -73,7 +73,7 @@ def write_report(file: LabelFile, out: str, settings: ReportOptions, console: Co
         return sum(1 for _ in read_entries(LabelFile(file.path)))
 
     start = time.monotonic()
-    with console.progress(None if file.path == "-" else count) as advance:
+    with console.progress(None if file.is_stream else count) as advance:
         counts = make_report(file, out, settings, advance)
     parts = [counted(counts.images, "image")]
     if counts.errors:

@@ -58,7 +58,7 @@ def make_report(
     counts = ReportCounts()
     images = _Images(options.base)
     folder = os.path.dirname(out) or "."
-    name = file.name if file.path == "-" else os.path.basename(file.path)
+    name = file.name if file.is_stream else os.path.basename(file.path)
     page = Page(options.title, name, has_groups(file))
     page.link = lambda path: link(options.base.locate(path), folder)
     with (

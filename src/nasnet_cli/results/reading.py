@@ -11,7 +11,8 @@ import csv
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, BinaryIO, Literal
@@ -24,6 +25,7 @@ from nasnet_cli.results.writers import strip_formula_mark
 Found = Literal["sqlite", "parquet", "jsonl", "json", "csv"]
 
 _REMEDY = "Name a file that nasnet classify has written: jsonl, json, csv, parquet or sqlite."
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, csv.Error)
 _HEADS: dict[bytes, Found] = {b"SQLite format 3\0": "sqlite", b"PAR1": "parquet"}
 
 
@@ -31,7 +33,7 @@ class LabelFile:
     """Labels that nasnet classify has written to a file, or that come through a stream.
 
     stream is for what has no name of its own, like standard input; name is what messages call it.
-    Raises NasnetError, here and while rows are read, when the file cannot be read or is none of
+    A path may be that of a pipe, which is read once: /dev/stdin. Raises NasnetError, here and while rows are read, when the file cannot be read or is none of
     nasnet classify.
     """
 
@@ -45,14 +47,21 @@ class LabelFile:
         with self.errors():
             opened = self._open()
             self.first_line = opened.readline(1 << 24)
-            if stream is None:
+            if stream is None and stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                 opened.close()
+            else:
+                self._stream = opened
         self.format: Found = self._detect(self.first_line)
-        if stream is not None and self.format in ("sqlite", "parquet"):
+        if self.is_stream and self.format in ("sqlite", "parquet"):
             raise NasnetError(
                 f"{self.name} is {self.format}, which cannot be read from a pipe.",
                 "Name the file instead.",
             )
+
+    @property
+    def is_stream(self) -> bool:
+        """True for what can be read once only."""
+        return self._stream is not None
 
     def rows(self) -> Iterator[Classified]:
         """Yield the rows in order. A stream has them once."""
@@ -74,7 +83,7 @@ class LabelFile:
         if line.startswith(b"path,status,"):
             return "csv"
         if line.startswith(b"{"):
-            return "jsonl" if line.endswith(b"}") else "json"
+            return "json" if _is_document(line) else "jsonl"
         if not line:
             raise NasnetError(f"{self.name} has no rows.", _REMEDY)
         raise self._foreign()
@@ -91,8 +100,8 @@ class LabelFile:
         except OSError as error:
             reason = error.strerror or describe_error(error)
             raise NasnetError(f"Cannot read {self.name}: {reason}.", _REMEDY) from error
-        except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-            raise self._foreign(describe_error(error)) from error
+        except _WRONG as error:
+            raise self._foreign(_describe(error)) from error
 
     def _open(self) -> BinaryIO:
         return open(self.path, "rb") if self._stream is None else self._stream  # noqa: PTH123
@@ -101,6 +110,8 @@ class LabelFile:
         """Yield the lines from the beginning: of a stream, the first one has been read."""
         if self._stream is not None:
             yield from itertools.chain([self.first_line], self._stream)
+            if self.name == self.path:  # opened here
+                self._stream.close()
             return
         with self._open() as stream:
             yield from stream
@@ -128,8 +139,8 @@ class LabelFile:
                 continue
             try:
                 yield self._of_json(parse_json(line))
-            except ValueError as error:
-                raise ValueError(f"line {number}, {describe_error(error)}") from error
+            except _WRONG as error:
+                raise ValueError(f"line {number}, {_describe(error)}") from error
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -148,7 +159,7 @@ class LabelFile:
     def _record(self, row: Mapping[str, Any], raw: bytes | None) -> Classified:
         path = row["path"] if raw is None else os.fsdecode(raw)
         if not isinstance(path, str):
-            raise TypeError("a path is not text")
+            raise ValueError("a path is not text")
         if row["status"] == "error":
             return Classified(path, None, _failure(**row["error"]))
         if row.get("predictions") is None:
@@ -162,14 +173,41 @@ class LabelFile:
         )
 
     def _csv(self) -> Iterator[Classified]:
-        text = (line.decode("utf-8-sig") for line in self.lines())
-        reader = csv.reader(text, strict=True)
+        reader = csv.reader(self._text_lines(), strict=True)
         columns = next(reader)
         _check_columns(columns)
         self.has_everyday = "sure_wnid" in columns
-        lines = (_cells(columns, cells) for cells in reader)
+        lines = (_cells(columns, cells, reader.line_num) for cells in reader if cells)
         for _, group in itertools.groupby(lines, _Images()):
             yield _of_csv(list(group))
+
+    def _text_lines(self) -> Iterator[str]:
+        line = b""
+        for line in self.lines():
+            yield line.decode("utf-8-sig")
+        if not line.endswith(b"\n"):
+            raise ValueError("its last line has no end, as if it were cut off")
+
+
+def _is_document(line: bytes) -> bool:
+    """Return whether the first line of JSON is a document or begins one, and is no row."""
+    if not line.endswith(b"}"):
+        return True
+    try:
+        return not {"results", "mistakes"}.isdisjoint(parse_json(line))
+    except ValueError:
+        return False
+
+
+def _describe(error: Exception) -> str:
+    """Return in words what is wrong with a file that is read."""
+    if isinstance(error, UnicodeDecodeError):
+        return "its text is not UTF-8"
+    if isinstance(error, KeyError):
+        return f"there is no {describe_error(error)}"
+    if isinstance(error, (TypeError, AttributeError)):
+        return "a value is of a wrong kind"
+    return describe_error(error)
 
 
 class _Images:
@@ -189,7 +227,9 @@ def _check_columns(columns: Sequence[str]) -> None:
         raise ValueError(f"there is no column {missing[0]}")
 
 
-def _cells(columns: Sequence[str], cells: Iterable[str]) -> dict[str, str]:
+def _cells(columns: Sequence[str], cells: Sequence[str], number: int) -> dict[str, str]:
+    if len(cells) != len(columns):
+        raise ValueError(f"line {number} has {len(cells)} cells, not {len(columns)}")
     return dict(zip(columns, cells, strict=True))
 
 
@@ -239,7 +279,7 @@ def _failure(kind: str, message: str) -> Failure:
 
 def _text(value: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
+        raise ValueError(f"{value!r} is not text")
     return value
 
 
