@@ -41,6 +41,8 @@ ROWS = [
     Classified("nan.jpg", (Prediction(1, 0, GOLDEN, "golden retriever", float("nan")),)),
     labelled(ODD, GOLDEN, (GOLDEN, 0.9)),
     labelled("-dash.jpg", GOLDEN, (GOLDEN, 0.9)),
+    Classified("umlaut.jpg", (Prediction(1, 0, "", "Gizm\u00f6", 0.6),)),
+    Classified("id.jpg", (Prediction(1, 0, "n99999999", "nine", 0.6),)),
 ]
 CSV_ODD = "odd-\\xff.jpg"
 
@@ -68,10 +70,13 @@ def folder(tmp_path_factory):
         (["animal", "--min", 0.89], ["sum.jpg", "cat.jpg", "bird.jpg", ODD, "./-dash.jpg"]),
         (["crane"], ["bird.jpg", "machine.jpg"]),
         ([MACHINE_CRANE], ["machine.jpg"]),
+        ([MACHINE_CRANE.upper()], ["machine.jpg"]),
+        (["gizmo\u0308s"], ["umlaut.jpg"]),
         (["crane (bird)"], ["bird.jpg"]),
         (["gizmos", "--min", 0.7], ["own.jpg"]),
         (["giraffe"], None),
         (["vehicle"], []),
+        (["n99999999"], ["id.jpg"]),
     ],
 )
 def test_words_find_images(format_, arguments, expected, folder, nasnet):
@@ -84,7 +89,7 @@ def test_words_find_images(format_, arguments, expected, folder, nasnet):
     if format_ == "csv":
         names = [ODD if name == CSV_ODD else name for name in names]
     assert names == expected
-    assert f"{len(expected)} of 12 images." in found.stderr
+    assert f"{len(expected)} of {len(ROWS)} images." in found.stderr
 
 
 def test_senses_are_named(folder, nasnet):
@@ -100,6 +105,12 @@ def test_unknown_words_get_the_nearest(format_, folder, nasnet):
     found = nasnet("find", "gizmmo", f"labels.{format_}", cwd=folder, expect=1)
     assert "No label is called 'gizmmo'. The nearest: gizmo" in found.stderr
     assert found.stdout == ""
+
+
+@pytest.mark.parametrize("format_", ALL_FORMATS)
+def test_an_id_that_no_label_has_is_no_empty_album(format_, folder, nasnet):
+    found = nasnet("find", "n02084072", f"labels.{format_}", cwd=folder, expect=1)
+    assert "No label is called 'n02084072'." in found.stderr
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "sqlite"])
@@ -120,7 +131,7 @@ def test_json(format_, folder, nasnet):
         },
     ]
     assert document["results"][2]["path_bytes"]
-    assert document["summary"] == {"found": 4, "images": 12}
+    assert document["summary"] == {"found": 4, "images": len(ROWS)}
     none = nasnet("find", "vehicle", f"labels.{format_}", "--json", cwd=folder, expect=0)
     assert json.loads(none.stdout)["results"] == []
 

@@ -12,6 +12,7 @@ import difflib
 import functools
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -61,10 +62,15 @@ class Word:
         key = wnid, label
         if key not in self._matches:
             is_under = wnid in self.wnids
-            if not is_under and not is_wnid(self.word.strip()):
+            if not is_under and _wnid(self.word) is None:
                 is_under = any(self._forms & _forms(name) for name in names_of(label))
             self._matches[key] = is_under
         return self._matches[key]
+
+    @property
+    def is_known(self) -> bool:
+        """True if the word names a class of the hierarchy."""
+        return any(wnid in self._hierarchy for wnid in self.senses)
 
     @property
     def main_senses(self) -> tuple[str, ...]:
@@ -107,8 +113,8 @@ class Word:
 
 
 def _senses(word: str, hierarchy: Hierarchy) -> set[str]:
-    if is_wnid(word.strip()):
-        return {word.strip()}
+    if wnid := _wnid(word):
+        return {wnid}
     index = _name_index(hierarchy)
     # An exact name first: "glasses" are spectacles, and not what "glass" is.
     if exact := index.exact.get(folded(word)):
@@ -120,6 +126,12 @@ def _senses(word: str, hierarchy: Hierarchy) -> set[str]:
     return set[str]().union(
         *(index.by_form[form] for form in _forms(word) if form in index.by_form)
     )
+
+
+def _wnid(word: str) -> str | None:
+    """Return the WordNet id that a word is, in any case; None for other words."""
+    wnid = word.strip().lower()
+    return wnid if is_wnid(wnid) else None
 
 
 class _NameIndex:
@@ -155,7 +167,12 @@ def names_of(label: str) -> list[str]:
 
 
 def folded(text: str) -> str:
-    """Return a name in the form that names are compared in: lower case, words with one space."""
+    """Return a name in the form that names are compared in: lower case, words with one space.
+
+    A letter and its accent are one character: macOS splits them in the names of folders, which
+    become labels.
+    """
+    text = text if text.isascii() else unicodedata.normalize("NFC", text)
     return _SEPARATORS.sub(" ", text).strip().casefold()
 
 

@@ -37,7 +37,7 @@ class Search:
     word: Word
     minimum: float
     rows: int = 0
-    _labels: set[str] = field(default_factory=set)
+    _labels: set[tuple[str, str]] = field(default_factory=set)
 
     def hits(self) -> Iterator[Hit]:
         """Yield the hits in the order of the rows.
@@ -46,17 +46,20 @@ class Search:
         """
         found = self._select() if self.file.format == "sqlite" else self._scan()
         yield from found
-        if not self.word.senses and not any(self.word.matches("", name) for name in self._labels):
+        if self.word.is_known:
+            return
+        if not any(self.word.matches(wnid, label) for label, wnid in self._labels):
             raise self._unknown()
 
     def _scan(self) -> Iterator[Hit]:
+        is_known = self.word.is_known
         for row in self.file.rows():
             self.rows += 1
             predictions = row.predictions or ()
-            if not self.word.senses:
-                self._labels.update(found.label for found in predictions)
+            if not is_known:
+                self._labels.update((found.label, found.wnid) for found in predictions)
                 if row.sure:
-                    self._labels.add(row.sure.label)
+                    self._labels.add((row.sure.label, row.sure.wnid))
             probability = self.word.probability(row.sure, predictions)
             if probability >= self.minimum:
                 sure = row.sure
@@ -70,7 +73,7 @@ class Search:
             (self.rows,) = database.execute("SELECT count(*) FROM images").fetchone()
             database.execute("CREATE TEMP TABLE wanted (label TEXT, wnid TEXT)")
             names = {*_pairs(database, "predictions"), *_pairs(database, "images", "sure_")}
-            self._labels.update(label for label, _ in names)
+            self._labels.update(names)
             wanted = [pair for pair in sorted(names) if self.word.matches(pair[1], pair[0])]
             database.executemany("INSERT INTO temp.wanted VALUES (?, ?)", wanted)
             for path, raw, found, *sure in database.execute(_HITS, {"min": self.minimum}):
@@ -78,7 +81,7 @@ class Search:
                 yield Hit(name, found, None if sure[0] is None else tuple(sure))
 
     def _unknown(self) -> NasnetError:
-        nearest = ", ".join(self.word.nearest(self._labels))
+        nearest = ", ".join(self.word.nearest(label for label, _ in self._labels))
         return NasnetError(
             f"No label is called {self.word.word!r}.",
             f"The nearest: {nearest}." if nearest else "Try a more general word.",

@@ -7,7 +7,7 @@ const ENDINGS = [
 const IRREGULAR = { geese: "goose", mice: "mouse", oxen: "ox", people: "person", titmice: "titmouse" };
 
 function folded(text) {
-  return text.replace(/[\s_-]+/g, " ").trim().toLowerCase();
+  return text.normalize("NFC").replace(/[\s_-]+/g, " ").trim().toLowerCase();
 }
 
 function singulars(word) {
@@ -98,7 +98,7 @@ class Words {
   labelsUnder(word) {
     const found = this.labelsBelow(this.senses(word));
     // An id stands for its class alone.
-    if (/^n\d{8}$/.test(word.trim())) return found;
+    if (/^n\d{8}$/i.test(word.trim())) return found;
     const own = forms(word);
     this.prepare();
     this.formsOf.forEach((forms, number) => {
