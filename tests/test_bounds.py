@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasnet_cli.similarity import Comparison, bounds, groups, index, nearest, open_index
+from nasnet_cli.similarity import Comparison, bounds, groups, index, nearest, numbers, open_index
 from nasnet_cli.similarity.bounds import find_bounds
 from nasnet_cli.similarity.numbers import pair_cosines
 from support.vectors import write_index
@@ -58,9 +58,8 @@ def always_bounds(components, block=4096, most_left=1.0):
         patch.setattr(groups, "_FEWEST_BLOCKS", 1)
         patch.setattr(groups, "_PAIRS", 5)
         patch.setattr(groups, "_PATIENCE", 1000)
-        patch.setattr(groups, "_PRODUCT_ROWS", 3)
         patch.setattr(bounds, "_PAIR_TERMS", 0)
-        patch.setattr(bounds, "_TILE", 4)
+        patch.setattr(numbers, "_TILE", 4)
         patch.setattr(bounds, "_COMPONENTS", (components,))
         patch.setattr(bounds, "MOST_LEFT", most_left)
         yield

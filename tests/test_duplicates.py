@@ -297,6 +297,22 @@ def test_duplicates_are_moved_and_taken_back(nasnet, movable, tiny_module, targe
     assert tree(movable) == before and not (movable / target).exists()
 
 
+def test_a_dry_run_prints_moves_and_changes_nothing(nasnet, movable, tiny_module):
+    before = tree(movable)
+    dry_run = ("duplicates", "a", "b", *NEAR, "-m", tiny_module, "--move-to", "dups", "--dry-run")
+    done = nasnet(*dry_run, cwd=movable, expect=0)
+    printed = [
+        f"move {movable}/b/{name} -> dups/b/{name}"
+        for name in ("odd\\xff.png", "small.bmp", "two.png")
+    ]
+    assert sorted(done.stdout.splitlines()) == printed
+    assert "3 duplicates to be moved to dups." in done.stderr and "--undo" not in done.stderr
+    assert tree(movable) == before and not (movable / "dups").exists()
+    again = nasnet(*dry_run, "--out", "groups.csv", cwd=movable, expect=0)
+    assert again.stdout == done.stdout
+    assert (movable / "groups.csv").read_text().count(",duplicate,") == 3
+
+
 def test_sidecars_go_with_their_images(nasnet, photos, tiny_module):
     for name in ("a/one.png.xmp", "b/small.bmp.xmp"):
         (photos / name).write_text("<x/>")
@@ -343,6 +359,9 @@ def test_nothing_is_moved_where_no_image_is_found(nasnet, photos, vectors, tmp_p
         ("a", "--move-to", "dups", "-0"),
         ("a", "--undo", "dups"),
         ("--undo", "dups", "--move-to", "dups"),
+        ("--undo", "dups", "--dry-run"),
+        ("a", "--dry-run"),
+        ("a", "--move-to", "dups", "--dry-run", "--format", "csv"),
     ],
 )
 def test_contradictions_are_usage_errors(nasnet, photos, arguments):
@@ -375,9 +394,10 @@ def test_a_killed_move_goes_on_or_back(nasnet, movable, tiny_module, at, tmp_pat
 
     def kill(*arguments):
         command = [sys.executable, "-c", KILLED, at, *arguments]
-        environment = {**os.environ, "TMPDIR": str(elsewhere)}  # a killed run leaves its vectors
+        environment = {**os.environ, "TMPDIR": str(elsewhere)}
         killed = subprocess.run(command, cwd=movable, env=environment, capture_output=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert not list(elsewhere.iterdir())  # its vectors were in files without names
 
     kill(*move)
     assert (movable / "b" / at).exists() and (movable / "dups/b" / at).exists()

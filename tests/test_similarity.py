@@ -13,6 +13,8 @@ from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.records import Embedded, Failure
 from nasnet_cli.results.writers import json_object
 from nasnet_cli.similarity import open_index, similar, without_direction
+from nasnet_cli.similarity.groups import UnionFind
+from nasnet_cli.similarity.numbers import pair_cosines
 from support.vectors import near_groups, write_index
 
 
@@ -111,6 +113,15 @@ def test_cosines_of_large_and_small_numbers_are_exact(tmp_path):
     assert rows_of(near_groups(index, 0.9999)) == [[0, 1, 2]]
 
 
+def test_cosines_do_not_depend_on_the_order_of_an_array_in_memory():
+    array = random_vectors(50, 999)
+    expected = pair_cosines(array, array[:1])
+    for other in (np.asfortranarray(array), array[::-1][::-1], np.repeat(array, 2, 1)[:, ::2]):
+        assert np.array_equal(pair_cosines(other, array[:1]), expected)
+        alone = [pair_cosines(other[row : row + 1], array[:1]) for row in range(50)]
+        assert np.array_equal(np.concatenate(alone), expected)
+
+
 def test_groups_are_chains_of_similar_pairs(tmp_path, small_blocks):
     angles = np.radians([0, 90, 10, 180, 20, 30, 91, 250, 181])
     array = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -156,11 +167,20 @@ def test_a_threshold_of_one_finds_equal_vectors(tmp_path, small_blocks):
     assert rows_of(near_groups(index, 1)) == [[2, 8, 29]]
 
 
-def test_thousands_of_equal_vectors_are_one_group(tmp_path):
-    array = np.tile(random_vectors(1), (10_000, 1))
+@pytest.mark.parametrize("count", [10_000, 20_000], ids=["without bounds", "with bounds"])
+def test_thousands_of_equal_vectors_are_one_group(tmp_path, count):
+    array = np.tile(random_vectors(1), (count, 1))
     index = open_index(write_index(tmp_path, array))
     (group,) = near_groups(index, 1)
-    assert len(group) == 10_000
+    assert len(group) == count
+
+
+def test_a_chain_that_grows_at_its_start_is_one_group():
+    joined = UnionFind(100_000)
+    for row in range(99_998, -1, -1):
+        joined.join(np.array([row, row + 1]))
+    (group,) = joined.groups()
+    assert np.array_equal(group, np.arange(100_000))
 
 
 def test_progress_sees_each_pair_of_blocks(tmp_path, small_blocks):

@@ -88,6 +88,29 @@ def memory_file() -> BinaryIO:
     return tempfile.TemporaryFile()
 
 
+@contextmanager
+def temporary_files(count: int) -> Iterator[list[Path]]:
+    """Yield the paths of new, empty files that are gone after the block.
+
+    Where the system has paths for open files, they have no others, and are also gone when the
+    process is killed. Raises OSError.
+    """
+    import tempfile
+
+    with contextlib.ExitStack() as stack:
+        if Path("/proc/self/fd").exists():
+            made = [
+                stack.enter_context(tempfile.TemporaryFile(prefix="nasnet-")) for _ in range(count)
+            ]
+            yield [Path(f"/proc/self/fd/{file.fileno()}") for file in made]
+            return
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nasnet-")))
+        paths = [folder / str(number) for number in range(count)]
+        for path in paths:
+            path.touch()
+        yield paths
+
+
 def opened_again(file: BinaryIO) -> BinaryIO:
     """Return another stream of an open file, with a position of its own. Raises OSError."""
     name = Path(f"/proc/self/fd/{file.fileno()}")

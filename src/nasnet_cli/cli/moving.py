@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nasnet_cli.cli import exits
 from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.sections import print_line
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 _NAMED = 5  # problems that are named without -v
 
 
-def carry_out(album: Album, plan: Plan, console: Console) -> int:
-    """Carry the plan out and return the number of problems."""
+def carry_out(album: Album, plan: Plan, console: Console, *, dry_run: bool) -> int:
+    """Carry the plan out, or only print it, and return the number of problems."""
+    if dry_run:
+        for action, source, destination in plan.transfers:
+            print_line(f"{action} {source} -> {album.name.rstrip('/')}/{destination}")
+        return 0
     with console.progress(lambda: len(plan.transfers), unit="files") as advance:
         problems = _problems(album.run(plan), advance)
     _name_some([f"{found.transfer.source}: {found.problem}." for found in problems], console)

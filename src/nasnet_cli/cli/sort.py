@@ -10,7 +10,7 @@ import click
 
 from nasnet_cli.cli import exits, moving, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import command_with, print_line
+from nasnet_cli.cli.sections import command_with
 from nasnet_cli.cli.sections import option as any_option
 from nasnet_cli.results.text import counted
 
@@ -93,13 +93,7 @@ def command(
     with open_album(into, create=not dry_run) as album:
         plan = album.plan(action, sorting.pairs())
         _check_any_exists(plan, sorting.base)
-        if dry_run:
-            for transfer in plan.transfers:
-                target = f"{into.rstrip('/')}/{transfer.destination}"
-                print_line(f"{transfer.action} {transfer.source} -> {target}")
-            problems = 0
-        else:
-            problems = moving.carry_out(album, plan, console)
+        problems = moving.carry_out(album, plan, console, dry_run=dry_run)
     for path, reason in plan.skipped.items():
         console.detail(f"{path}: {reason}")
     console.note(_summary(sorting, plan, problems, "to be " * dry_run + _DONE[action]))

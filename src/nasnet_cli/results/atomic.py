@@ -40,6 +40,14 @@ def open_output(path: StrPath, *, overwrite: bool) -> Iterator[BinaryIO]:
         yield stream
 
 
+def open_existing(path: Path, display_name: str) -> BinaryIO:
+    """Return a stream to write over a file, whose errors, OutputErrors, give it another name."""
+    try:
+        return io.BufferedWriter(_Raw(os.open(path, os.O_WRONLY | open_flags()), display_name))
+    except OSError as error:
+        raise in_words(display_name, error) from error
+
+
 @contextmanager
 def open_outputs(
     result: StrPath, *companions: StrPath, overwrite: bool

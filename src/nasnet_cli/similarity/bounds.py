@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasnet_cli.similarity.index import Index
-from nasnet_cli.similarity.numbers import Rows, Vectors, float32_error, lengths_of
+from nasnet_cli.similarity.numbers import Rows, Vectors, float32_error, lengths_of, tiles_above
 
 _SAMPLE = 768
 _COMPONENTS = (16, 32, 64)
@@ -22,8 +22,6 @@ _COMPONENTS = (16, 32, 64)
 _PAIR_TERMS = 400
 # The part of a block's pairs that may be left: for more, one product of all is faster.
 MOST_LEFT = 1 / 512
-# Rows and columns of a product that stays in the processor's cache while it is looked at.
-_TILE = 512
 
 
 @dataclass(frozen=True)
@@ -54,24 +52,13 @@ class Bounds:
         start, other = block[0], later[0]
         left, right = self.short[slice(*block)], self.short[slice(*later)]
         most = int(len(left) * len(right) * MOST_LEFT)
-        columns = np.ascontiguousarray(right.T)
-        product = np.empty((_TILE, _TILE), np.float32)
         found: list[tuple[Rows, Rows]] = []
-        for i in range(0, len(left), _TILE):
-            rows = left[i : i + _TILE]
-            for j in range(i if start == other else 0, len(right), _TILE):
-                part = columns[:, j : j + _TILE]
-                scores = product[: len(rows), : part.shape[1]]
-                np.matmul(rows, part, out=scores)
-                if scores.max() < low:
-                    continue
-                lower, higher = np.nonzero(scores >= low)
-                lower, higher = lower + (start + i), higher + (other + j)
-                once = lower < higher
-                found.append((lower[once], higher[once]))
-                most -= len(found[-1][0])
-                if most < 0:
-                    return None
+        for top, side, likely in tiles_above(left, left if start == other else right, low):
+            lower, higher = np.nonzero(likely)
+            found.append((lower + (start + top), higher + (other + side)))
+            most -= len(lower)
+            if most < 0:
+                return None
         none = np.empty(0, np.intp)
         return (
             np.concatenate([none, *(lower for lower, _ in found)]),

@@ -8,12 +8,19 @@ from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nasnet_cli.similarity.ahead import computed_ahead
 from nasnet_cli.similarity.bounds import Bounds, find_bounds
 from nasnet_cli.similarity.index import Index
-from nasnet_cli.similarity.numbers import Rows, Vectors, float32_error, pair_cosines, units_of
+from nasnet_cli.similarity.numbers import (
+    Rows,
+    Tile,
+    Vectors,
+    float32_error,
+    pair_cosines,
+    tiles_above,
+    units_of,
+)
 
 Blocks = Iterable[tuple[int, int]]
 Pair = tuple[Rows, Rows]
@@ -22,8 +29,6 @@ Pair = tuple[Rows, Rows]
 _FEWEST_BLOCKS = 4
 # Pairs of rows that are decided at once, in float64.
 _PAIRS = 1024
-# Rows of a product of two blocks that are computed at once.
-_PRODUCT_ROWS = 512
 # Bounds are given up when they have failed for so many more pairs of blocks than they have served.
 _PATIENCE = 2
 
@@ -37,9 +42,10 @@ def count_pairs(index: Index) -> int:
 class Comparison:
     """A comparison of each pair of vectors in an index, whose result is exact.
 
-    threshold, in (0, 1], is the least cosine of a near pair. Most pairs are ruled out by bounds where that pays, others by products in float32; pairs too
-    close to call are decided in float64. bounded counts the pairs of rows that bounds were asked
-    about, left those that they did not rule out.
+    threshold, in (0, 1], is the least cosine of a near pair. Most pairs are ruled out by bounds
+    where that pays, others by products in float32; pairs too close to call are decided in float64.
+    bounded counts the pairs of rows that bounds were asked about, left those that they did not rule
+    out.
     """
 
     def __init__(self, index: Index, threshold: float) -> None:
@@ -92,11 +98,7 @@ class Comparison:
             self._useless += 1
         right = left if left.start == other else _Block(self._index, other)
         low = np.float32(self._threshold - float32_error(self._index.depth))
-        likely = np.empty((len(left.vectors), len(right.vectors)), bool)
-        for i in range(0, len(likely), _PRODUCT_ROWS):
-            rows = slice(i, i + _PRODUCT_ROWS)
-            likely[rows] = left.units[rows] @ right.units.T >= low
-        return _Products(left, right, np.triu(likely, 1) if left is right else likely)
+        return _Products(left, right, list(tiles_above(left.units, right.units, low)))
 
     def _decide(self) -> None:
         """Join the pairs that bounds have left and that are near."""
@@ -113,15 +115,20 @@ class Comparison:
                 self._joined.join(pair)
 
     def _join_likely(self, found: _Products) -> None:
+        """Join the pairs that products have left and that are near."""
         left, right = found.left, found.right
-        for i in np.flatnonzero(found.likely.any(axis=1)):
-            row = np.array([left.start + i])
-            others = np.flatnonzero(found.likely[i])
+        first = self._joined.first
+        for top, side, likely in found.tiles:
+            rows = left.start + top + np.arange(likely.shape[0])
+            columns = right.start + side + np.arange(likely.shape[1])
             # Not those that are joined already: a thousand equal images are a million pairs.
-            first = self._joined.first
-            others = others[first(right.start + others) != first(row)]
-            near = pair_cosines(right.vectors[others], left.vectors[i][None]) >= self._threshold
-            self._joined.join(np.concatenate([row, right.start + others[near]]))
+            likely &= first(rows)[:, None] != first(columns)
+            for i in np.flatnonzero(likely.any(axis=1)):
+                row, others = rows[[i]], columns[likely[i]]
+                others = others[first(others) != first(row)]
+                vectors = right.vectors[others - right.start]
+                near = pair_cosines(vectors, left.vectors[[top + i]]) >= self._threshold
+                self._joined.join(np.concatenate([row, others[near]]))
 
 
 class _Block:
@@ -141,11 +148,11 @@ class _Block:
 
 
 class _Products(NamedTuple):
-    """Two blocks, and [rows, rows] whether the cosine may reach the threshold, each pair once."""
+    """Two blocks, and the parts of their product with cosines that may reach the threshold."""
 
     left: _Block
     right: _Block
-    likely: NDArray[np.bool_]
+    tiles: list[Tile]
 
 
 class UnionFind:
@@ -169,7 +176,9 @@ class UnionFind:
 
     def groups(self) -> Iterator[Rows]:
         """Return the groups of two rows or more, each sorted, in the order of their first rows."""
-        firsts = self.first(np.arange(len(self._parent)))
+        firsts = self._parent
+        while not np.array_equal(above := firsts[firsts], firsts):
+            firsts = above
         shared = np.flatnonzero(np.bincount(firsts)[firsts] > 1)
         ordered = shared[np.argsort(firsts[shared], kind="stable")]
         ends = np.flatnonzero(np.diff(firsts[ordered])) + 1

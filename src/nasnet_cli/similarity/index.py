@@ -38,6 +38,7 @@ class Index:
     """
 
     path: Path
+    lines: Path
     rows: int
     depth: int
     offsets: NDArray[np.int64]
@@ -68,7 +69,7 @@ class Index:
 
     def paths(self, rows: Iterable[int]) -> Iterator[str]:
         """Yield the paths of these rows; bytes that are not UTF-8 are surrogate escapes."""
-        with lines_path(self.path).open("rb") as lines:
+        with self.lines.open("rb") as lines:
             for row in rows:
                 lines.seek(self.offsets[row])
                 yield self._parsed(lines.readline())[0]
@@ -77,7 +78,7 @@ class Index:
         """Return the first row of each path; None unless all of them are in the index."""
         parts = {path: json_text(path)[1:-1].encode() for path in paths}
         rows: dict[str, int] = {}
-        with lines_path(self.path).open("rb") as lines:
+        with self.lines.open("rb") as lines:
             for line in lines:
                 for path, part in parts.items():
                     if part in line and path not in rows:
@@ -95,7 +96,7 @@ class Index:
                 return path, row
         except (ValueError, TypeError):
             pass
-        raise NasnetError(f"{lines_path(self.path)} is damaged.", _AGAIN)
+        raise NasnetError(f"{self.lines} is damaged.", _AGAIN)
 
     def neighbours(self, cosines: Sequence[tuple[int, float]]) -> Iterator[Neighbour]:
         """Yield the images of these rows and cosines, with their paths."""
@@ -144,9 +145,13 @@ def lines_path(vectors: str | os.PathLike[str]) -> Path:
     return Path(vectors).with_suffix(".jsonl")
 
 
-def open_index(path: str | os.PathLike[str]) -> Index:
-    """Open the vectors in a .npy file of embed. Raises NasnetError if it or its lines are damaged."""
+def open_index(path: str | os.PathLike[str], lines: Path | None = None) -> Index:
+    """Open the vectors in a .npy file of embed, with the lines beside it or in the file lines.
+
+    Raises NasnetError if one of them is damaged.
+    """
     path = Path(path)
+    lines = lines or lines_path(path)
     vectors = _mapped(path)
     if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
         raise NasnetError(
@@ -155,7 +160,7 @@ def open_index(path: str | os.PathLike[str]) -> Index:
             "Name a file that nasnet embed wrote.",
         )
     rows, depth = vectors.shape
-    return Index(path, rows, depth, _offsets(path, rows))
+    return Index(path, lines, rows, depth, _offsets(path, lines, rows))
 
 
 def read_vectors(path: str | os.PathLike[str]) -> tuple[Vectors, list[str]]:
@@ -199,9 +204,8 @@ def _mapped(path: Path) -> Vectors:
     return mapped
 
 
-def _offsets(path: Path, rows: int) -> NDArray[np.int64]:
+def _offsets(path: Path, lines: Path, rows: int) -> NDArray[np.int64]:
     """Return the position of each row's line; lines of failed inputs have no row."""
-    lines = lines_path(path)
     offsets = np.zeros(rows, np.int64)
     count = position = 0
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.intp]
 
+# Rows and columns of a product that stays in the processor's cache while it is looked at.
+_TILE = 512
 # Shorter and longer vectors lose digits, or all, when they are squared in float32.
 _LEAST_SQUARE = np.float32(1e-20)
 
@@ -33,7 +36,7 @@ def pair_cosines(vectors: Vectors, others: Vectors) -> NDArray[np.float64]:
     They are in [-1, 1], and 1 for equal vectors. Each depends on its two vectors alone, to the last
     bit, in either order: products are summed along a row.
     """
-    left, right = vectors.astype(np.float64), others.astype(np.float64)
+    left, right = (array.astype(np.float64, order="C") for array in (vectors, others))
     products = (left * right).sum(axis=1)
     squares = np.square(left).sum(axis=1) * np.square(right).sum(axis=1)
     with np.errstate(invalid="ignore"):  # NaN without a direction
@@ -46,7 +49,36 @@ def float32_error(terms: int) -> float:
 
     One rounding for each term, and some for the vectors and for what the product is compared with.
     """
-    return (terms + 8) * 2.0**-24
+    roundings = (terms + 8) * 2.0**-24
+    return roundings / (1 - roundings)  # each also of those before it
+
+
+class Tile(NamedTuple):
+    """A part of a product, from a row and a column on, and where it is large enough."""
+
+    row: int
+    column: int
+    is_enough: NDArray[np.bool_]
+
+
+def tiles_above(left: Vectors, right: Vectors, low: np.float32) -> Iterator[Tile]:
+    """Yield the parts of left @ right.T, of float32, that have a product of at least low.
+
+    Where left is right, each pair of different rows is there once, the lower one first.
+    """
+    product = np.empty((_TILE, _TILE), np.float32)
+    for i in range(0, len(left), _TILE):
+        rows = left[i : i + _TILE]
+        for j in range(i if left is right else 0, len(right), _TILE):
+            columns = right[j : j + _TILE].T
+            scores = product[: len(rows), : columns.shape[1]]
+            np.matmul(rows, columns, out=scores)
+            if scores.max() < low:  # never with NaN
+                continue
+            is_enough = scores >= low
+            if left is right and i == j:
+                is_enough = np.triu(is_enough, 1)
+            yield Tile(i, j, is_enough)
 
 
 def quick_cosines(units: Vectors, vectors: Vectors) -> Vectors:

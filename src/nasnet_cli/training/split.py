@@ -39,7 +39,7 @@ def near_duplicates(vectors: np.ndarray, threshold: float) -> list[np.ndarray]:
     deviation = vectors.std(axis=0, dtype=np.float64)
     deviation[deviation == 0] = 1.0
     standard = ((vectors - vectors.mean(axis=0, dtype=np.float64)) / deviation).astype(np.float32)
-    index = _InMemory(Path(), count, depth, np.zeros(count, np.int64), standard)
+    index = _InMemory(Path(), Path(), count, depth, np.zeros(count, np.int64), standard)
     return list(Comparison(index, threshold).groups())
 
 
