@@ -195,6 +195,33 @@ def test_a_kill_between_copying_and_removing(photos, tmp_path, nasnet):
     assert set(images(photos)) == {row.path for row in ROWS}
 
 
+def test_what_was_moved_away_since_is_not_there_already(photos, nasnet):
+    nasnet("sort", "labels.jsonl", "--into", "out", "--move", cwd=photos, expect=0)
+    write_results(photos / "again.csv", [labelled(f"out/{name}", DOG) for name in BY_SURE])
+    (photos / "out" / "dog" / "1.jpg").unlink()
+    done = nasnet("sort", "again.csv", "--into", "out", cwd=photos, expect=3)
+    assert "1 there already" in done.stderr and "1 skipped (not found)" in done.stderr
+
+
+def test_a_read_only_disk_is_the_one_that_is_named(photos, tmp_path, nasnet):
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        shutil.copytree(photos, disk, dirs_exist_ok=True)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        sort = ("sort", "labels.jsonl", "--into", tmp_path / "out")
+        done = nasnet(*sort, "--move", cwd=disk, expect=1)
+        assert f"Cannot remove {disk}/a/1.jpg: the disk is read-only." in done.stderr
+        assert images(disk).keys() == {row.path for row in ROWS}
+        assert (
+            nasnet("sort", "--undo", tmp_path / "out", expect=0).stderr == "0 files taken back.\n"
+        )
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        nasnet("sort", "labels.jsonl", "--into", disk / "out", cwd=photos, expect=0)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        done = nasnet("sort", "--undo", disk / "out", expect=1)
+        assert f"Cannot remove {disk}/out/" in done.stderr
+        assert images(disk / "out") == BY_SURE
+
+
 SIDECARS = ("a/1.jpg.xmp", "b/1.xmp", "crane.jpg.XMP", "unsure.xmp", "unsure.jpg.xmp")
 
 

@@ -257,8 +257,16 @@ def test_a_full_disk_ends_the_run(tmp_path, nasnet):
             (disk / row.path).touch()
         file = write_results(tmp_path / "labels.csv", rows)
         done = nasnet("tag", file, "--base", disk, expect=1)
-        assert "no space left" in done.stderr
+        assert "no space left" in done.stderr and "beside their images" in done.stderr
         assert all(path.read_bytes() for path in disk.glob("*.xmp"))
+
+
+def test_a_name_that_leaves_no_room_for_a_sidecar_s_name(tmp_path, nasnet):
+    row = labelled("a" * 250 + ".jpg", DOG)
+    (tmp_path / row.path).touch()
+    file = write_results(tmp_path / "labels.csv", [row])
+    assert "Use --naming stem." in nasnet("tag", file, cwd=tmp_path, expect=3).stderr
+    nasnet("tag", file, "--naming", "stem", cwd=tmp_path, expect=0)
 
 
 def test_a_kill_before_the_sidecar_has_its_name(photos):

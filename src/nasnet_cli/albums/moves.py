@@ -18,7 +18,7 @@ from nasnet_cli.albums.planning import Plan, Planner
 from nasnet_cli.albums.transfers import carry_out, take_back
 from nasnet_cli.albums.undo_list import Action, Transfer, UndoList
 from nasnet_cli.atomic import leftovers
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.text import counted
 from nasnet_cli.systems import locked_folder
@@ -79,7 +79,7 @@ class Album:
     @property
     def count(self) -> int:
         """The number of files that undo would take back."""
-        return len(self._list.transfers)
+        return sum(map(self._is_begun, self._list.transfers))
 
     def plan(self, action: Action, wanted: Iterable[tuple[str, str]]) -> Plan:
         """Plan to copy, link or move sources; writes nothing.
@@ -125,7 +125,7 @@ class Album:
                 carry_out(transfer, self._target(transfer.destination), contents)
             except OSError as error:
                 if error.errno in FATAL:
-                    raise in_words(self.name, error) from error
+                    raise _fatal(error, self.name, transfer.source) from error
                 failed.add(transfer)
                 yield Outcome(transfer, _reason(error))
             else:
@@ -140,19 +140,20 @@ class Album:
         What is there and cannot be taken back stays in the list. Raises NasnetError when there is
         no list.
         """
+        self._remove_leftovers()
         if not self._list.exists:
             raise NasnetError(
                 f"{self.name} has no undo list: nasnet has put nothing there, or taken it back.",
                 "Name the folder that --into or --move-to named.",
             )
-        self._remove_leftovers()
         contents = Contents()
-        for transfer in reversed(self._list.transfers):
+        for transfer in filter(self._is_begun, reversed(self._list.transfers)):
+            target = self._target(transfer.destination)
             try:
-                take_back(transfer, self._target(transfer.destination), contents)
+                take_back(transfer, target, contents)
             except OSError as error:
                 if error.errno in FATAL:
-                    raise in_words(transfer.source, error) from error
+                    raise _fatal(error, transfer.source, target) from error
                 yield Outcome(transfer, _reason(error))
             else:
                 yield Outcome(transfer, None)
@@ -174,6 +175,11 @@ class Album:
         with suppress(OSError):  # it holds other things
             os.rmdir(self._target(name))
 
+    def _is_begun(self, transfer: Transfer) -> bool:
+        """Return whether anything has been done of a transfer: an interrupted run has others."""
+        is_there = os.path.lexists(self._target(transfer.destination))
+        return is_there or (transfer.action == "move" and not os.path.lexists(transfer.source))
+
     def _target(self, destination: str) -> str:
         return os.path.normpath(os.path.join(self._folder, destination))
 
@@ -192,6 +198,16 @@ class Album:
         written += [Path(t.source) for t in self._list.transfers if t.action == "move"]
         for path in leftovers(*written):
             path.unlink(missing_ok=True)
+
+
+def _fatal(error: OSError, written: str, removed: str) -> OutputError:
+    """Return the error for a full or read-only disk, of the file that it is about."""
+    if error.errno == errno.EROFS and error.filename == removed:
+        return OutputError(
+            f"Cannot remove {removed}: the disk is read-only.",
+            "Make it writable, or copy the files.",
+        )
+    return in_words(written, error)
 
 
 def _reason(error: OSError) -> str:

@@ -74,7 +74,7 @@ class Planner:
             self.plan.transfers.append(before)
         elif before is not None:
             self.plan.present += 1
-        elif os.path.realpath(source) == os.path.realpath(self._target(transfer)):
+        elif os.path.lexists(source) and self._is_in_place(source, transfer):
             self.plan.present += 1
             return
         elif problem := self._problem(source):
@@ -110,6 +110,9 @@ class Planner:
 
     def _is_taken(self, transfer: Transfer) -> bool:
         return os.path.lexists(self._target(transfer))
+
+    def _is_in_place(self, source: str, transfer: Transfer) -> bool:
+        return os.path.realpath(source) == os.path.realpath(self._target(transfer))
 
     def _target(self, transfer: Transfer) -> str:
         return os.path.join(self._folder, transfer.destination)

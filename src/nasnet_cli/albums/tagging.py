@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ Naming = Literal["full", "stem"]
 Change = Literal["new", "changed", "unchanged", "removed", "none"]
 """The change to a sidecar, or none for an image that has no sidecar and gets none."""
 SHARED = "shares its stem"
+_REMEDY = "Sidecars lie beside their images: make that folder writable, or free some space."
 
 
 class Tag(NamedTuple):
@@ -117,9 +119,8 @@ def write_tag(tag: Tag) -> Change:
         raise in_words(tag.sidecar, error) from error
     except OutputError as error:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in FATAL:
-            raise
-        raise NasnetError(error.problem, error.remedy) from error
+        is_fatal = isinstance(cause, OSError) and cause.errno in FATAL
+        raise (OutputError if is_fatal else NasnetError)(error.problem, _REMEDY) from error
     return change
 
 
@@ -139,4 +140,6 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise NasnetError(f"Cannot read {path}: {error.strerror}.", "Make it readable.") from error
+        is_long = error.errno == errno.ENAMETOOLONG
+        remedy = "Use --naming stem." if is_long else "Make it readable."
+        raise NasnetError(f"Cannot read {path}: {error.strerror}.", remedy) from error

@@ -50,16 +50,15 @@ def carry_out(transfer: Transfer, target: str, contents: Contents) -> None:
 
 
 def take_back(transfer: Transfer, target: str, contents: Contents) -> None:
-    """Undo a transfer to target, or what a killed process has done of it.
+    """Undo a transfer to target that has begun, or what a killed process has done of it.
 
     A copy is removed only while its original is there and equal. Raises OSError where that cannot
     be done, with the reason as strerror; then the target stays.
     """
     source = transfer.source
     if not os.path.lexists(target):
-        if transfer.action == "move" and not os.path.lexists(source):
-            raise OSError(errno.ENOENT, "it is no longer there")
-    elif transfer.action == "copy":
+        raise OSError(errno.ENOENT, "it is no longer there")
+    if transfer.action == "copy":
         _check_equal(source, target, contents)
         os.unlink(target)
     elif transfer.action == "link":
