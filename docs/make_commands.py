@@ -30,7 +30,7 @@ def page() -> str:
 
 
 def _section(title: str, text: str) -> str:
-    return f"## {title}\n\n```\n{text.rstrip()}\n```\n"
+    return f"## {title}\n\n```text\n{text.rstrip()}\n```\n"
 
 
 if __name__ == "__main__":

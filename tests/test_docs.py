@@ -16,7 +16,8 @@ import click
 import pytest
 
 from nasnet_cli.cli.main import COMMANDS, main
-from support.documents import blocks, library, run_shell
+from support.documents import all_blocks, library, run_shell, shell_blocks, write_cuts
+from support.object_store import object_store
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,55 +121,85 @@ def test_every_option_is_on_the_page_of_commands():
     assert missing == set()
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = "\n".join(re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
-# Those that need neither a network nor another program.
-COMMANDS_SHOWN = [
-    line.removeprefix("$ ").partition(" #")[0].strip()
-    for line in BLOCKS.splitlines()
-    if re.match(r"(\$ )?nasnet ", line) and "://" not in line and "|" not in line
-]
+# Blocks have a language. Those of sh, console and Python run here, recipes in test_recipes.py;
+# a comment in the line above a block says why it does not run.
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+RUN_ELSEWHERE = "docs/recipes.md"
+LANGUAGES = {"sh", "console", "python", "text", "crontab", "layers"}
+COMMAND = re.compile(r"(\$ )?(nasnet|pip|pipx|uv|make|python|docker|git|find|sqlite3) ")
 
 
-# Blocks marked as shell or Python are run; those without a language show output, or need what a
-# test has not: Docker, a cluster, the web, ImageNet.
-PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.stem != "recipes")
-RUN = [page for page in PAGES if blocks(page, "sh") or blocks(page, "python")]
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_blocks_have_a_language_and_commands_are_no_text(page):
+    for block in all_blocks(page):
+        assert block.language in LANGUAGES, block
+        assert block.language != "text" or not COMMAND.match(block.code), block
+
+
+def python_blocks(page: str) -> list[str]:
+    return [each.code for each in all_blocks(page) if each.language == "python"]
+
+
+RUN = [page for page in PAGES if shell_blocks(page) or python_blocks(page)]
+RUN.remove(RUN_ELSEWHERE)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder, also the user's, with all that the pages name."""
+    photos = library(tmp_path) / "photos"
+    for name in ("inbox", "library"):
+        shutil.copytree(photos, tmp_path / name)
+    truth = "path,label\nphotos/espresso.jpg,espresso\nphotos/rocket.jpg,missile\n"
+    (tmp_path / "truth.csv").write_text(truth)
+    imagenet = tmp_path / "ILSVRC" / "Data" / "CLS-LOC" / "val"
+    imagenet.mkdir(parents=True)
+    answers = ["ImageId,PredictionString"]
+    names = {"espresso": ("n07920052", "espresso.jpg"), "missile": ("n03773504", "rocket.jpg")}
+    for number, (label, (wnid, photo)) in enumerate(names.items(), 1):
+        for classes in ("photos_by_class", "my_classes", "my_test_images"):
+            write_cuts(photos / photo, tmp_path / classes / label)
+        shutil.copy(photos / photo, imagenet / f"ILSVRC2012_val_{number:08}.JPEG")
+        answers.append(f"ILSVRC2012_val_{number:08},{wnid} 85 1 499 272")
+    (tmp_path / "LOC_val_solution.csv").write_text("\n".join(answers) + "\n")
+    return tmp_path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
-def test_the_blocks_of_a_page_run(page, tmp_path):
-    photos = library(tmp_path) / "photos"
-    for name in ("inbox", "library"):
-        shutil.copytree(photos, tmp_path / name)
-    for label, name in (("espresso", "espresso.jpg"), ("missile", "rocket.jpg")):
-        (tmp_path / "photos_by_class" / label).mkdir(parents=True)
-        shutil.copy(photos / name, tmp_path / "photos_by_class" / label)
-    truth = "path,label\nphotos/espresso.jpg,espresso\nphotos/rocket.jpg,missile\n"
-    (tmp_path / "truth.csv").write_text(truth)
-    if page == "evaluation.md":
-        run_shell("nasnet classify photos/espresso.jpg photos/rocket.jpg -o labels.jsonl", tmp_path)
-    for code in blocks(page, "sh").values():
-        run_shell(code, tmp_path)
-    for code in blocks(page, "python").values():
-        (tmp_path / "block.py").write_text(code)
-        run_shell("python block.py", tmp_path)
+def test_the_blocks_of_a_page_run(page, folder):
+    """Run them one after the other; the built-in model stands in for the published ones."""
+    if page == "docs/evaluation.md":
+        run_shell("nasnet classify photos/espresso.jpg photos/rocket.jpg -o labels.jsonl", folder)
+    with object_store() as store:
+        store.put("bucket", {"photos/cat.jpg": (folder / "photos" / "cat.jpg").read_bytes()})
+        for code in shell_blocks(page).values():
+            code = re.sub(r"--model imagenet-\S+", "--model builtin", code)
+            run_shell(code, folder, HOME=str(folder), **store.variables)
+    for code in python_blocks(page):
+        (folder / "block.py").write_text(code)
+        run_shell("python block.py", folder)
+
+
+# Lines of the README that the command alone can run, and those that need a shell or a server.
+LINES = [line for code in shell_blocks("README.md").values() for line in code.splitlines()]
+COMMANDS_SHOWN = [
+    line.partition(" #")[0].strip()
+    for line in LINES
+    if line.startswith("nasnet ") and "://" not in line and "|" not in line
+]
+SHELL_SHOWN = [line for line in LINES if line.partition(" #")[0].strip() not in COMMANDS_SHOWN]
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, golden_module):
     """A folder with all that the README's commands name: photos, an archive and a model."""
     folder = tmp_path_factory.mktemp("readme")
-    photos = shutil.copytree(ROOT / "examples" / "photos", folder / "examples" / "photos")
-    for name in ("photos", "more", "vacation"):
-        shutil.copytree(photos, folder / name)
-    for label, names in (("espresso", ("espresso", "cat")), ("missile", ("rocket", "flower"))):
-        (folder / "photos_by_class" / label).mkdir(parents=True)
-        for name in names:
-            shutil.copy(photos / f"{name}.jpg", folder / "photos_by_class" / label)
-    for name in ("one.jpg", "query.jpg", "cat.jpg", "photo.jpg"):
-        shutil.copy(photos / "cat.jpg", folder / name)
+    photos = library(folder) / "photos"
+    shutil.copytree(photos, folder / "more")
+    for label, name in (("espresso", "espresso.jpg"), ("missile", "rocket.jpg")):
+        write_cuts(photos / name, folder / "photos_by_class" / label)
+    shutil.copy(photos / "cat.jpg", folder / "one.jpg")
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         archive.write(photos / "cat.jpg", "cat.jpg")
     shutil.copytree(golden_module, folder / "my_module")
@@ -189,6 +220,22 @@ def test_the_commands_of_the_readme_run(nasnet, workplace):
                 remove_output(workplace / value)
         result = nasnet(*arguments, cwd=workplace)
         assert result.exit_code == 0, f"{line}\n{result.stderr}"
+
+
+@pytest.mark.slow
+def test_the_other_lines_of_the_readme_run(folder):
+    run_shell(
+        "nasnet classify photos/ -q -o labels.csv; nasnet classify photos/ -q -o labels.jsonl",
+        folder,
+    )
+    (folder / "dogs").mkdir()
+    with object_store() as store:
+        store.put("bucket", {"photos/cat.jpg": (folder / "photos" / "cat.jpg").read_bytes()})
+        for line in SHELL_SHOWN:
+            run_shell(line, folder, **store.variables)
+    for code in python_blocks("README.md"):
+        (folder / "block.py").write_text(code)
+        run_shell("python block.py", folder)
 
 
 def remove_output(path: Path) -> None:

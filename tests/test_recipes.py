@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -12,12 +13,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from support.documents import blocks, library, programs, run_shell
+from support.documents import all_blocks, library, programs, run_shell, shell_blocks, write_cuts
 from support.object_store import object_store
 
-RECIPES = blocks("recipes.md", "sh")
+PAGE = "docs/recipes.md"
+RECIPES = shell_blocks(PAGE)
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,11 @@ def run_recipe(words, folder, **variables):
 def images(folder):
     """Return the names of the images below a folder."""
     return {path.name for path in folder.rglob("*") if path.suffix in (".jpg", ".png")}
+
+
+def test_each_recipe_has_a_test():
+    run = re.findall(r'^    .*run_recipe\("([^"]+)"', Path(__file__).read_text(), re.MULTILINE)
+    assert [heading for heading in RECIPES if not heading.startswith(tuple(run))] == []
 
 
 def test_dogs_are_copied_and_nothing_else(folder, nasnet):
@@ -116,13 +122,7 @@ def test_the_request_fits_the_signature_of_the_exported_module(folder, nasnet):
 def test_own_classes_are_learned(folder):
     """Two classes, of cuts of one photo each, are told apart on the photos themselves."""
     for label, name in (("coffee", "espresso.jpg"), ("space", "rocket.jpg")):
-        (folder / "my_classes" / label).mkdir(parents=True)
-        with Image.open(folder / "photos" / name) as photo:
-            width, height = photo.size
-            for cut in range(12):
-                left, top = width * (cut % 4) // 20, height * (cut // 4) // 15
-                part = photo.crop((left, top, left + 4 * width // 5, top + 4 * height // 5))
-                part.convert("RGB").save(folder / "my_classes" / label / f"{cut}.png")
+        write_cuts(folder / "photos" / name, folder / "my_classes" / label)
     run_recipe("Your own classes", folder)
     with (folder / "mine.csv").open() as lines:
         labels = {Path(row["path"]).name: row["label"] for row in csv.DictReader(lines)}
@@ -130,7 +130,7 @@ def test_own_classes_are_learned(folder):
 
 
 def test_cron_runs_the_line_month_after_month(folder):
-    (line,) = blocks("recipes.md", "crontab").values()
+    (line,) = [block.code for block in all_blocks(PAGE) if block.language == "crontab"]
     command = line.split(maxsplit=5)[5]
     programs(folder / ".local" / "bin")
     # cron's environment, and that of the tests' own cache.

@@ -37,21 +37,18 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_pages_load_nothing_from_the_network(site):
     assert LOADED.search('<script src="https://example.org/a.js">')
     for path in [*site.rglob("*.html"), *site.rglob("*.css")]:
         assert not LOADED.search(path.read_text(encoding="utf-8")), path
 
 
-@pytest.mark.slow
 def test_every_page_of_docs_is_reached(site):
     index = (site / "index.html").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert f'href="{page.stem}.html"' in index, page.name
 
 
-@pytest.mark.slow
 def test_the_reference_has_the_public_names(site):
     import nasnet_cli
 

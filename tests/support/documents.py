@@ -1,4 +1,4 @@
-"""Blocks of code on the pages of docs/, run as a reader types them."""
+"""Blocks of code in README.md and docs/, run as a reader types them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,58 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 import nasnet_cli
 
 ROOT = Path(__file__).parents[2]
 
 
-def blocks(page: str, language: str) -> dict[str, str]:
-    """Return the code of that language on a page of docs/, joined by the heading above it."""
-    found: dict[str, str] = {}
+@dataclass(frozen=True)
+class Block:
+    """A block of code, with the heading above it, and the reason that keeps it from running."""
+
+    heading: str
+    language: str
+    code: str
+    not_run: str
+
+    @property
+    def shell(self) -> str:
+        """The text that a reader types: a block of sh, or lines of console with a prompt."""
+        if self.language != "console":
+            return self.code if self.language == "sh" else ""
+        return "".join(re.findall(r"^\$ (.*\n)", self.code, re.MULTILINE))
+
+
+def all_blocks(page: str) -> list[Block]:
+    """Return the blocks of a page, named as from the root.
+
+    A comment in the line above a block, `<!-- not run: REASON -->`, keeps it from being run.
+    """
+    found = []
     heading = ""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    for title, kind, code in re.findall(
-        r"^#+ ([^\n]*)$|^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for title, reason, language, code in re.findall(
+        r"^#+ ([^\n]*)$|(?:^<!-- not run: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$",
+        text,
+        re.MULTILINE | re.DOTALL,
     ):
-        if title:
-            heading = title
-        elif kind == language:
-            found[heading] = found.get(heading, "") + code
+        heading = title or heading
+        if not title:
+            found.append(Block(heading, language, code, reason))
+    return found
+
+
+def shell_blocks(page: str) -> dict[str, str]:
+    """Return what a page has its readers type, joined by the heading above it."""
+    found: dict[str, str] = {}
+    for block in all_blocks(page):
+        if block.shell and not block.not_run:
+            found[block.heading] = found.get(block.heading, "") + block.shell
     return found
 
 
@@ -46,6 +79,17 @@ def library(folder: Path) -> Path:
     """Copy the example photos into photos/ of a folder, and return the folder."""
     shutil.copytree(ROOT / "examples" / "photos", folder / "photos")
     return folder
+
+
+def write_cuts(photo: Path, folder: Path) -> None:
+    """Write twelve cuts of a photo into a folder, which a class can be learned from."""
+    folder.mkdir(parents=True)
+    with Image.open(photo) as image:
+        width, height = image.size
+        for cut in range(12):
+            left, top = width * (cut % 4) // 20, height * (cut // 4) // 15
+            part = image.crop((left, top, left + 4 * width // 5, top + 4 * height // 5))
+            part.convert("RGB").save(folder / f"{cut}.png")
 
 
 def run_shell(code: str, folder: Path, **variables: str) -> str:
