@@ -33,7 +33,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a loaded image to RGB, or as far as its ICC profile asks for.
 
     An image whose profile isn't sRGB stays in the profile's colours, in mode RGB, L or CMYK, with
-    the profile in its info: to_srgb converts it, which costs less after the resize. Alpha is
+    the profile in its info: to_srgb converts it, which costs less within the resize. Alpha is
     composited on white.
     """
     profile_mode = _profile_mode(image)

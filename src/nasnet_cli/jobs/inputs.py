@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Check = Literal["stat", "content"]
 
 FORMAT = "nasnet-inputs"
-VERSION = 1
-"""Of the record and of what source_key makes a key from."""
+VERSION = 2
+"""Of the record, of what source_key makes a key from, and of the pixels that decoding gives."""
 
 KEY_BYTES = 16
 RETRY = bytes(KEY_BYTES)

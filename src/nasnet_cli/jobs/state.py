@@ -34,7 +34,8 @@ from nasnet_cli.jobs.state_rows import COLUMNS, INSERT, pack, path_bytes, unpack
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.text import counted
 
-VERSION = 3
+VERSION = 4
+"""Of the tables, and of the pixels that decoding gives."""
 _COMMIT_SECONDS = 1.0
 _AT_ONCE = 64  # rows per call of SQLite
 _IS_UNTAKEN = "NOT EXISTS (SELECT 1 FROM sequence WHERE row = rows.id)"

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from nasnet_cli.model import Model
     from nasnet_cli.results.formats import FormatName
 
-MARKER_VERSION = 1
+MARKER_VERSION = 2
+"""Of the marker, and of the pixels that decoding gives."""
 State = Literal["done", "failed", "missing"]
 
 _MARKER = {
