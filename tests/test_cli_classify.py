@@ -155,6 +155,18 @@ def test_failing_inputs_have_error_rows(nasnet, photos, tiny_module, tmp_path):
     )
 
 
+@pytest.mark.parametrize("option", ["--from", "-"])
+def test_missing_paths_of_a_list_have_rows(option, nasnet, tiny_module, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("gone.jpg\r\nlost/\n")
+    arguments = ("--from", names) if option == "--from" else ("-",)
+    stdin = names.read_bytes() if option == "-" else None
+    done = nasnet("classify", *arguments, "-m", tiny_module, stdin=stdin, expect=3)
+    rows = [(row["path"], row["error"]["kind"]) for row in done.rows]
+    assert rows == [("gone.jpg", "not_found"), ("lost/", "not_found")]
+    assert "2 errors: 2 not_found (check the names)" in done.stderr
+
+
 def test_errors_have_one_line_when_quiet(nasnet, photos, tiny_module, tmp_path):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / name).write_text("no image")
@@ -225,9 +237,6 @@ def test_where_no_path_exists_the_error_has_a_suggestion(
 def test_where_one_path_exists_the_others_have_rows(nasnet, photos, tiny_module):
     done = nasnet("classify", "gone.jpg", photos / "a.jpg", "-m", tiny_module, expect=3)
     assert [row["status"] for row in done.rows] == ["error", "ok"]
-    # A list may be long and old: each of its lines has a row.
-    listed = nasnet("classify", "-", "-m", tiny_module, stdin=b"gone.jpg\n", expect=3)
-    assert [row["error"]["kind"] for row in listed.rows] == ["not_found"]
 
 
 def test_what_cannot_be_read_has_rows(nasnet, photos, tiny_module, tmp_path):

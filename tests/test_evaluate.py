@@ -225,7 +225,7 @@ def test_what_is_not_compared_is_named(nasnet, tmp_path):
     rows = [labelled("dog/1.jpg", None, (GOLDEN, 0.5)), failed("dog/2.jpg")]
     file = write_results(tmp_path / "labels.jsonl", rows)
     result = nasnet("evaluate", file, expect=3)
-    assert "1 image with errors, not compared." in result.stderr
+    assert "Not compared: 1 error: 1 truncated (copy them again)." in result.stderr
     write_results(file, [*rows[:1], labelled("gizmo/1.jpg", None, (GOLDEN, 0.5))])
     result = nasnet("evaluate", file, expect=3)
     assert "Left out: 'gizmo' is no label" in result.stderr

@@ -84,7 +84,7 @@ def test_every_format_has_its_rows(format_, folder, nasnet):
     red, blue, *none = report.thumbnails
     assert decoded(red).size == (SIDE, SIDE // 2) and decoded(blue).size == (18, SIDE)
     assert np.asarray(decoded(red))[:, :, 0].min() > 240 and none == [None, None]
-    assert "4 images, 1 with errors, 1 that can no longer be read" in done.stderr
+    assert "4 images, 1 that can no longer be read, without a thumbnail; 1 error: " in done.stderr
     assert report.texts["h1"] == report.texts["title"] == ["labels"]
 
 
@@ -273,7 +273,7 @@ def test_classify_writes_a_report_too(tmp_path, nasnet, tiny_module):
     names = ["-o", "labels.db", "--report", "page.html"]
     command = ["classify", ".", "-m", tiny_module, *names, "--embed", "v.npy"]
     done = nasnet(*command, cwd=tmp_path, expect=3)
-    assert "page.html: 2 images, 1 with errors" in done.stderr
+    assert "page.html: 2 images; 1 error: " in done.stderr
     report = Report(tmp_path / "page.html")
     assert [row["p"] for row in report.rows] == ["./broken.jpg", "./cat.jpg"]
     assert report.thumbnails[1] and report.rows[1]["m"] and report.about["map"]

@@ -108,6 +108,7 @@ def test_marker_describes_the_shard(finished):
     marker = json.loads((finished / "shard-00001.json").read_text())
     assert (marker["first"], marker["pictures"]) == (4, 4)
     assert marker["counts"] == {"inputs": 4, "ok": 3, "failed": 1}
+    assert marker["errors"] == {"not_an_image": 1}
     (name,) = marker["outputs"]
     assert name == "shard-00001.jsonl"
     assert marker["outputs"][name]["bytes"] == (finished / name).stat().st_size
@@ -123,7 +124,8 @@ def test_finished_shards_are_not_run_again(job, again):
     before = times(job)
     done = again()
     assert times(job) == before
-    assert "11 images: 10 classified; 1 error; 11 in earlier runs; " in done.stderr
+    assert "; 1 error: 1 not_an_image (leave them out); 11 in earlier runs; " in done.stderr
+    assert "images/s" not in done.stderr
 
 
 def test_shard_without_marker_is_run_again_with_the_same_bytes(job, again):

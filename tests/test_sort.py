@@ -88,7 +88,7 @@ def test_images_are_sorted_and_taken_back(by, expected, how, photos, tmp_path, n
     assert done.stderr.startswith(
         f"7 images: 6 {verb} into {len({*map(folder_of, expected)})} fold"
     )
-    assert "1 with errors" in done.stderr and done.stdout == ""
+    assert "1 error: 1 truncated (copy them again)." in done.stderr and done.stdout == ""
     again = nasnet(
         "sort", "labels.jsonl", "--into", "../out", "--by", by, how, cwd=photos, expect=0
     )

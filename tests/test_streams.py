@@ -77,8 +77,9 @@ def test_usage_is_told_where_notes_cannot_be_written():
     assert shell('"$@" 2> /dev/full', "classify", "--no-such-option").returncode == 2
 
 
-def test_a_reader_that_has_gone_ends_the_run_with_141(image, tiny_module):
-    command = [*NASNET, "classify", str(image), "-m", str(tiny_module)]
+@pytest.mark.parametrize("arguments", ["--help", "--version", "classify --help", "classify IMAGE"])
+def test_a_reader_that_has_gone_ends_the_run_with_141(image, tiny_module, arguments):
+    command = [*NASNET, *arguments.replace("IMAGE", f"{image} -m {tiny_module}").split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""

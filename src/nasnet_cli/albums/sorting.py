@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from nasnet_cli.albums.paths import Base
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import ErrorKind, NasnetError
 from nasnet_cli.images.source import is_remote
 from nasnet_cli.results.reading import LabelFile
 from nasnet_cli.results.records import Classified, Everyday, Prediction
@@ -27,15 +27,15 @@ class Sorting:
     """The images of a result file and the folders that they go to.
 
     by is the label that decides: sure, the everyday label, or top1, the best one. The counts are
-    complete once all pairs have been taken: rows, those with errors, and folders with the number
-    of their images.
+    complete once all pairs have been taken: rows, errors by kind, and folders with the number of
+    their images.
     """
 
     file: LabelFile
     base: Base
     by: Literal["sure", "top1"]
     rows: int = 0
-    failed: int = 0
+    errors: Counter[ErrorKind] = field(default_factory=Counter)
     folders: Counter[str] = field(default_factory=Counter)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
@@ -47,7 +47,7 @@ class Sorting:
         for row in self.file.rows():
             self.rows += 1
             if row.error is not None:
-                self.failed += 1
+                self.errors[row.error.kind] += 1
                 continue
             folder = self._folder(row)
             self.folders[folder] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,7 +17,7 @@ from nasnet_cli.albums.planning import IN_ARCHIVE, NOT_FOUND, REMOTE
 from nasnet_cli.albums.sidecar import Sidecar
 from nasnet_cli.albums.sidecar_names import Stems, full_name, stem_name
 from nasnet_cli.atomic import leftovers
-from nasnet_cli.errors import NasnetError, OutputError
+from nasnet_cli.errors import ErrorKind, NasnetError, OutputError
 from nasnet_cli.images.source import is_remote
 from nasnet_cli.results.atomic import in_words, open_output
 from nasnet_cli.results.reading import LabelFile
@@ -41,7 +42,7 @@ class Tagging:
     """The sidecars of the images in a result file.
 
     naming full is photo.jpg.xmp, stem photo.xmp. With remove, all keywords are taken away. rows
-    counts the images, not_sure those without an everyday label, failed those with errors; skipped
+    counts the images, not_sure those without an everyday label, errors those of each kind; skipped
     has the reason for each image that gets no sidecar.
     """
 
@@ -51,7 +52,7 @@ class Tagging:
     remove: bool
     rows: int = 0
     not_sure: int = 0
-    failed: int = 0
+    errors: Counter[ErrorKind] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     _stems: Stems = field(default_factory=Stems)
 
@@ -63,8 +64,8 @@ class Tagging:
         tags: dict[str, Tag] = {}
         for row in self.file.rows():
             self.rows += 1
-            self.failed += row.error is not None
             if row.error is not None:
+                self.errors[row.error.kind] += 1
                 continue
             self.not_sure += row.sure is None
             image = self.base.locate(row.path)

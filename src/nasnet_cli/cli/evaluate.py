@@ -22,6 +22,7 @@ from nasnet_cli.cli.sections import (
     print_json,
     print_line,
 )
+from nasnet_cli.cli.summary import errors_by_kind
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.kept_files import parse_json
@@ -323,7 +324,7 @@ class _Evaluation:
         if tally.without_class:
             self._console.note(f"{counted(tally.without_class, 'image')} without a known class.")
         if tally.errors:
-            self._console.note(f"{counted(tally.errors, 'image')} with errors, not compared.")
+            self._console.note(f"Not compared: {errors_by_kind(tally.errors)}.")
         status = exits.OK if self._job is None else self._job.finish("classified")
         incomplete = tally.errors or tally.without_class or tally.truth.unmatched
         return exits.SOME_FAILED if incomplete else status

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -42,6 +43,14 @@ class _ReaderLeft(Exception):  # noqa: N818 - it is no error
     """A broken pipe under another name: Click would end with its own exit status."""
 
 
+@contextmanager
+def _renamed_broken_pipe() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderLeft from error
+
+
 class LazyGroup(Group):
     """A group that imports a command's module when the command is asked for."""
 
@@ -57,11 +66,13 @@ class LazyGroup(Group):
         command: click.Command = module.command
         return command
 
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        with _renamed_broken_pipe():  # of --help and --version
+            return super().make_context(*arguments, **settings)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _renamed_broken_pipe():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise _ReaderLeft from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -11,6 +11,7 @@ import click
 from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with, option
+from nasnet_cli.cli.summary import errors_by_kind
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ def write_report(file: LabelFile, out: str, settings: ReportOptions, console: Co
     with console.progress(None if file.is_stream else count) as advance:
         counts = make_report(file, out, settings, advance)
     parts = [counted(counts.images, "image")]
-    if counts.errors:
-        parts.append(f"{counts.errors:,} with errors")
     if counts.without:
         parts.append(f"{counts.without:,} that can no longer be read, without a thumbnail")
+    errors = f"; {errors_by_kind(counts.errors)}" if counts.errors else ""
     size = f"{counts.bytes / 1e6:,.1f} MB"
-    console.note(f"{out}: {', '.join(parts)}; {size}, {time.monotonic() - start:.1f} s.")
+    console.note(f"{out}: {', '.join(parts)}{errors}; {size}, {time.monotonic() - start:.1f} s.")

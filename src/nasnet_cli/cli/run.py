@@ -233,26 +233,25 @@ class Job:
                 self.inputs.roots,
             )
 
-    def finish(self, verb: str, *, earlier: int = 0) -> int:
+    def finish(self, verb: str) -> int:
         """Print the summary and return the exit code.
 
-        verb is what was done with inputs that succeeded; earlier is how many of the inputs another
-        run has done.
+        verb is what was done with inputs that succeeded.
         """
         summary = self.summary
         summary.seconds = time.monotonic() - self._start
         parts = [f"{summary.ok:,} {verb}"]
         if summary.failed:
-            errors = errors_by_kind(summary.failed, self.console.errors)
+            errors = errors_by_kind(summary.errors)
             parts.append(errors)
             if self.console.quiet:
                 self.console.warning(f"{errors}.")
         if summary.passed_over:
             parts.append(skips_by_kind(summary.passed_over, self.inputs.skips.kinds))
-        if earlier:
-            parts.append(f"{earlier:,} in earlier runs")
+        if summary.kept:
+            parts.append(f"{summary.kept:,} in earlier runs")
         took = f"{summary.seconds:.1f} s"
-        if done_now := summary.inputs - earlier:
+        if done_now := summary.inputs - summary.kept:
             rate = done_now / summary.seconds
             took += f", {rate:{'.2g' if rate < 10 else '.0f'}} images/s"
         self.console.note(f"{counted(summary.inputs, 'image')}: {'; '.join([*parts, took])}.")

@@ -61,9 +61,9 @@ def run_sharded(job: Job, output: OutputOptions, shards: ShardOptions) -> int:
     work = describe_work(job.spec, job.model, {kind: format_})
     manifest = _update_manifest(job, out, work, Cut(shards.shards, shards.shard_size))
     _, missing, job.summary = finished_shards(manifest)
-    earlier = job.summary.inputs
+    job.summary.kept = job.summary.inputs
     failed = []
-    with job.console.progress(lambda: manifest.images, initial=earlier) as advance:
+    with job.console.progress(lambda: manifest.images, initial=job.summary.kept) as advance:
         for outcome in _run(job, manifest, missing, shards, advance) if missing else ():
             if outcome.counts is None:
                 failed.append(outcome)
@@ -71,7 +71,7 @@ def run_sharded(job: Job, output: OutputOptions, shards: ShardOptions) -> int:
                 job.summary.add(outcome.counts)
     if failed:
         raise _failure(failed, manifest)
-    return job.finish(_VERBS[kind], earlier=earlier)
+    return job.finish(_VERBS[kind])
 
 
 def _update_manifest(job: Job, out: Path, work: dict[str, object], cut: Cut) -> Manifest:

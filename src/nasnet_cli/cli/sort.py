@@ -12,6 +12,7 @@ from nasnet_cli.cli import exits, moving, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with
 from nasnet_cli.cli.sections import option as any_option
+from nasnet_cli.cli.summary import errors_by_kind
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
@@ -124,10 +125,9 @@ def _summary(sorting: Sorting, plan: Plan, problems: int, done: str) -> str:
         parts.append(counted(len(plan.sidecars), "sidecar"))
     if plan.present:
         parts.append(f"{plan.present:,} there already")
-    if sorting.failed:
-        parts.append(f"{sorting.failed:,} with errors")
     reasons = Counter(plan.skipped.values())
     parts += [f"{number:,} skipped ({reason})" for reason, number in sorted(reasons.items())]
     if problems:
         parts.append(f"{problems:,} failed")
-    return f"{counted(sorting.rows, 'image')}: {', '.join(parts)}."
+    errors = f"; {errors_by_kind(sorting.errors)}" if sorting.errors else ""
+    return f"{counted(sorting.rows, 'image')}: {', '.join(parts)}{errors}."

@@ -1,4 +1,4 @@
-"""The last line of a run: counts of results, of errors by kind with the remedy, of skipped files."""
+"""Errors and skipped files by kind, as the last line of a command has them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,13 @@ _REMEDIES: dict[ErrorKind, str] = {
 _MOST_KINDS = 8
 
 
-def errors_by_kind(failed: int, kinds: Mapping[ErrorKind, int]) -> str:
-    """Return the errors of a run: "3 errors: 2 truncated (copy them again), 1 archive (…)".
-
-    kinds has those that were seen in this run, which may be fewer than failed.
-    """
-    parts = [f"{count:,} {kind} ({_REMEDIES[kind]})" for kind, count in _by_count(kinds)]
-    others = failed - sum(kinds.values())
-    if parts and others:
-        parts.append(f"{others:,} in earlier runs")
-    return counted(failed, "error") + (f": {', '.join(parts)}" if parts else "")
+def errors_by_kind(kinds: Mapping[ErrorKind, int]) -> str:
+    """Return errors with their remedies: "3 errors: 2 truncated (copy them again), 1 archive (…)"."""
+    parts = []
+    for kind, count in _by_count(kinds):
+        remedy = _REMEDIES.get(kind)  # other versions may have other kinds
+        parts.append(f"{count:,} {kind}" + (f" ({remedy})" if remedy else ""))
+    return f"{counted(sum(kinds.values()), 'error')}: {', '.join(parts)}"
 
 
 def skips_by_kind(skipped: int, kinds: Mapping[str, int]) -> str:

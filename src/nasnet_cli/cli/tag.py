@@ -12,6 +12,7 @@ from nasnet_cli.cli import exits, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with, print_line
 from nasnet_cli.cli.sections import option as any_option
+from nasnet_cli.cli.summary import errors_by_kind
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.results.text import counted
 
@@ -119,9 +120,9 @@ def _summary(tagging: Tagging, changes: Counter[Change], problems: int, dry_run:
     counts = {
         "unchanged": changes["unchanged"],
         "not sure": 0 if tagging.remove else tagging.not_sure,
-        "with errors": tagging.failed,
         **{f"skipped ({reason})": n for reason, n in Counter(tagging.skipped.values()).items()},
         "failed": problems,
     }
     parts += [f"{count:,} {name}" for name, count in counts.items() if count]
-    return f"{counted(tagging.rows, 'image')}: {', '.join(parts)}."
+    errors = f"; {errors_by_kind(tagging.errors)}" if tagging.errors else ""
+    return f"{counted(tagging.rows, 'image')}: {', '.join(parts)}{errors}."

@@ -153,7 +153,7 @@ class Outcome:
         return {
             "images": {
                 "compared": len(self.ranks),
-                "errors": tally.errors,
+                "errors": tally.errors.total(),
                 "without_class": tally.without_class,
             },
             "top1": _share(self.top1),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import ErrorKind, NasnetError
 from nasnet_cli.evaluation.truth import TrueClass, Truth
 from nasnet_cli.results.records import Classified, Prediction
 
@@ -33,15 +34,15 @@ class Tally:
     true class and labels, true_numbers has the class's place in truth.classes, predicted that of
     the best label (-1 for none of them), ranks the rank of the first right label (0 for none of the
     recorded ones), confidences the best label's probability, and sure 1 or 0 for a right or wrong
-    everyday label, -1 without one. errors counts the images with an error, without_class those
-    whose class is not known.
+    everyday label, -1 without one. errors counts the images with an error by kind, without_class
+    those whose class is not known.
     """
 
     truth: Truth
     name_of: Callable[[str], str | None]
     classes: int | None = None
     mistakes_kept: int = 10
-    errors: int = 0
+    errors: Counter[ErrorKind] = field(default_factory=Counter)
     without_class: int = 0
     fewest: int | None = None
     true_numbers: array[int] = field(default_factory=lambda: array("i"))
@@ -58,11 +59,11 @@ class Tally:
         number = None if name is None else self.truth.number(name)
         if number is None:
             self.without_class += 1
-        elif row.predictions is None:
-            self.errors += 1
+        elif row.error is not None:
+            self.errors[row.error.kind] += 1
         else:
             check_has_labels(row)
-            self._add(row, number, row.predictions)
+            self._add(row, number, row.predictions or ())
 
     def _add(self, row: Classified, number: int, predictions: tuple[Prediction, ...]) -> None:
         true_class, best = self.truth.classes[number], predictions[0]

@@ -111,7 +111,7 @@ def kept_rows(
             state_path(path).unlink(missing_ok=True)
             opened = open_state(path, identity, resume=True, note=reporter.note)
             state = stack.enter_context(opened)
-        for row in _stored_rows(state, spec, model, sources, options):
+        for row in _stored_rows(state, spec, model, sources, options, summary):
             _count(row, summary, reporter)
             yield row
     if not summary.inputs:
@@ -164,7 +164,7 @@ def run_to_files(
                 _check_roots_stay(state, main, roots)
             if skips is not None and not options.prune:
                 skips.on_nothing = partial(_check_rows_stay, state, main)
-            for row in _stored_rows(state, spec, model, sources, options):
+            for row in _stored_rows(state, spec, model, sources, options, summary):
                 _count(row, summary, reporter)
             summary.passed_over = skips.count if skips else 0
             if not summary.inputs:
@@ -254,9 +254,16 @@ def _check_rows_stay(state: State, output: Path, path: str) -> None:
 
 
 def _stored_rows(
-    state: State, spec: JobSpec, model: Model, sources: Iterable[Source], options: RunOptions
+    state: State,
+    spec: JobSpec,
+    model: Model,
+    sources: Iterable[Source],
+    options: RunOptions,
+    summary: Summary,
 ) -> Iterator[Row]:
     """Yield the row of each source, in order: the state's where it has one, else a new one.
+
+    Those of the state are counted in summary.kept.
 
     Behind a folder that cannot be listed, and an archive that is damaged, come the rows of what
     is in it: it is not gone.
@@ -282,6 +289,8 @@ def _stored_rows(
         if row is None:
             row = encode(result, spec)
             state.add(position, kept_key(key, row.error), row)
+        else:
+            summary.kept += 1
         yield row
 
 
@@ -306,6 +315,7 @@ def _count(row: Row, summary: Summary, reporter: Reporter) -> None:
         summary.ok += 1
     else:
         summary.failed += 1
+        summary.errors[row.error.kind] += 1
     reporter.row(row.path, row.error)
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nasnet_cli.albums.paths import Base
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import ErrorKind, NasnetError
 from nasnet_cli.report.entries import Entry, has_groups, read_entries
 from nasnet_cli.report.links import link
 from nasnet_cli.report.page import Page
@@ -40,7 +41,7 @@ class ReportCounts:
     """Counts of a finished report. without are the images with labels, but without a thumbnail."""
 
     images: int = 0
-    errors: int = 0
+    errors: Counter[ErrorKind] = field(default_factory=Counter)
     without: int = 0
     bytes: int = 0
 
@@ -75,7 +76,8 @@ def make_report(
         def counted() -> Iterator[tuple[Entry, Thumbnail | None]]:
             for entry, thumbnail in thumbnails.of(read_entries(file), images.path):
                 counts.images += 1
-                counts.errors += entry.row.error is not None
+                if entry.row.error is not None:
+                    counts.errors[entry.row.error.kind] += 1
                 counts.without += thumbnail is not None and thumbnail.webp is None
                 yield entry, thumbnail
                 advance(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ class Summary:
     """Counts of a run. seconds is the wall time from start to end.
 
     inputs = ok + failed is the number of rows; passed_over counts the skipped files, which have no
-    row.
+    row. Of the rows, kept were taken from earlier runs, and errors has those of each kind.
     """
 
     inputs: int = 0
@@ -141,12 +142,16 @@ class Summary:
     failed: int = 0
     passed_over: int = 0
     seconds: float = 0.0
+    kept: int = field(default=0, compare=False)
+    errors: Counter[ErrorKind] = field(default_factory=Counter, compare=False)
 
     def add(self, other: Summary) -> None:
         """Add the rows of another run."""
         self.inputs += other.inputs
         self.ok += other.ok
         self.failed += other.failed
+        self.kept += other.kept
+        self.errors += other.errors
 
     def counts(self) -> dict[str, int]:
         """Return the counts for files, without the time, so that two runs write the same bytes."""

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import ERROR_KINDS, NasnetError
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import SILENT, Reporter, run_to_files
 from nasnet_cli.jobs.shards.manifest import (
@@ -46,7 +47,7 @@ MARKER_VERSION = 2
 State = Literal["done", "failed", "missing"]
 
 _MARKER = {
-    "version": int, "slice": str, "counts": dict, "outputs": dict, "work": str,
+    "version": int, "slice": str, "counts": dict, "errors": dict, "outputs": dict, "work": str,
 }  # fmt: skip
 
 
@@ -190,6 +191,7 @@ def _write_marker(manifest: Manifest, piece: Slice, counts: Summary, outputs: li
         "pictures": piece.images,
         "slice": piece.sha256,
         "counts": counts.rows(),
+        "errors": counts.errors,
         "outputs": {path.name: _digest(path) for path in sorted(outputs)},
         "work": _work_digest(manifest.work),
         **{name: manifest.work[name] for name in DESCRIBED},
@@ -203,7 +205,7 @@ def _state(manifest: Manifest, piece: Slice, work: str, verify: bool) -> ShardSt
     try:
         marker = parse_object(read_kept(_marker_path(out, piece.shard)), _MARKER)
         outputs = _listed(marker["outputs"], manifest.formats, piece.shard)
-        counts = Summary.from_counts(marker["counts"])
+        counts = _counts(marker)
     except FileNotFoundError:
         why = _failure(out, piece.shard)
         return ShardState(piece.shard, piece.images, "failed" if why else "missing", why)
@@ -220,6 +222,16 @@ def _state(manifest: Manifest, piece: Slice, work: str, verify: bool) -> ShardSt
     if why:
         return ShardState(piece.shard, piece.images, "missing", why)
     return ShardState(piece.shard, piece.images, "done", "", counts, outputs)
+
+
+def _counts(marker: dict[str, Any]) -> Summary:
+    """Return the counts of a marker. Raises ValueError where they do not add up."""
+    counts = Summary.from_counts(marker["counts"])
+    errors = check_fields(marker["errors"], dict.fromkeys(marker["errors"], int))
+    counts.errors = Counter({kind: errors[kind] for kind in ERROR_KINDS if kind in errors})
+    if counts.errors.total() != counts.failed:
+        raise ValueError("its errors do not add up")
+    return counts
 
 
 def _listed(
