@@ -1,6 +1,6 @@
 """The cache folder of nasnet, and files in it that are ignored when they are damaged.
 
-    modules/NAME-DIGEST/       a model that was fetched or converted, complete or not there
+    modules/NAME-DIGEST/       a model that was fetched, converted or copied, complete or not there
     modules/NAME-DIGEST.json   its source, files and checksums (models/hub/store.py)
     partial/                   unfinished downloads
     locks/                     empty files: a process holds one while it fetches that model
@@ -88,7 +88,7 @@ def _is_own(folder: Path) -> bool:
     return False
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Create a folder of the cache, for this user alone. Raises OSError."""
     cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -121,7 +121,7 @@ def lock(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
     path = subfolder("locks") / f"{name}.lock"
     file_lock = FileLock(path)
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         try:
             file_lock.acquire(timeout=0)
         except Timeout:
@@ -172,7 +172,7 @@ def store(path: Path, data: bytes) -> None:
     if distrust():
         return
     with contextlib.suppress(OSError):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         with hidden_file(path) as partial:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | systems.open_flags("O_CLOEXEC")
             with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:

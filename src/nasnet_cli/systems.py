@@ -59,12 +59,17 @@ def open_flags(
 
 def is_mine(status: os.stat_result) -> bool:
     """Return whether a file is this user's, where the system tells."""
-    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return not has_owners() or status.st_uid == os.geteuid()
+
+
+def has_owners() -> bool:
+    """Return whether the system tells whose files are."""
+    return hasattr(os, "geteuid")
 
 
 def only_ours(status: os.stat_result) -> bool:
     """Return whether only this user and root can write to a file, where the system tells."""
-    if not hasattr(os, "geteuid"):
+    if not has_owners():
         return True
     is_ours = is_mine(status) or status.st_uid == 0
     return is_ours and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

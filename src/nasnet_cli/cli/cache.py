@@ -51,7 +51,7 @@ class Item:
 def command() -> None:
     """List, verify and remove what is in the cache.
 
-    The cache holds models that were fetched or converted, models that OpenVINO has compiled
+    The cache holds models that were fetched, converted or copied, models that OpenVINO has compiled
     ("compiled"), records of models that passed the safety check ("scanned"), vectors of training
     images ("features") and parts of downloads ("unfinished"). All of it can be made again.
     """

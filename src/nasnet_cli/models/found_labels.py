@@ -24,7 +24,7 @@ def labels_beside(path: Path, count: int | None) -> tuple[Labels, str] | None:
     """
     if not count:
         return None
-    for file in _candidates(path):
+    for file in files_beside(path):
         try:
             labels = read_labels(file)
         except NasnetError:  # somebody else's
@@ -42,7 +42,8 @@ def labels_in(text: str, count: int | None) -> Labels | None:
     return None
 
 
-def _candidates(path: Path) -> Iterator[Path]:
+def files_beside(path: Path) -> Iterator[Path]:
+    """Yield the files that may hold the labels of a model, the most likely first."""
     stem = path.stem
     folders = [path, path.parent] if path.is_dir() else [path.parent]
     names = [f"{stem}_labels.txt", f"{stem}.labels.tsv", f"{path.name}.labels.tsv"]

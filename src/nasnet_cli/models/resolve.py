@@ -33,7 +33,8 @@ def resolve(
     an https handle of tensorflow-hub's protocol; or a path of a model in any format of
     formats/table.py or a .tar.gz of one. A name has precedence over a path: ./imagenet-mobile is
     the path. What has to be unpacked is kept in the cache by its content; with runnable, so is the
-    module that a checkpoint or a Keras file is converted to.
+    module that a checkpoint or a Keras file is converted to. So is a copy of what others could
+    change, which stands for it.
 
     Raises ModelError when there is no such model or it is not recognized; download.DownloadError
     and CacheError when it cannot be fetched or kept.
@@ -43,25 +44,46 @@ def resolve(
         from nasnet_cli.models.formats.tf1_hub import TF1Hub
 
         return DetectedModel(TF1Hub(), builtin_folder())
-    from nasnet_cli.models.detect import ARCHIVE, MissingModelError, identify
+    from nasnet_cli.models.detect import ARCHIVE, MissingModelError
     from nasnet_cli.models.hub.published import PUBLISHED
 
     if name in PUBLISHED:
         from nasnet_cli.models.hub.fetch import fetch_published
 
-        return identify(fetch_published(PUBLISHED[name], listener), name)
+        return _protected(fetch_published(PUBLISHED[name], listener), name, listener)
     if scheme := _ADDRESS.match(name):
-        return identify(_fetch(name, scheme[1].lower(), listener), name)
+        return _protected(_fetch(name, scheme[1].lower(), listener), name, listener)
     try:
-        detected = identify(Path(name), name)
+        detected = _protected(Path(name), name, listener)
     except MissingModelError as error:
         error.remedy = _suggestion(name)
         raise
     if detected.format is ARCHIVE or (runnable and not detected.format.is_runnable):
         from nasnet_cli.models.convert import cached_module
 
-        return identify(cached_module(detected, name, listener), name)
+        return _protected(cached_module(detected, name, listener), name, listener)
     return detected
+
+
+def _protected(path: Path, shown: str, listener: ProgressListener) -> DetectedModel:
+    """Return the model at path, or its copy in the cache where others could change it."""
+    from nasnet_cli.models.detect import identify
+    from nasnet_cli.models.reach import is_out_of_reach
+
+    detected = identify(path, shown)
+    try:
+        whole = (
+            [detected.path]
+            if detected.path.is_dir()
+            else detected.format.files(detected.path).values()
+        )
+        if all(is_out_of_reach(part) for part in whole if part.exists()):
+            return detected
+    except OSError as error:
+        raise ModelError(f"{shown} cannot be read: {error.strerror}.", "Check it.") from None
+    from nasnet_cli.models.own_copy import own_copy
+
+    return own_copy(detected, shown, listener)
 
 
 def builtin_folder() -> Path:

@@ -26,7 +26,7 @@ from nasnet_cli.kept_files import parse_json
 from nasnet_cli.models.files import digest, module_files
 from nasnet_cli.models.listener import ProgressListener
 
-Kind = Literal["downloaded", "converted", "unpacked"]
+Kind = Literal["downloaded", "converted", "unpacked", "copied"]
 _MAX_RECORD_BYTES = 16 * 2**20
 
 
@@ -142,6 +142,7 @@ def keep(
             return place
         try:
             _remove_leftovers(name)
+            cache.make_folder(place.parent)
             with hidden_folder(place) as work:
                 folder, kind, sha256 = build(work)
                 made = datetime.now(UTC).isoformat(timespec="seconds")
