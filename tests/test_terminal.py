@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
+from nasnet_cli.cli.console import _COUNT, _SHARE
 from support.cli import NASNET
 from support.terminal import run_on_terminal
 
@@ -95,3 +97,12 @@ def test_help_is_as_wide_as_the_terminal():
     session = run_on_terminal([*NASNET, "classify", "--help"], stdout_too=True, COLUMNS="")
     assert session.exit_code == 0
     assert 90 < max(map(len, session.screen)) <= 98
+
+
+def test_a_slow_rate_is_per_second_too():
+    assert tqdm.format_meter(1, 10, 4, unit=" images", bar_format=_SHARE).endswith(
+        "1/10 [00:04<00:36,  0.25 images/s]"
+    )
+    assert tqdm.format_meter(1, None, 4, unit=" images", bar_format=_COUNT, postfix="1 error") == (
+        "1 images [00:04,  0.25 images/s, 1 error]"
+    )

@@ -96,11 +96,12 @@ class Console:
         if not self.is_on_terminal or self.is_dumb:
             yield _ignore
             return
-        with _bar(unit=f" {unit}", initial=initial) as bar:
+        with _bar(unit=f" {unit}", initial=initial, bar_format=_COUNT) as bar:
             if count is not None:
 
                 def find_total() -> None:
                     bar.total = count()
+                    bar.bar_format = _SHARE
 
                 threading.Thread(target=find_total, daemon=True).start()
 
@@ -156,6 +157,11 @@ class ConsoleListener(ProgressListener):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+# As tqdm's own, but with slow rates per second too, like the summary: 0.25 images/s.
+_COUNT = "{n_fmt}{unit} [{elapsed}, {rate_noinv_fmt}{postfix}]"
+_SHARE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 
 
 def _bar(**settings: Any) -> Any:

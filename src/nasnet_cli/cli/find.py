@@ -50,8 +50,8 @@ def command(
     """Find images by label, synonym or a wider class: dog, Canis familiaris, animal.
 
     RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite); - reads standard
-    input. No model is run. The paths of the images found go to standard output. A word of several
-    senses finds all of them, and a WordNet id such as n02012849 picks one.
+    input. No model is run. The paths of the images found go to standard output. A word with several
+    senses finds images of each; a WordNet id such as n02012849 picks one.
     """
     from nasnet_cli.albums.finding import Search
     from nasnet_cli.albums.paths import Base
@@ -62,7 +62,7 @@ def command(
     console = Console(quiet=quiet)
     search = Search(options.open_results(results), Word(word), minimum)
     if len(search.word.senses) > 1:
-        console.note(f"{word!r} has {len(search.word.senses)} senses; an id picks one:")
+        console.note(f"{word!r} has {len(search.word.senses)} senses; a WordNet id picks one:")
         for line in search.word.describe_senses():
             console.note(f"  {line}")
     hits = _existing(search, Base(base))

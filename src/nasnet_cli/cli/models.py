@@ -30,7 +30,7 @@ _JSON = json_option("Print JSON.")
 def command(context: click.Context, as_json: bool) -> None:
     """List the models that have a name, fetch one, or make one the default.
 
-    Without a subcommand it lists them. Nothing is fetched but by get and default. The default is for
+    Without a subcommand it lists them. Only get and default fetch anything. The default is for
     every command with --model; NASNET_MODEL has precedence over it.
     """
     if context.invoked_subcommand is None:

@@ -37,13 +37,13 @@ _DONE = {"copy": "copied", "link": "linked", "move": "moved"}
     "--into",
     type=click.Path(),
     metavar="DIR",
-    help="Folder that gets a folder for each label. It is created if it is missing.",
+    help="Create a folder for each label in DIR, and DIR too if it is missing.",
 )
 @option(
     "--by",
     type=click.Choice(["sure", "top1"]),
     default="sure",
-    help="Label that decides: the everyday label, or the best one however unsure it is.",
+    help="Sort by the everyday label, or by the best label however unsure the model is.",
 )
 @option("--copy", is_flag=True, help="Copy the images; this is the default.")
 @option("--link", is_flag=True, help="Make relative symbolic links to the images.")
@@ -53,7 +53,7 @@ _DONE = {"copy": "copied", "link": "linked", "move": "moved"}
     "--undo",
     type=click.Path(),
     metavar="DIR",
-    help="Take back what was sorted into DIR, also after an interruption.",
+    help="Undo all sorting into DIR, also after an interruption.",
 )
 @options.base_option
 @options.console_options
@@ -72,10 +72,10 @@ def command(
     """Sort images into a folder for each label.
 
     RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite); - reads standard
-    input. No model is run. Images without an everyday label go to _not_sure, images with errors
-    nowhere. Nothing is overwritten: equal names get a number. What is done is kept in
-    DIR/.nasnet-undo.jsonl: after an interruption, the same command goes on. Exit code: 0 if every
-    image is in its place, 3 if some could not be brought there.
+    input. No model is run. Images without an everyday label go to _not_sure; images with errors
+    are left out. Nothing is overwritten: equal names get a number. Every change is recorded in
+    DIR/.nasnet-undo.jsonl; after an interruption, run the same command again to continue. Exit
+    code: 0 if every image is in its place, 3 if some are not.
     """
     if copy + link + move > 1:
         raise click.UsageError("Use one of --copy, --link and --move.")
