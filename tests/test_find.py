@@ -201,6 +201,8 @@ def test_wrong_use(folder, nasnet):
     assert nasnet("find", "dog", "labels.csv", "-0", "--json", cwd=folder).exit_code == 2
     assert nasnet("find", "dog", "labels.csv", "--min", 0, cwd=folder).exit_code == 2
     assert nasnet("find", "dog", cwd=folder).exit_code == 2
+    done = nasnet("find", "dog", "labels.csv", "--min", "nan", cwd=folder, expect=2)
+    assert "'nan' is not a number" in done.stderr
 
 
 def test_find_imports_no_model_and_no_numpy(folder):

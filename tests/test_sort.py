@@ -203,6 +203,12 @@ def test_what_was_moved_away_since_is_not_there_already(photos, nasnet):
     assert "1 there already" in done.stderr and "1 skipped (not found)" in done.stderr
 
 
+def test_an_empty_name_is_no_folder(photos, nasnet):  # an unset variable of a script
+    for arguments in (("labels.jsonl", "--into", ""), ("--undo", "")):
+        done = nasnet("sort", *arguments, cwd=photos, expect=1)
+        assert "The name of the folder is empty." in done.stderr
+
+
 def test_a_read_only_disk_is_the_one_that_is_named(photos, tmp_path, nasnet):
     with small_disk(tmp_path / "disk", "1m") as disk:
         shutil.copytree(photos, disk, dirs_exist_ok=True)

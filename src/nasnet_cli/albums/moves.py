@@ -42,6 +42,8 @@ def open_album(folder: str | os.PathLike[str], *, create: bool = False) -> Itera
     NasnetError when it cannot be used, or another process uses it.
     """
     name = os.fspath(folder)
+    if not name:
+        raise NasnetError("The name of the folder is empty.", "Name a folder.")
     is_new = create and not os.path.lexists(name)
     lock = ExitStack()
     try:

@@ -7,6 +7,7 @@ dataclass takes a millisecond to make).
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -33,8 +34,23 @@ if TYPE_CHECKING:
 advanced = partial(option, section=ADVANCED)
 of_model, of_output = partial(option, section=MODEL), partial(option, section=OUTPUT)
 COUNT = click.IntRange(min=1)
-FRACTION = click.FloatRange(0, 1, min_open=True)
-PROBABILITY = click.FloatRange(0, 1)
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers. NaN is in none, although it is neither under nor over its ends."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        """Return the number; fail with a usage error."""
+        number: float = super().convert(value, param, context)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, context)
+        return number
+
+
+FRACTION = NumberRange(0, 1, min_open=True)
+PROBABILITY = NumberRange(0, 1)
 
 
 class InputOptions(NamedTuple):

@@ -52,7 +52,7 @@ limit_options = gathered(
     option(
         "--min",
         "minimum",
-        type=click.FloatRange(-1, 1),
+        type=options.NumberRange(-1, 1),
         default=-1,
         metavar="C",
         help="Leave out matches with a lower cosine similarity.",
