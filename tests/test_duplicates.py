@@ -374,11 +374,12 @@ def test_a_folder_without_an_undo_list_has_nothing_to_take_back(nasnet, photos):
     assert "no undo list" in nasnet("duplicates", "--undo", "a", cwd=photos, expect=1).stderr
 
 
-# Dies right before a file of that name is removed from its old place.
+# Dies right before a file of that name is removed from its old place, or while it searches.
 KILLED = """
 import os, signal, sys
 def die(event, arguments):
-    if event == "os.remove" and os.fsencode(arguments[0]).endswith(os.fsencode(sys.argv[1])):
+    name = arguments[0] if event == "os.remove" else event
+    if os.fsencode(name).endswith(os.fsencode(sys.argv[1])):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(die)
 from nasnet_cli.cli.main import run
@@ -386,26 +387,44 @@ run(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("at", ["small.bmp", "two.png"])
-def test_a_killed_move_goes_on_or_back(nasnet, movable, tiny_module, at, tmp_path_factory):
+@pytest.fixture
+def kill(movable, tmp_path_factory):
+    """Run nasnet among the photos and kill it at an event; it leaves no temporary files."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    before = tree(movable)
-    move = ["duplicates", "a", "b", *map(str, NEAR), "-m", str(tiny_module), "--move-to", "dups"]
 
-    def kill(*arguments):
-        command = [sys.executable, "-c", KILLED, at, *arguments]
+    def run(at, *arguments):
+        command = [sys.executable, "-c", KILLED, at, *map(str, arguments)]
         environment = {**os.environ, "TMPDIR": str(elsewhere)}
         killed = subprocess.run(command, cwd=movable, env=environment, capture_output=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert not list(elsewhere.iterdir())  # its vectors were in files without names
+        assert not list(elsewhere.iterdir())
 
-    kill(*move)
+    return run
+
+
+@pytest.mark.parametrize("at", ["small.bmp", "two.png"])
+def test_a_killed_move_goes_on_or_back(nasnet, movable, tiny_module, at, kill):
+    before = tree(movable)
+    move = ("duplicates", "a", "b", *NEAR, "-m", tiny_module, "--move-to", "dups")
+    kill(at, *move)
     assert (movable / "b" / at).exists() and (movable / "dups/b" / at).exists()
     nasnet(*move, cwd=movable, expect=0)
     assert set(before) - set(tree(movable)) == LOSERS
-    kill("duplicates", "--undo", "dups")
+    kill(at, "duplicates", "--undo", "dups")
     nasnet("duplicates", "--undo", "dups", cwd=movable, expect=0)
-    assert tree(movable) == before
+    assert tree(movable) == before and not (movable / "dups").exists()
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_the_folder_of_a_killed_search_goes_with_undo(nasnet, movable, tiny_module, kill, goes_on):
+    before = tree(movable)
+    move = ("duplicates", "a", "b", *NEAR, "-m", tiny_module, "--move-to", "dups")
+    kill("mmap.__new__", *move)
+    assert set(tree(movable)) - set(before) == {"dups/.nasnet-undo.jsonl"}
+    if goes_on:
+        assert "3 duplicates moved" in nasnet(*move, cwd=movable, expect=0).stderr
+    nasnet("duplicates", "--undo", "dups", cwd=movable, expect=0)
+    assert tree(movable) == before and not (movable / "dups").exists()
 
 
 @settings(max_examples=40)

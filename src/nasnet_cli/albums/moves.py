@@ -59,24 +59,23 @@ def open_album(folder: str | os.PathLike[str], *, create: bool = False) -> Itera
         raise NasnetError(f"{name} is not a folder.", "Name a folder.") from None
     except OSError as error:
         raise in_words(name, error) from error
-    try:
-        yield Album(name, is_new=is_new)
-    finally:
-        lock.close()
-        if is_new:
-            with suppress(OSError):  # it has got something
-                os.rmdir(name)
+    with lock:
+        album = Album(name)
+        try:
+            if is_new:
+                album.claim()
+            yield album
+        finally:
+            album.remove_if_unused()
 
 
 class Album:
     """A folder with its undo list. Use open_album."""
 
-    def __init__(self, name: str, *, is_new: bool) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self._folder = os.path.realpath(name)
         self._list = UndoList(Path(self._folder))
-        if is_new:
-            self._list.created.add(".")
 
     @property
     def count(self) -> int:
@@ -161,6 +160,17 @@ class Album:
                 yield Outcome(transfer, None)
         self._keep(lambda transfer: os.path.lexists(self._target(transfer.destination)))
 
+    def claim(self) -> None:
+        """Note in the list that the folder was created: undo removes it, after a kill too."""
+        self._list.created.add(".")
+        self._list.write()
+
+    def remove_if_unused(self) -> None:
+        """Remove the folder and its list if they were created and it has got nothing."""
+        if "." in self._list.created and not self._list.transfers:
+            self._list.remove()
+            self._remove_folder(".")
+
     def _keep(self, is_kept: Callable[[Transfer], bool]) -> None:
         """Drop the other transfers from the list, and folders that were created and are empty."""
         self._list.transfers = [transfer for transfer in self._list.transfers if is_kept(transfer)]
@@ -170,8 +180,6 @@ class Album:
             self._remove_folder(name)
         if not self._list.transfers:
             self._list.remove()
-            if "." in self._list.created:
-                self._remove_folder(".")
 
     def _remove_folder(self, name: str) -> None:
         with suppress(OSError):  # it holds other things
