@@ -23,7 +23,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,20 +31,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Off by default on AMD processors, where it's as good.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-import keras
 import numpy as np
 from measuring import calibrate, figures
 from training_data import read_sets, read_tiny_validation
 from warm_start import warm_start
 
-from nasnet_cli.network.layers.keras import KerasLayers, assign_weights, build_keras_model
+from nasnet_cli.network.layers.keras import assign_weights, build_keras_model
 from nasnet_cli.network.spec import NASNetA, Stem
 from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.batches import Batches, Part
 from nasnet_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from nasnet_cli.training.evaluate import accuracy_by_group, class_groups
 from nasnet_cli.training.image_sets import ImageSet, held_out
-from nasnet_cli.training.loop import Settings, Training, train
+from nasnet_cli.training.loop import Settings, Training, fastest_layers, train
 from nasnet_cli.training.patterns import make_patterns
 from nasnet_cli.training.sampling import sampling_weights
 from nasnet_cli.training.schedule import Course, Phase
@@ -125,15 +123,6 @@ def make_batches(sets: dict[str, ImageSet], seed: int) -> Batches:
     return Batches(sets, weights, NETWORK.classes, seed)
 
 
-def fast_layers() -> Callable[[NASNetA], KerasLayers]:
-    """Return the fastest set of layers for Keras' backend."""
-    if keras.backend.backend() != "tensorflow":
-        return KerasLayers
-    from nasnet_cli.training.tensorflow_layers import TensorFlowLayers
-
-    return TensorFlowLayers
-
-
 def run(
     settings: Settings, course: Course, data: Path, work: Path, folder: Path, **options: Any
 ) -> Training:
@@ -148,7 +137,7 @@ def run(
         with (folder / "log.jsonl").open("a") as out:
             out.write(line + "\n")
 
-    training = Training(settings, course, fast_layers())
+    training = Training(settings, course, fastest_layers())
     train(
         training,
         make_batches(sets, SEED),
@@ -185,7 +174,7 @@ def begin(data: Path, work: Path, module: Path) -> None:
     # Other batches than those that training begins with.
     batches = make_batches(sets, SEED + 1)
     weights = warm_start(module, NETWORK, batches, WARM_START, WARM_STEPS, WARM_ROUNDS)
-    training = Training(SETTINGS, COURSE, fast_layers())
+    training = Training(SETTINGS, COURSE, fastest_layers())
     training.assign(weights)
     start = replace(training.state(), average=weights)
     save_checkpoint(work / "train" / "checkpoint.npz", start)

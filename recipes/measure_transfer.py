@@ -1,10 +1,11 @@
 """Measure the last layer of nasnet train: learned features, random ones, colour histograms.
 
-    python recipes/measure_transfer.py BACKBONE DATA WORK [--images N]
+    python recipes/measure_transfer.py BACKBONE DATA WORK [--images N] [--folders]
 
 BACKBONE is a TF1 Hub module that has never seen the 75 classes of mini-* in DATA/imagenet-mix
 (training_data.py). Each gives N images to train on, a fifth of them to choose the penalty with, and N
-to test. WORK keeps decoded images and a module with random weights.
+to test. WORK keeps decoded images and a module with random weights; with --folders, the images are
+only written to WORK/train and WORK/test, a folder for each class, for nasnet train and evaluate.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from training_data import read_mosaics
+from PIL import Image
+from training_data import read_mosaics, wnid_classes
 
 from nasnet_cli import load_model
 from nasnet_cli.evaluation.metrics import share_of
@@ -38,8 +40,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--folders", action="store_true")
     options = parser.parse_args()
-    images, classes, is_test = choose(options.data, options.work, options.images)
+    images, classes, is_test, wnids = choose(options.data, options.work, options.images)
+    if options.folders:
+        write_folders(options.work, images, [wnids[number] for number in classes], is_test)
+        return
     random_module = write_random(options.backbone, options.work / "random")
     kinds: dict[str, Features] = {
         "backbone": lambda pixels: embed(options.backbone, pixels),
@@ -53,8 +59,13 @@ def main() -> None:
         print(json.dumps(measure(kind, vectors, classes, is_test, seconds)), flush=True)
 
 
-def choose(data: Path, work: Path, count: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Return count images of each class to train on, and as many to test with, in random order."""
+def choose(
+    data: Path, work: Path, count: int
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, list[str]]:
+    """Return count images of each class to train on, and as many to test with, in random order.
+
+    Beside the images: their classes, a mask of those to test with, and the classes' WordNet ids.
+    """
     work.mkdir(parents=True, exist_ok=True)
     mini = read_mosaics(data / "imagenet-mix", "mini", work)
     random = np.random.default_rng(0)
@@ -64,7 +75,20 @@ def choose(data: Path, work: Path, count: int) -> tuple[list[np.ndarray], np.nda
         rows += chosen.tolist()
         classes += [number] * len(chosen)
         is_test += (np.arange(len(chosen)) >= count).tolist()
-    return [np.array(mini.pixels[row]) for row in rows], np.array(classes), np.array(is_test)
+    names = {number: wnid for wnid, number in wnid_classes().items()}
+    wnids = [names[class_] for class_ in np.unique(mini.labels).tolist()]
+    images = [np.array(mini.pixels[row]) for row in rows]
+    return images, np.array(classes), np.array(is_test), wnids
+
+
+def write_folders(
+    work: Path, images: list[np.ndarray], wnids: list[str], is_test: np.ndarray
+) -> None:
+    """Write images as PNG into a folder for each class, below train and test."""
+    for number, (pixels, wnid) in enumerate(zip(images, wnids, strict=True)):
+        folder = work / ("test" if is_test[number] else "train") / wnid
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number:05}.png")
 
 
 def embed(module: Path, images: list[np.ndarray]) -> np.ndarray:

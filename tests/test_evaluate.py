@@ -337,7 +337,10 @@ def test_plots_without_matplotlib_are_refused(results, nasnet, tmp_path, monkeyp
         ("path,label\na.jpg\n", "line 2 has 1 columns, not 2"),
         ("path,label\n", "has no rows"),
         ("path,label\nmissing.jpg,dog\n", "None of the images exists"),
-        ("file,class\na.jpg,dog\n", "does not hold the labels of images"),
+        ("file,class\na.jpg,dog\n", "is no table: its header has no column path"),
+        ("\ufeffpath;class\na.jpg;dog\n", "is no table: its header has no column label"),
+        ("path,label,label\na.jpg,dog,dog\n", "its header has several columns label"),
+        ("path,status,rank\n", "does not hold the labels of images"),
     ],
 )
 def test_tables_that_are_refused(text, message, nasnet, tmp_path):

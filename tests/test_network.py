@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,6 +179,44 @@ def test_path_dropout_lies_on_every_operation_but_identity():
     # Normal cells have eight operations that are no identity, reduction cells nine.
     assert len(keeps) == 3 * 8 + 2 * 9
     assert sorted(set(keeps), reverse=True) == pytest.approx([1 - k / 5 * 0.4 for k in range(1, 6)])
+
+
+def test_keras_on_pytorch_is_refused(monkeypatch):
+    import keras
+
+    from nasnet_cli.errors import ModelError
+    from nasnet_cli.network.layers.keras import KerasLayers
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ModelError, match=r"pools the edges .* Set KERAS_BACKEND to tensorflow or"):
+        KerasLayers(MOBILE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["cifar", "mobile"])
+def test_keras_on_jax_computes_the_golden_outputs(size, tmp_path):
+    found = on_backend("jax", tmp_path / "jax.npz", size)
+    expected = golden.outputs(size)
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found["features"], expected["global_pool"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_training_on_jax_has_the_losses_of_training_on_tensorflow(tmp_path):
+    jax, tf = (on_backend(name, tmp_path / f"{name}.npz") for name in ("jax", "tensorflow"))
+    assert len(jax["losses"]) == 6
+    np.testing.assert_allclose(jax["losses"], tf["losses"], rtol=1e-3)
+
+
+def on_backend(name: str, out: Path, *size: str) -> dict[str, np.ndarray]:
+    """Return what support/backend.py finds on a backend of Keras."""
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    environment = {**os.environ, "KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "support.backend", str(out), *size]
+    subprocess.run(command, env=environment, cwd=Path(__file__).parent, check=True)
+    with np.load(out) as saved:
+        return dict(saved)
 
 
 @pytest.mark.slow

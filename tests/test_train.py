@@ -159,7 +159,6 @@ def test_sets_that_are_refused(colours, tiny_module, nasnet, tmp_path):
     twice = write_images(tmp_path / "twice", {"red": 2})
     shutil.copytree(twice / "red", twice / "red ")
     assert "has two folders of the class 'red'" in refused(twice)
-    assert "Training from scratch is not available." in refused(colours, "--from", "scratch")
     usage = nasnet("train", colours, "--out", tmp_path / "out", "--val", "1.5", expect=2)
     assert "a fraction between 0 and 1" in usage.stderr
 

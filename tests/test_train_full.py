@@ -7,12 +7,15 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nasnet_cli import load_model
 from nasnet_cli.errors import ModelError, OutputError
+from nasnet_cli.network.spec import SIZES
 from nasnet_cli.training.schedule import Course, Phase
 from support import fine_tuning
 from support.others import write_onnx
@@ -49,12 +52,14 @@ def step_on_disk(work: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_and_interrupted_is_one_that_was_not(tmp_path):
+def test_a_run_that_was_killed_five_times_and_interrupted_is_one_that_was_not(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run_small(whole) == 0
     assert len(history(whole)["losses"]) == 12
-    assert run_small(broken, "SIGKILL", 5) == -9
-    assert step_on_disk(broken) in (3, 4)  # that of CHECKPOINT_STEPS, or of the epoch
+    # What is on disk then is the state of CHECKPOINT_STEPS, or of the last epoch.
+    for step, on_disk in ((1, 0), (3, 3), (4, 3), (5, 4), (6, 6)):
+        assert run_small(broken, "SIGKILL", step) == -9
+        assert step_on_disk(broken) == on_disk
     # In the middle of an epoch, and of the steps between two checkpoints.
     assert run_small(broken, "SIGINT", 7) == 130
     assert step_on_disk(broken) == 7
@@ -105,14 +110,65 @@ def test_the_whole_network_is_trained(colours, tiny_module, nasnet, tmp_path):
     assert len(curves["losses"]) == 2
     assert (tmp_path / "model.curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob(".*"))
-    rows = nasnet("classify", colours / "red", "--model", out, expect=0).rows
-    assert len(rows[0]["predictions"]) == 3
     shown = json.loads(nasnet("inspect", out, "--json", expect=0).stdout)
     assert shown["accuracy"]["training"]["epochs"] == 2
     # Equal seeds give equal bytes.
     before = contents(tmp_path)
     nasnet(*arguments, "--overwrite", expect=0)
     assert contents(tmp_path) == before
+    check_all_commands(out, colours, nasnet)
+
+
+@pytest.mark.slow
+def test_a_network_is_trained_from_scratch(colours, nasnet, tmp_path, monkeypatch):
+    # The published ones take minutes to build, here and in each check.
+    monkeypatch.setitem(SIZES, "cifar", replace(SIZES["cifar"], cells_per_stage=1, filters=8))
+    out = tmp_path / "model"
+    arguments = ("train", colours, "--from", "scratch", "--size", "cifar", "--image-size", 24)
+    result = nasnet(*arguments, "--epochs", 3, "--out", out, expect=0)
+    assert "Epoch 0" not in result.stderr
+    assert "Epoch 3 of 3: training loss" in result.stderr
+    assert "last layer" not in result.stderr
+    curves = json.loads((tmp_path / "model.curves.json").read_text())
+    assert [epoch["epoch"] for epoch in curves["epochs"]] == [1, 2, 3]
+    shown = json.loads(nasnet("inspect", out, "--json", expect=0).stdout)
+    assert shown["preprocessing"]["size"] == [24, 24]
+    assert "penalty" not in shown["accuracy"]
+    assert "head_only_top1" not in shown["accuracy"]["training"]
+    card = json.loads((out / "assets.extra" / "nasnet.json").read_text())
+    assert card["source"] == "Trained from random weights, by nasnet train, in the size cifar."
+    check_all_commands(out, colours, nasnet)
+
+
+def check_all_commands(model: Path, images: Path, nasnet) -> None:
+    """Check that commands take a model of three classes, and that its exports agree with it."""
+    from nasnet_cli.quiet import hub, tf
+
+    run = ("classify", images, "--logits", "--model")
+    rows = nasnet(*run, model, expect=0).rows
+    nasnet("evaluate", images, "--model", model, "--json", expect=0)
+    vectors = model.with_name("vectors.npy")
+    nasnet("embed", images, "--model", model, "--out", vectors, expect=0)
+    assert len(np.load(vectors)) == len(rows) == 36
+    side = load_model(model).preprocessing.size[0]
+    pixels = np.random.default_rng(1).random((2, side, side, 3), np.float32)
+    signature = hub.load(str(model)).signatures["image_classification"]
+    assert signature(tf.constant(pixels))["default"].shape == (2, 3)
+    for name in ("m.keras", "m.onnx", "m.xml", "m.tflite", "saved"):
+        arguments = ["--format", "saved-model"] if name == "saved" else []
+        other = model.with_name(name)
+        nasnet("export", other, "--model", model, *arguments, expect=0)
+        for row, same in zip(rows, nasnet(*run, other, expect=0).rows, strict=True):
+            logits = [{p["label"]: p["logit"] for p in r["predictions"]} for r in (row, same)]
+            assert logits[1] == pytest.approx(logits[0], abs=1e-3), name
+
+
+def test_options_of_training_from_scratch(colours, nasnet, tmp_path):
+    run = ("train", colours, "--out", tmp_path / "out")
+    for option in (("--size", "mobile"), ("--image-size", 64)):
+        assert "are for --from scratch" in nasnet(*run, *option, expect=2).stderr
+    refused = nasnet(*run, "--from", "scratch", "--head-only", expect=2)
+    assert "leave out --head-only" in refused.stderr
 
 
 def test_an_unfinished_run_is_refused_with_both_ways_out(colours, tiny_module, nasnet, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasnet_cli.network.spec import NASNetA, Stem
+from nasnet_cli.network.spec import CIFAR, NASNetA, Stem
 from nasnet_cli.training.augment import Augmentation, augment, crop, random_box
 from nasnet_cli.training.batches import Batches, Part, mix_up, prefetch
 from nasnet_cli.training.calibration import (
@@ -304,6 +304,36 @@ class TestLoop:
             np.testing.assert_array_equal(variable, last.weights[name])
         name = "cell_0/1x1/weights"
         assert not np.array_equal(last.average[name], last.weights[name])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_auxiliary_head_counts_and_path_dropout_grows():
+    import keras
+
+    from nasnet_cli.network.layers.keras import PathDropout
+    from nasnet_cli.training.loop import Settings, Training
+
+    spec = replace(CIFAR, image_size=16, cells_per_stage=1, filters=4, classes=3, path_keep=0.6)
+    training = Training(Settings(spec, auxiliary=0.4, ramps=True), Course((Phase(8, 16, ()),), 0.0))
+    model = training.trained_model(16)
+    random = np.random.default_rng(0)
+    images, targets = random.random((6, 16, 16, 3), np.float32), np.eye(3, dtype="f")[[0, 1, 2] * 2]
+    losses = []
+    for step in (0, 4):
+        training.step = step
+        model.reset_metrics()
+        losses.append(training.train_step(model, images, targets))
+        ramps = {float(x.ramp) for x in model.layers if isinstance(x, PathDropout)}
+        assert ramps == {step / 8}
+    # At first nothing is dropped, so that the loss can be computed again.
+    for layer in model.layers:
+        if isinstance(layer, PathDropout):
+            layer.ramp.assign(0.0)
+    found = model(images, training=True)
+    entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+    expected = entropy(targets, found["Logits"]) + 0.4 * entropy(targets, found["AuxLogits"])
+    assert losses[0] == pytest.approx(float(expected + sum(model.losses)), rel=1e-4)
+    assert any(name.startswith("aux_1/") for name in training.state().weights)
 
 
 def test_the_moving_average_approaches_a_constant():

@@ -37,10 +37,11 @@ def start_weights(spec: NASNetA) -> dict[str, np.ndarray]:
     return weights
 
 
-def tuning(work: Path):
+def tuning(work: Path, auxiliary: float = 0.4):
     """Three epochs of four steps over 24 images of three colours."""
-    from nasnet_cli.training.finetune import FineTuning, Plan
+    from nasnet_cli.training.finetune import FineTuning
     from nasnet_cli.training.image_sets import ImageSet
+    from nasnet_cli.training.plan import Plan
 
     random = np.random.default_rng(1)
     classes = np.repeat([0, 1, 2], 8)
@@ -48,7 +49,13 @@ def tuning(work: Path):
     pixels = random.normal(colours, 60, (24, 18, 18, 3)).clip(0, 255).astype(np.uint8)
     network = Network("small", SPEC, start_weights(SPEC), True)
     images, held = ImageSet(pixels, classes), pixels[::4, 1:17, 1:17]
-    plan = Plan(epochs=3, batch=6, checkpoint_steps=CHECKPOINT_STEPS)
+    plan = Plan(
+        epochs=3,
+        batch=6,
+        auxiliary=auxiliary,
+        ramps=True,
+        checkpoint_steps=CHECKPOINT_STEPS,
+    )
     return FineTuning(network, images, held, classes[::4], plan, work)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,24 +21,22 @@ from nasnet_cli.cli.sections import (
     print_json,
     print_line,
 )
+from nasnet_cli.cli.training_images import read_features, validation_part
 from nasnet_cli.cli.tuning import FullOptions, Tuning, full_options
-from nasnet_cli.errors import ModelError, NasnetError
+from nasnet_cli.errors import ModelError
 from nasnet_cli.jobs.run import RunOptions
 from nasnet_cli.jobs.spec import JobSpec
-from nasnet_cli.results.text import counted, shortened
+from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from nasnet_cli.jobs.rows import Row
     from nasnet_cli.labels import Label
     from nasnet_cli.models.formats.base import Network
-    from nasnet_cli.training.labelled import Folders, Labelled
+    from nasnet_cli.training.labelled import Labelled
     from nasnet_cli.training.transfer import Trained
 
-_SHOWN = 5
-_MEASURED = 32
-"""Images whose features are computed before the time for all is estimated."""
+SCRATCH = "scratch"
 
 
 class Settings(NamedTuple):
@@ -83,7 +78,8 @@ class Settings(NamedTuple):
         "source",
         metavar="MODEL",
         section=MODEL,
-        help="Model to train from; the same as --model.",
+        help="Model to train from; the same as --model. With scratch, a new network is trained from "
+        "random weights.",
     ),
     option(
         "-o",
@@ -117,12 +113,13 @@ def command(
     as it is and gets a new last layer, whose strength of regularization and confidence are chosen
     on the validation images. Features of images are kept in the cache, so that a run that was
     interrupted continues. With --full, all of the network is trained after that, in TensorFlow on
-    the CPU, the best epoch is kept, and DIR.curves.json and DIR.curves.png have its curves. Exit
-    code: 0 if every image could be used, 3 if some have errors.
+    the CPU, the best epoch is kept, and DIR.curves.json and DIR.curves.png have its curves; with
+    --from scratch, a new network is trained in this way. Exit code: 0 if every image could be used,
+    3 if some have errors.
     """
-    full.check()
     if settings.source is not None:
         spec = replace(spec, model=settings.source)
+    full.check(is_scratch=spec.model == SCRATCH)
     return _Training(folder, settings, full, spec, run, console).run(as_json)
 
 
@@ -142,17 +139,25 @@ class _Training:
         self._spec, self._run_options = spec, run
         self._job: Job | None = None
         self._tuning: Tuning | None = None
-        if full.full:
-            out = Path(settings.out)
-            self._tuning = Tuning(out, full, console, overwrite=settings.overwrite)
+        self._is_scratch = spec.model == SCRATCH
+        if self._is_scratch:
+            # Its features find near-duplicates.
+            self._spec = replace(spec, model="builtin")
+        if full.full or self._is_scratch:
+            self._tuning = Tuning(
+                Path(settings.out),
+                full,
+                console,
+                is_scratch=self._is_scratch,
+                overwrite=settings.overwrite,
+            )
 
     def run(self, as_json: bool) -> int:
         """Train, write the module and print how good it is."""
-        from nasnet_cli.models.export import check_free, export
+        from nasnet_cli.models.export import check_free
         from nasnet_cli.models.formats.tf1_hub import TF1Hub
         from nasnet_cli.training.head import require
         from nasnet_cli.training.labelled import open_folders
-        from nasnet_cli.training.transfer import train_head, with_head
 
         require()
         out = Path(self._settings.out)
@@ -161,49 +166,56 @@ class _Training:
             self._tuning.begin()
         fraction, validation = self._validation()
         folders = open_folders(self._folder, validation)
-        network = self._read_network()
-        labelled = self._features(folders)
-        held = self._held(labelled, fraction)
-        labels = folders.labels
-        trained = train_head(labelled.vectors, labelled.classes, held, len(labels))
+        network = None if self._is_scratch else self._read_network()
+        inputs = options.InputOptions(folders.paths, None, recursive=True)
+        self._job = Job(self._spec, inputs, self._run_options, self._console)
+        then = "" if self._is_scratch else ", the new layer a little more"
+        labelled = read_features(self._job, folders, self._console, then)
+        held = validation_part(labelled, fraction, self._settings.seed, self._console)
         # Nothing of the output's name, so that equal images give equal bytes.
-        name = Path(folders.train.folder).name
         about = {
-            "dataset": f"the validation images of {name}",
+            "dataset": f"the validation images of {Path(folders.train.folder).name}",
             "how": self._how(fraction, validation),
         }
-        if network is None:
-            self._write_wrapped(out, trained, labels, name, about)
-        else:
-            made = with_head(network, trained, labels, name, about)
-            if self._tuning:
-                made, trained = self._tune(self._tuning, made, labelled, held, network, about)
-            overwrite, note = self._settings.overwrite, self._console.detail
-            export(made, out, TF1Hub(), overwrite=overwrite, note=note)
-            if self._tuning:
-                self._tuning.finish()
-        self._print(trained, labels, as_json)
+        trained = self._train(network, labelled, held, about)
+        self._print(trained, folders.labels, as_json)
         return exits.SOME_FAILED if labelled.failures else exits.OK
 
-    def _tune(
+    def _train(
         self,
-        tuning: Tuning,
-        made: Network,
+        network: Network | None,
         labelled: Labelled,
         held: np.ndarray,
-        old: Network,
         about: dict[str, Any],
-    ) -> tuple[Network, Trained]:
-        """Train all of a network with a new last layer; old is the one that it was made from."""
-        from nasnet_cli.training.transfer import TUNED, with_head
+    ) -> Trained:
+        """Train and write the model. network is the one to train from, None for another maker's."""
+        from nasnet_cli.models.export import export
+        from nasnet_cli.models.formats.tf1_hub import TF1Hub
+        from nasnet_cli.training.transfer import FROM_SCRATCH, TUNED, train_head, with_head
 
-        assert self._job is not None
-        assert made.labels is not None
-        seed = self._settings.seed
-        tuned, trained, course = tuning.train(made, labelled, held, self._job, seed)
-        about = {**about, "training": course}
-        weights = replace(old, weights=tuned.weights)
-        return with_head(weights, trained, made.labels, made.name, about, TUNED), trained
+        labels, out = labelled.folders.labels, Path(self._settings.out)
+        name = Path(labelled.folders.train.folder).name
+        if self._tuning and self._is_scratch:
+            made = network = self._tuning.untrained(labels)
+        else:
+            trained = train_head(labelled.vectors, labelled.classes, held, len(labels))
+            if network is None:
+                self._write_wrapped(out, trained, labels, name, about)
+                return trained
+            made = with_head(network, trained, labels, name, about)
+        if self._tuning:
+            assert self._job is not None
+            seed = self._settings.seed
+            tuned, trained, course = self._tuning.train(made, labelled, held, self._job, seed)
+            weights = replace(network, weights=tuned.weights)
+            how = FROM_SCRATCH if self._is_scratch else TUNED
+            about = {**about, "training": course}
+            made = with_head(weights, trained, labels, name, about, how)
+        overwrite, note = self._settings.overwrite, self._console.detail
+        export(made, out, TF1Hub(), overwrite=overwrite, note=note)
+        if self._tuning:
+            self._tuning.finish()
+        return trained
 
     def _validation(self) -> tuple[float | None, str | None]:
         """Return the fraction to hold out, or else the folder of validation images."""
@@ -230,10 +242,6 @@ class _Training:
         """
         from nasnet_cli.models.resolve import resolve
 
-        if self._spec.model == "scratch":
-            raise NasnetError(
-                "Training from scratch is not available.", "Name a model to train from."
-            )
         with ConsoleListener(self._console) as listener:
             source = resolve(self._spec.model, listener, runnable=False)
             try:
@@ -283,81 +291,6 @@ class _Training:
         )
         texts = card_texts(card, labels)
         write_wrapped(out, module, trained.head, texts, overwrite=self._settings.overwrite)
-
-    def _features(self, folders: Folders) -> Labelled:
-        """Compute the features of all images, or take them from the cache."""
-        from nasnet_cli.training.labelled import Labelled
-
-        inputs = options.InputOptions(folders.paths, None, recursive=True)
-        self._job = job = Job(self._spec, inputs, self._run_options, self._console)
-        labelled = Labelled(folders)
-        labelled.add(self._timed(job.kept_rows(self._kept(job, folders)), job.inputs.count()))
-        if labelled.failures:
-            names = [f"{path} ({failure.kind})" for path, failure in labelled.failures]
-            self._console.note(
-                f"{counted(len(names), 'image')} left out: {shortened(names, _SHOWN)}."
-            )
-        labelled.check()
-        return labelled
-
-    def _timed(self, rows: Iterator[Row], count: int) -> Iterator[Row]:
-        """Yield the rows, and say after the first ones how long all will take."""
-        start = time.monotonic()
-        for number, row in enumerate(rows, start=1):
-            yield row
-            if number == min(_MEASURED, count):
-                seconds = (time.monotonic() - start) / number * count
-                self._console.note(
-                    f"{counted(count, 'image')}: features take about {seconds:.0f} s, the new "
-                    "layer a little more."
-                )
-
-    def _kept(self, job: Job, folders: Folders) -> Path:
-        """Return where the features of the model and these folders are kept in the cache."""
-        import hashlib
-        import json
-
-        from nasnet_cli import cache
-        from nasnet_cli.jobs.state import VERSION
-
-        identity = job.spec.identity(job.model)
-        roots = [part.folder for part in (folders.train, folders.validation) if part]
-        name = hashlib.sha256(
-            json.dumps([identity, [os.fsencode(root).hex() for root in roots], VERSION]).encode()
-        ).hexdigest()[:32]
-        folder = cache.subfolder("features")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cache.cannot_write(error) from error
-        return folder / name
-
-    def _held(self, labelled: Labelled, fraction: float | None) -> np.ndarray:
-        """Return the validation part as a mask, and note what training should know before."""
-        from nasnet_cli.training.labelled import faults
-        from nasnet_cli.training.split import hold_out, known_rows
-
-        if fraction is not None:
-            vectors, classes, seed = labelled.vectors, labelled.classes, self._settings.seed
-            held, groups = hold_out(vectors, classes, fraction, seed)
-        else:
-            known, groups = known_rows(labelled.vectors, labelled.classes, labelled.held)
-            if known:
-                dropped = labelled.drop(known)
-                self._console.note(
-                    f"{counted(len(known), 'validation image')} left out, near-duplicates of "
-                    f"training images: {shortened(dropped, _SHOWN)}."
-                )
-                groups = []
-            held = labelled.held
-        for fault in faults(labelled, groups, held):
-            self._console.note(fault)
-        if held.all() or not held.any():
-            raise NasnetError(
-                "The images look all alike to the model, so that none is left to validate with.",
-                "Train from another model, or add images.",
-            )
-        return held
 
     def _print(self, trained: Trained, labels: tuple[Label, ...], as_json: bool) -> None:
         from nasnet_cli.training.transfer import accuracy

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nasnet_cli.cli.run import Job
+    from nasnet_cli.images.preprocess import Preprocessing
+    from nasnet_cli.labels import Label
     from nasnet_cli.models.formats.base import Network
     from nasnet_cli.training.finetune import FineTuning
     from nasnet_cli.training.labelled import Labelled
+    from nasnet_cli.training.plan import Plan
     from nasnet_cli.training.transfer import Trained
 
-EPOCHS = 10
 _MEASURED = 3
 """Steps after which the time for all is estimated, from all but the first, which is slow."""
 
@@ -32,12 +34,20 @@ _MEASURED = 3
 class FullOptions(NamedTuple):
     """The options of training the whole network."""
 
-    full: bool
+    full: bool | None
     epochs: int | None
+    size: str | None
+    image_size: int | None
     resume: bool
 
-    def check(self) -> None:
-        """Raise UsageError for options that need --full."""
+    def check(self, *, is_scratch: bool) -> None:
+        """Raise UsageError for options that need others."""
+        if is_scratch:
+            if self.full is False:
+                raise click.UsageError("--from scratch trains all weights: leave out --head-only.")
+            return
+        if self.size or self.image_size:
+            raise click.UsageError("--size and --image-size are for --from scratch.")
         if not self.full and self.epochs is not None:
             raise click.UsageError("--epochs is for training the whole network: add --full.")
         if not self.full and self.resume:
@@ -52,15 +62,28 @@ full_options = gathered(
     option(
         "--full/--head-only",
         "full",
-        default=False,
-        help="Train the whole network, in hours, or a new last layer only.",
+        default=None,
+        help="Train the whole network, in hours, or a new last layer only.  [default: head-only; "
+        "full with --from scratch]",
     ),
     option(
         "--epochs",
         type=click.IntRange(min=1),
         metavar="N",
         help="Go through the images at most N times with --full; it ends early when the validation "
-        f"loss has not fallen for 5 epochs.  [default: {EPOCHS}]",
+        "loss has not fallen for 5 epochs, or 20 from scratch.  [default: 10; from scratch 100]",
+    ),
+    option(
+        "--size",
+        type=click.Choice(["mobile", "large", "cifar"]),
+        help="Size of the network with --from scratch.  [default: mobile]",
+    ),
+    option(
+        "--image-size",
+        type=click.IntRange(min=16, max=1024),
+        metavar="N",
+        help="Side of the network's images in pixels with --from scratch; training time grows with "
+        "its square.  [default: the size's own: 224, 331 or 32]",
     ),
     option(
         "--resume",
@@ -76,9 +99,15 @@ class Tuning:
     """A run of training the whole network, whose state is beside its output until that is whole."""
 
     def __init__(
-        self, out: Path, options: FullOptions, console: Console, *, overwrite: bool
+        self,
+        out: Path,
+        options: FullOptions,
+        console: Console,
+        *,
+        is_scratch: bool,
+        overwrite: bool,
     ) -> None:
-        self._options, self._console = options, console
+        self._options, self._console, self._is_scratch = options, console, is_scratch
         self._state = out.with_name(f".{out.name}.resume")
         self._curves = {
             kind: out.with_name(f"{out.name}.curves.{kind}") for kind in ("json", "png")
@@ -100,37 +129,43 @@ class Tuning:
         for path in self._curves.values():
             check_free(str(path), self._overwrite or self._options.resume)
 
+    def untrained(self, labels: tuple[Label, ...]) -> Network:
+        """Return the network of --from scratch."""
+        from nasnet_cli.training.plan import untrained
+
+        return untrained(self._options.size or "mobile", self._options.image_size, labels)
+
     def train(
         self, network: Network, labelled: Labelled, held: np.ndarray, job: Job, seed: int
     ) -> tuple[Network, Trained, dict[str, Any]]:
         """Return the trained network, its results, and what its card should say of the training.
 
-        network has its new last layer already; the best network may be this one.
+        network has its new last layer already, and the best network may be this one; or it has no
+        weights at all.
         """
         from dataclasses import replace
 
         from nasnet_cli.results.atomic import errors_in_words
-        from nasnet_cli.training.finetune import FineTuning, Plan
+        from nasnet_cli.training.finetune import FineTuning
         from nasnet_cli.training.image_sets import ImageSet
         from nasnet_cli.training.transfer import calibrated_head, measured
 
-        preprocessing = job.model.preprocessing
+        preprocessing = self._preprocessing(network, job)
         if (preprocessing.input_range, preprocessing.channels) != ("0..1", "rgb"):
             raise ModelError(
                 "The model takes other values than RGB in 0..1, with which only its last layer can "
                 "be trained.",
                 "Leave out --full.",
             )
-        images, validation = self._load(labelled, held, job)
+        images, validation = self._load(labelled, held, job, preprocessing)
         classes = labelled.classes
-        plan = Plan(epochs=self._options.epochs or EPOCHS, seed=seed)
         with errors_in_words(self._state):
             tuning = FineTuning(
                 network,
                 ImageSet(images, classes[~held]),
                 validation,
                 classes[held],
-                plan,
+                self._plan(seed),
                 self._state,
             )
             self._run(tuning)
@@ -140,21 +175,34 @@ class Tuning:
         trained = measured(
             head, logits / head.temperature, classes, held, len(network.labels or ())
         )
-        best, first = tuning.best, tuning.epochs[0]
-        about = {
-            "epoch": best.epoch,
-            "epochs": tuning.epochs[-1].epoch,
-            "head_only_top1": round(first.top1, 6),
-        }
         self._say_best(tuning)
+        about: dict[str, Any] = {"epoch": tuning.best.epoch, "epochs": tuning.epochs[-1].epoch}
+        if not self._is_scratch:
+            about["head_only_top1"] = round(tuning.epochs[0].top1, 6)
         return replace(network, weights=weights), trained, about
 
     def finish(self) -> None:
         """Remove the state: the output is whole."""
         shutil.rmtree(self._state, ignore_errors=True)
 
+    def _plan(self, seed: int) -> Plan:
+        from nasnet_cli.training.plan import EPOCHS, SCRATCH_EPOCHS, Plan, scratch_plan
+
+        if self._is_scratch:
+            return scratch_plan(self._options.epochs or SCRATCH_EPOCHS, seed)
+        return Plan(self._options.epochs or EPOCHS, seed=seed)
+
+    def _preprocessing(self, network: Network, job: Job) -> Preprocessing:
+        if not self._is_scratch:
+            return job.model.preprocessing
+        from nasnet_cli.images.preprocess import Preprocessing
+        from nasnet_cli.models.card import PUBLISHED_PREPROCESSING
+
+        size = [network.spec.image_size] * 2
+        return Preprocessing.from_dict({**PUBLISHED_PREPROCESSING, "size": size})
+
     def _load(
-        self, labelled: Labelled, held: np.ndarray, job: Job
+        self, labelled: Labelled, held: np.ndarray, job: Job, given: Preprocessing
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the images to train on and those to validate with, uint8 [n, side, side, 3]."""
         from nasnet_cli.runtime.base import available_cores
@@ -164,7 +212,7 @@ class Tuning:
             training_preprocessing,
         )
 
-        given, limits = job.model.preprocessing, job.spec.limits
+        limits = job.spec.limits
         workers = job.run_options.workers or available_cores() + 2
         parts = ((~held, training_preprocessing(given)), (held, held_preprocessing(given)))
         with self._console.progress(lambda: len(held)) as advance:
@@ -227,6 +275,9 @@ class Tuning:
 
     def _say_best(self, tuning: FineTuning) -> None:
         best, first = tuning.best, tuning.epochs[0]
+        if self._is_scratch:
+            self._console.note(f"Epoch {best.epoch} was the best: {100 * best.top1:.1f} % right.")
+            return
         if best is first:
             self._console.note(
                 "No epoch was better on the validation images than the new last layer alone, "

@@ -64,14 +64,15 @@ def class_folders(folder: str) -> ClassFolders:
 
 
 def is_label_table(path: str) -> bool:
-    """Return whether a file begins like a CSV file of paths and labels, not like results."""
+    """Return whether a file is meant as a CSV file of paths and labels, not as results."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             first = file.readline(1 << 16).decode("utf-8-sig", "replace")
     except OSError:
         return False
     header = _header(first)[1]
-    return {"path", "label"} <= set(header) and "status" not in header
+    is_table = {"path", "label"} & set(header) or path.lower().endswith((".csv", ".tsv"))
+    return bool(is_table) and "status" not in header
 
 
 def read_label_table(path: str, locate: Callable[[str], str]) -> dict[str, str]:
@@ -105,7 +106,8 @@ def _rows(file: Iterator[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
     delimiter, header = _header(next(file, ""))
     for name in ("path", "label"):
         if header.count(name) != 1:
-            raise ValueError(f"its header has no column {name}")
+            what = "several columns" if name in header else "no column"
+            raise ValueError(f"its header has {what} {name}")
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     for cells in reader:
         number = reader.line_num + 1

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from nasnet_cli.plots import figure_of, png_of
 from nasnet_cli.results.text import json_text
-from nasnet_cli.training.finetune import Epoch
+from nasnet_cli.training.progress import Epoch
 
 
 def curves_json(losses: Sequence[float], epochs: Sequence[Epoch], best: Epoch) -> bytes:

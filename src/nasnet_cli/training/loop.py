@@ -16,7 +16,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from nasnet_cli.network.layers.keras import KerasLayers, build_keras_model, slim_variables
+from nasnet_cli.network.layers.keras import (
+    KerasLayers,
+    PathDropout,
+    build_keras_model,
+    slim_variables,
+)
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.training.batches import Batch, Batches, prefetch
 from nasnet_cli.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -30,11 +35,16 @@ Evaluate = Callable[[keras.Model], dict[str, float]]
 class Settings:
     """Everything that a run depends on beside the images and the course.
 
-    average_steps is the memory of the moving average in steps. A checkpoint is kept, and a line
-    logged, every checkpoint_steps; evaluation comes every evaluate_steps and at the end.
+    auxiliary is the weight of the auxiliary head's loss; without a weight, and where the feature map
+    is too small for it, there is no such head. With ramps, path dropout grows from none at the first
+    step to its final value at the last. average_steps is the memory of the moving average in steps.
+    A checkpoint is kept, and a line logged, every checkpoint_steps; evaluation comes every
+    evaluate_steps and at the end.
     """
 
     network: NASNetA
+    auxiliary: float = 0.0
+    ramps: bool = False
     momentum: float = 0.9
     clip_norm: float | None = 5.0
     average_steps: int = 2000
@@ -64,6 +74,15 @@ def arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name: ops.convert_to_numpy(variable) for name, variable in variables.items()}
 
 
+def fastest_layers() -> type[KerasLayers]:
+    """Return the fastest set of layers on a CPU for Keras' backend."""
+    if keras.backend.backend() != "tensorflow":
+        return KerasLayers
+    from nasnet_cli.training.tensorflow_layers import TensorFlowLayers
+
+    return TensorFlowLayers
+
+
 class Training:
     """A network in training, at the sizes of a course.
 
@@ -88,7 +107,8 @@ class Training:
             nesterov=True,
             global_clipnorm=settings.clip_norm,
         )
-        self.optimizer.build(final.trainable_variables)
+        # It knows the variables by their order.
+        self.optimizer.build(self._heads(course.phases[-1].size).trainable_variables)
         self.average = MovingAverage(arrays(self.variables), settings.average_steps)
         self._compiled: tuple[int, keras.Model] | None = None
 
@@ -96,24 +116,48 @@ class Training:
         """Return the network with all endpoints for an image size, in pixels."""
         if size not in self._models:
             network = replace(self.settings.network, image_size=size)
-            self._models[size] = build_keras_model(network, layers=self._layers)
+            has_auxiliary = self.settings.auxiliary > 0
+            self._models[size] = build_keras_model(
+                network, auxiliary=has_auxiliary, layers=self._layers
+            )
         return self._models[size]
 
+    def _heads(self, size: int) -> keras.Model:
+        model = self.model(size)
+        heads = [name for name in ("Logits", "AuxLogits") if name in model.output]
+        return keras.Model(model.input, {name: model.output[name] for name in heads})
+
     def trained_model(self, size: int) -> keras.Model:
-        """Return the compiled network of a size, from images to logits."""
+        """Return the compiled network of a size, from images to the logits of each head."""
         if self._compiled is None or self._compiled[0] != size:
-            model, final = self.model(size), self.model(self.course.phases[-1].size)
-            trained = keras.Model(model.input, model.output["Logits"])
-            # The optimizer knows the variables by their order.
+            trained, final = self._heads(size), self._heads(self.course.phases[-1].size)
             same = zip(trained.trainable_variables, final.trainable_variables, strict=True)
             assert all(one is other for one, other in same)
+            weights = {"Logits": 1.0, "AuxLogits": self.settings.auxiliary}
+            heads = list(trained.output)
             trained.compile(
                 self.optimizer,
-                keras.losses.CategoricalCrossentropy(from_logits=True),
+                {name: keras.losses.CategoricalCrossentropy(from_logits=True) for name in heads},
+                loss_weights={name: weights[name] for name in heads},
                 jit_compile=keras.backend.backend() == "jax",
             )
             self._compiled = (size, trained)
         return self._compiled[1]
+
+    def train_step(self, model: keras.Model, images: np.ndarray, targets: np.ndarray) -> float:
+        """Train a model of trained_model on a batch; return the mean loss since its last reset."""
+        self.optimizer.learning_rate.assign(self.course.rate(self.step))
+        if self.settings.ramps:
+            for layer in model.layers:
+                if isinstance(layer, PathDropout):
+                    layer.ramp.assign(self.step / self.course.last)
+        both = dict.fromkeys(model.output, targets)
+        loss = float(model.train_on_batch(images, both, return_dict=True)["loss"])
+        self.step += 1
+        self.seen += len(images)
+        if self.step % self.average.every == 0:
+            self.average.update(self.step, arrays(self.variables))
+        return loss
 
     def state(self) -> Checkpoint:
         """Return all that a later run needs to go on."""
@@ -156,12 +200,7 @@ class Training:
             return batches.make(step, phase.parts, phase.size, phase.augmentation)
 
         for images, targets in prefetch(make, self.step, last):
-            self.optimizer.learning_rate.assign(self.course.rate(self.step))
-            loss = float(model.train_on_batch(images, targets))
-            self.step += 1
-            self.seen += len(images)
-            if self.step % self.average.every == 0:
-                self.average.update(self.step, arrays(self.variables))
+            loss = self.train_step(model, images, targets)
         return loss
 
 

@@ -26,6 +26,7 @@ from nasnet_cli.training.head import Head, fit_head
 _WEIGHTS, _BIASES = "final_layer/FC/weights", "final_layer/FC/biases"
 
 NEW_HEAD = "A new last layer, by nasnet train, for"
+FROM_SCRATCH = "Trained from random weights, by nasnet train, in the size"
 TUNED = "All weights trained further, by nasnet train --full, of"
 
 LEVEL = 0.9

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from nasnet_cli.errors import ModelError
 from nasnet_cli.network.builder import Window, build_network
 from nasnet_cli.network.spec import NASNetA
 from nasnet_cli.network.weights import Weights, check_weights
@@ -56,7 +57,9 @@ class KerasLayers:
     """The set of layers in Keras.
 
     A repeated scope reuses its layer, so one set can build the network for several input sizes
-    with the same weights. A subclass may name other classes of the same weights.
+    with the same weights. A subclass may name other classes of the same weights. Raises ModelError on
+    Keras' PyTorch backend: where a window's padding is uneven, as in all reductions of an even side,
+    it repeats the pixels at the edge and counts them in averages.
     """
 
     conv2d = keras.layers.Conv2D
@@ -64,6 +67,11 @@ class KerasLayers:
     batch_normalization = keras.layers.BatchNormalization
 
     def __init__(self, spec: NASNetA) -> None:
+        if keras.backend.backend() == "torch":
+            raise ModelError(
+                "Keras' PyTorch backend pools the edges of images as NASNet-A does not.",
+                "Set KERAS_BACKEND to tensorflow or jax.",
+            )
         self.spec = spec
         self.by_scope: dict[str, keras.layers.Layer] = {}
 
