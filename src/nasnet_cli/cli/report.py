@@ -50,9 +50,9 @@ def command(
 ) -> None:
     """Show results as one HTML page, to browse, search, print and send to others.
 
-    RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite), the JSON lines of
-    nasnet duplicates, or the JSON of nasnet evaluate, whose most confident mistakes are shown; -
-    reads standard input. No model is run. The page holds a thumbnail of each
+    RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite) or of nasnet
+    duplicates (jsonl, json or csv), or the JSON of nasnet evaluate, whose most confident mistakes
+    are shown; - reads standard input. No model is run. The page holds a thumbnail of each
     image and works in any browser, without a network.
     """
     from nasnet_cli.albums.paths import Base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.kept_files import parse_json
-from nasnet_cli.results.reading import LabelFile
+from nasnet_cli.results.reading import GROUPS_HEAD, LabelFile
 from nasnet_cli.results.records import Classified, Prediction
 
 
@@ -40,14 +41,16 @@ class Entry:
 
 
 def has_groups(file: LabelFile) -> bool:
-    """Return whether a file holds the JSON lines of nasnet duplicates."""
-    if file.format != "jsonl":
-        return False
+    """Return whether a file holds the groups of nasnet duplicates."""
+    if file.format == "csv":
+        return file.first_line.startswith(GROUPS_HEAD)
     try:
-        first = parse_json(file.first_line)
+        if file.format == "jsonl":
+            first = parse_json(file.first_line)
+            return "group" in first and "members" in first
+        return file.format == "json" and "groups" in file.document
     except ValueError:
         return False  # rows() says what is wrong with it
-    return "group" in first and "members" in first
 
 
 def read_entries(file: LabelFile) -> Iterator[Entry]:
@@ -65,13 +68,21 @@ def read_entries(file: LabelFile) -> Iterator[Entry]:
 
 
 def _members(file: LabelFile) -> Iterator[Entry]:
-    for line in file.lines():
-        if line.strip():
-            group = parse_json(line)
-            for member in group["members"]:
-                number, similarity = int(group["group"]), float(member["similarity"])
-                grouped = Grouped(number, similarity, str(member.get("role", "")))
-                yield Entry(Classified(_path(member), ()), grouped)
+    for number, member in _grouped(file):
+        grouped = Grouped(number, float(member["similarity"]), str(member.get("role", "")))
+        yield Entry(Classified(_path(member), ()), grouped)
+
+
+def _grouped(file: LabelFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the members of groups, each with the number of its group."""
+    if file.format == "csv":
+        for row in csv.DictReader((line.decode() for line in file.lines()), strict=True):
+            yield int(row["group"]), row
+        return
+    lines = (parse_json(line) for line in file.lines() if line.strip())
+    for group in file.document["groups"] if file.format == "json" else lines:
+        for member in group["members"]:
+            yield int(group["group"]), member
 
 
 def _mistakes(file: LabelFile) -> Iterator[Entry]:

@@ -29,6 +29,10 @@ _WRONG = (KeyError, TypeError, ValueError, AttributeError, csv.Error)
 _HEADS: dict[bytes, Found] = {b"SQLite format 3\0": "sqlite", b"PAR1": "parquet"}
 
 
+GROUPS_HEAD = b"group,row,path,similarity"
+"""The start of the CSV of nasnet duplicates, which only a report reads."""
+
+
 class LabelFile:
     """Labels that nasnet classify has written to a file, or that come through a stream.
 
@@ -80,7 +84,7 @@ class LabelFile:
             if first.startswith(head):
                 return format_
         line = first.lstrip(b"\xef\xbb\xbf").strip()
-        if line.startswith(b"path,status,"):
+        if line.startswith((b"path,status,", GROUPS_HEAD)):
             return "csv"
         if line.startswith(b"{"):
             return "json" if _is_document(line) else "jsonl"
