@@ -334,6 +334,7 @@ def test_plots_without_matplotlib_are_refused(results, nasnet, tmp_path, monkeyp
     ("text", "message"),
     [
         ("path,label\na.jpg,dog\na.jpg,cat\n", "two labels, 'dog' and 'cat' in line 3"),
+        ("path,label\na.jpg,dog\n./a.jpg,cat\n", "gives ./a.jpg two labels, 'dog' and 'cat' in"),
         ("path,label\na.jpg\n", "line 2 has 1 columns, not 2"),
         ("path,label\n", "has no rows"),
         ("path,label\nmissing.jpg,dog\n", "None of the images exists"),
@@ -349,8 +350,18 @@ def test_tables_that_are_refused(text, message, nasnet, tmp_path):
     assert message in result.stderr
 
 
+def test_a_table_of_other_images_is_refused(results, nasnet, tmp_path):
+    (tmp_path / "truth.csv").write_text("path,label\nother.jpg,dog\n")
+    run = ("evaluate", results, "--labels-from", "truth.csv")
+    result = nasnet(*run, cwd=tmp_path, expect=1)
+    assert f"None of the images in {results} is in truth.csv." in result.stderr
+
+
 def test_folders_that_are_refused(nasnet, tmp_path):
     assert "has no folders of classes" in nasnet("evaluate", tmp_path, expect=1).stderr
     usage = nasnet("evaluate", tmp_path, "--labels-from", "truth.csv", expect=2)
     assert "--labels-from is for results" in usage.stderr
+    (tmp_path / "photos").mkdir()
+    missing = nasnet("evaluate", tmp_path / "photo", expect=1)
+    assert f"photo does not exist. Did you mean {tmp_path}/photos?" in missing.stderr
     assert "--resume needs --out" in nasnet("evaluate", tmp_path, "--resume", expect=2).stderr

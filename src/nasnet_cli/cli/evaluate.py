@@ -162,8 +162,10 @@ class _Evaluation:
 
     def of_file(self, source: str) -> tuple[Outcome, dict[str, Any]]:
         """Evaluate a CSV file of paths and labels, or results."""
+        from nasnet_cli.cli.missing import check_some_exist
         from nasnet_cli.evaluation.sources import is_label_table, read_label_table
 
+        check_some_exist((source,))
         if source == "-" or not is_label_table(source):
             return self._of_results(source)
         self._refuse_labels_from(source)
@@ -242,6 +244,11 @@ class _Evaluation:
             check_has_labels(row)
             labels |= {Label(p.wnid, p.label): None for p in row.predictions or ()}
         of_file = None if self._spec.labels is None else read_labels(self._spec.labels)
+        if not names:
+            raise NasnetError(
+                f"None of the images in {file.name} is in {self._settings.labels_from}.",
+                "Its paths must be those of the results; --base says where they start from.",
+            )
         truth = Truth(of_file or labels, is_complete=of_file is not None)
         for name in names:
             truth.number(name)

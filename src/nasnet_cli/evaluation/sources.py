@@ -81,15 +81,16 @@ def read_label_table(path: str, locate: Callable[[str], str]) -> dict[str, str]:
     Paths are as locate returns them. Raises NasnetError when it is no such file, or gives a path
     two labels.
     """
-    labels: dict[str, str] = {}
+    labels, seen = dict[str, str](), dict[str, str]()
     try:
         with open(path, encoding="utf-8-sig", newline="", errors="surrogateescape") as file:  # noqa: PTH123
             for number, line in _rows(file):
                 name, label = locate(line["path"]), line["label"].strip()
-                if labels.setdefault(name, label) != label:
+                labels[name] = label
+                if (other := seen.setdefault(os.path.normpath(name), label)) != label:
                     raise NasnetError(
-                        f"{path} gives {line['path']} two labels, {labels[name]!r} and {label!r} "
-                        f"in line {number}.",
+                        f"{path} gives {line['path']} two labels, {other!r} and {label!r} in line "
+                        f"{number}.",
                         "Remove one of them.",
                     )
     except OSError as error:
