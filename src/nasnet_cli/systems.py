@@ -76,12 +76,16 @@ def only_ours(status: os.stat_result) -> bool:
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:
-    """Return up to size bytes of a file. Raises OSError."""
+    """Return up to size bytes of a file, whose position stays. Raises OSError."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, offset)
     with _reading:
+        position = os.lseek(descriptor, 0, os.SEEK_CUR)
         os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.read(descriptor, size)
+        try:
+            return os.read(descriptor, size)
+        finally:
+            os.lseek(descriptor, position, os.SEEK_SET)
 
 
 def memory_file() -> BinaryIO:
