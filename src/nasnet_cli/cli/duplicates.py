@@ -103,7 +103,7 @@ def command(
 
     PATHS are as in nasnet classify, or one .npy file of nasnet embed, with its .jsonl beside it.
     Every pair is compared by cosine similarity, and images are in one group when a chain of pairs
-    at or above the threshold joins them. In each group it is said which images stay and which are
+    at or above the threshold joins them. The output says which images of a group stay and which are
     duplicates: those at or above the threshold to one that stays. Other names of a file (hard and
     symbolic links) are no duplicates. No file is changed or deleted; --move-to moves duplicates, and
     the same command goes on after an interruption. Exit code: 0, or 3 if some images have

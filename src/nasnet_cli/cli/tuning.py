@@ -89,8 +89,8 @@ full_options = gathered(
         "--resume",
         is_flag=True,
         section=LARGE,
-        help="Continue an interrupted run with --full; it ends with the losses of one that was "
-        "not.",
+        help="Continue an interrupted run with --full; it ends with the same losses "
+        "as an uninterrupted one.",
     ),
 )
 
