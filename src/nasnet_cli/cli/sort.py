@@ -118,7 +118,8 @@ def _summary(sorting: Sorting, plan: Plan, problems: int, done: str) -> str:
     from nasnet_cli.albums.sorting import NOT_SURE
 
     count = len(plan.transfers) - problems
-    parts = [f"{count:,} {done} into {counted(len(sorting.folders), 'folder')}"]
+    folders = {transfer.destination.partition("/")[0] for transfer in plan.transfers}
+    parts = [f"{count:,} {done} into {counted(len(folders), 'folder')}"]
     if not_sure := sorting.folders[NOT_SURE]:
         parts.append(f"{not_sure:,} without a label in {NOT_SURE}")
     if plan.sidecars:
