@@ -25,6 +25,7 @@ from nasnet_cli.results.meta import COMPANION_SUFFIXES, inputs_path, meta_path
 from nasnet_cli.results.records import Summary
 
 if TYPE_CHECKING:
+    from nasnet_cli.jobs.state import State
     from nasnet_cli.model import Model
 
 _REPLACE = "Use --overwrite to replace it, or name another file."
@@ -53,6 +54,62 @@ class FinishedOutput:
                 row = from_records(found.get("labels"), found.get("vectors"), spec, model)
                 if row is not None:
                     yield key, row
+
+
+class Comparison:
+    """A finished output compared with the inputs, in order, as far as they are the same.
+
+    At the first difference the state gets all of its rows, and answers from there on: copying them
+    costs several times what reading them does. on_difference is called then.
+    """
+
+    def __init__(
+        self,
+        finished: FinishedOutput,
+        state: State,
+        rows: Callable[[], Iterator[tuple[bytes, Row]]],
+        on_difference: Callable[[], None],
+    ) -> None:
+        self._finished, self._state, self._rows = finished, state, rows
+        self._on_difference = on_difference
+        self._unread: Iterator[tuple[bytes, Row]] | None = rows()
+        self._same = 0
+
+    def take(self, position: int, key: bytes) -> Row | None:
+        """Return the finished row of a key and put it at a position of the output, or None."""
+        if self._unread is not None:
+            found, row = next(self._unread, (None, None))
+            if found == key:
+                self._same += 1
+                return row
+            self.end()
+        return self._state.take(position, key)
+
+    def take_below(self, position: int, folder: str) -> list[Row]:
+        """Return the rows below a folder as State.take_below does."""
+        self.end()
+        return self._state.take_below(position, folder)
+
+    def count_below(self, path: str) -> int:
+        """Return how many rows State.count_below counts."""
+        self.end()
+        return self._state.count_below(path)
+
+    def is_current(self, summary: Summary) -> bool:
+        """Return whether the output has what the run would write: asked once, after all inputs."""
+        if self._finished.summary.counts() != summary.counts():
+            return False
+        if self._unread is not None and next(self._unread, None) is None:
+            return True
+        self.end()
+        return self._state.is_as_adopted
+
+    def end(self) -> None:
+        """Give the state the rows, if it does not have them."""
+        if self._unread is not None:
+            self._unread = None
+            self._state.adopt(self._rows(), self._finished.identity, self._same)
+            self._on_difference()
 
 
 def find_finished(

@@ -19,7 +19,7 @@ from nasnet_cli.results.records import Failure, Summary
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
-    from nasnet_cli.jobs.finished import FinishedOutput
+    from nasnet_cli.jobs.finished import Comparison, FinishedOutput
     from nasnet_cli.jobs.state import State
     from nasnet_cli.model import Model
     from nasnet_cli.pipeline import Item, Result
@@ -111,7 +111,7 @@ def kept_rows(
             state_path(path).unlink(missing_ok=True)
             opened = open_state(path, identity, resume=True, note=reporter.note)
             state = stack.enter_context(opened)
-        for row in _stored_rows(state, spec, model, sources, options, summary):
+        for row in _stored_rows(state, state, spec, model, sources, options, summary):
             _count(row, summary, reporter)
             yield row
     if not summary.inputs:
@@ -137,6 +137,7 @@ def run_to_files(
     where an output exists, cannot be written or is being written by another run, where the output
     or state to go on with is another job's, and where a source that had rows is missing; NoInputError when there is no source.
     """
+    from nasnet_cli.jobs.finished import Comparison
     from nasnet_cli.jobs.state import open_state
 
     main = targets[0].path
@@ -159,20 +160,28 @@ def run_to_files(
         try:
             for path in output_files(targets, with_meta=options.with_meta):
                 remove_leftovers(path)
-            finished = _begin(state, targets, spec, model, options, reporter, identity)
-            if roots and not options.prune:
-                _check_roots_stay(state, main, roots)
+            finished = _begin(state, targets, options, reporter, identity)
+            named = () if options.prune else roots
+            check_roots = partial(_check_roots_stay, state, main, named)
+            comparison = None
+            if finished is None:
+                check_roots()
+            else:
+                rows = partial(finished.rows, spec, model)
+                comparison = Comparison(finished, state, rows, check_roots)
+            earlier = comparison or state
             if skips is not None and not options.prune:
-                skips.on_nothing = partial(_check_rows_stay, state, main)
-            for row in _stored_rows(state, spec, model, sources, options, summary):
+                skips.on_nothing = partial(_check_rows_stay, earlier, main)
+            for row in _stored_rows(state, earlier, spec, model, sources, options, summary):
                 _count(row, summary, reporter)
             summary.passed_over = skips.count if skips else 0
             if not summary.inputs:
                 raise NoInputError
-            if finished is not None and _is_current(finished, state, summary):
+            if comparison is not None and comparison.is_current(summary):
                 reporter.note(f"{main} is already complete.")
             else:
-                if finished is not None:
+                if comparison is not None:
+                    comparison.end()
                     added, gone = state.changes()
                     reporter.note(f"Since the last run: {added:,} new or changed, {gone:,} gone.")
                 state.commit()
@@ -194,13 +203,11 @@ def run_to_files(
 def _begin(
     state: State,
     targets: Sequence[Target],
-    spec: JobSpec,
-    model: Model,
     options: RunOptions,
     reporter: Reporter,
     identity: Callable[[], Identity],
 ) -> FinishedOutput | None:
-    """Check whose the files of the targets are, and give a new state the rows of a finished output.
+    """Check whose the files of the targets are, and return the finished output to go on from.
 
     Raises NasnetError where a file is neither this job's nor to be overwritten.
     """
@@ -220,19 +227,12 @@ def _begin(
         )
     files = [path for target in targets for path in target.files(with_meta=False)]
     state.allow(file_digest(path) for path in files if path.exists())
-    if finished is not None:
-        state.adopt(finished.rows(spec, model), finished.identity)
     return finished
-
-
-def _is_current(finished: FinishedOutput, state: State, summary: Summary) -> bool:
-    """Return whether a finished output has what the run would write."""
-    return state.is_as_adopted and finished.summary.counts() == summary.counts()
 
 
 def _check_roots_stay(state: State, output: Path, roots: Sequence[str]) -> None:
     """Raise OutputError where there are rows of images that the run's inputs do not cover."""
-    if state.is_new:
+    if state.is_new or not roots:
         return
     ends = tuple(start for root in roots for start in (root.rstrip("/") + "/", root + "!/"))
     others = [path for path in state.paths() if not (path in roots or path.startswith(ends))]
@@ -244,9 +244,9 @@ def _check_roots_stay(state: State, output: Path, roots: Sequence[str]) -> None:
         )
 
 
-def _check_rows_stay(state: State, output: Path, path: str) -> None:
+def _check_rows_stay(earlier: State | Comparison, output: Path, path: str) -> None:
     """Raise OutputError where rows of a named path would be lost, which has no image now."""
-    if count := state.count_below(path):
+    if count := earlier.count_below(path):
         raise OutputError(
             f"{path} has {counted(count, 'row')} in {output}, and is missing or empty now.",
             "Check that its disk is mounted, or drop its rows with --prune.",
@@ -255,15 +255,16 @@ def _check_rows_stay(state: State, output: Path, path: str) -> None:
 
 def _stored_rows(
     state: State,
+    earlier: State | Comparison,
     spec: JobSpec,
     model: Model,
     sources: Iterable[Source],
     options: RunOptions,
     summary: Summary,
 ) -> Iterator[Row]:
-    """Yield the row of each source, in order: the state's where it has one, else a new one.
+    """Yield the row of each source, in order: that of earlier runs, else a new one for the state.
 
-    Those of the state are counted in summary.kept.
+    Those of earlier runs are counted in summary.kept.
 
     Behind a folder that cannot be listed, and an archive that is damaged, come the rows of what
     is in it: it is not gone.
@@ -276,11 +277,11 @@ def _stored_rows(
         for source in sources:
             # Before the image is read: a change after that is noticed by the next run.
             key = source_key(source, options.check, spec.max_bytes)
-            row = state.take(position, key)
+            row = earlier.take(position, key)
             yield Item(source, (position, key, row), is_done=row is not None)
             position += 1
             if source.failure is not None and source.failure.kind != "not_found":
-                for row in state.take_below(position, source.path):
+                for row in earlier.take_below(position, source.path):
                     yield Item(Source(row.path), (position, b"", row), is_done=True)
                     position += 1
 

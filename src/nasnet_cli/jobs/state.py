@@ -8,9 +8,9 @@ The state of OUT is the SQLite database .OUT.resume in the same folder:
     sequence   the row at each position of the output, in the current run
 
 A key is a digest of what the row was made from (inputs.py). A run looks each input up by its key,
-processes what is new or has changed and takes the rest as it is, in whatever order. A run over a
-finished output begins with its rows (State.adopt). Rows are committed once a second; SQLite
-guarantees that a kill or a power cut loses no more, and keeps a second run out.
+processes what is new or has changed and takes the rest as it is, in whatever order. It takes over
+the rows of a finished output at the first difference (State.adopt). Rows are committed once a
+second; SQLite guarantees that a kill loses no more, and keeps a second run out.
 """
 
 from __future__ import annotations
@@ -139,20 +139,21 @@ class State:
     def allow(self, digests: Iterable[str]) -> None:
         """Allow files with these SHA-256 to be replaced. On disk with the next commit."""
         with self._lock, database_errors(self._output):
-            rows = [(digest,) for digest in digests]
-            self._database.executemany("INSERT INTO files VALUES (?)", rows)
+            self._database.executemany("INSERT INTO files VALUES (?)", [(d,) for d in digests])
 
     def allow_now(self, digests: Iterable[str]) -> None:
         """Allow files with these SHA-256 to be replaced, on disk when this returns."""
         self.allow(digests)
         self.commit()
 
-    def adopt(self, rows: Iterable[tuple[bytes, Row]], identity: Identity) -> None:
-        """Begin a new state with the rows of a finished output: on disk all of them, or none."""
+    def adopt(self, rows: Iterable[tuple[bytes, Row]], identity: Identity, same: int) -> None:
+        """Begin a new state with the rows of a finished output, the first same in their places."""
         with self._lock, database_errors(self._output):
             numbered = enumerate(rows, 1)
             packed = ((number, *pack(key, row)) for number, (key, row) in numbered)
             self._database.executemany(INSERT, packed)
+            places = f"SELECT id - 1, id FROM rows WHERE id <= {same}"
+            self._database.execute(f"INSERT INTO sequence {places}")
             self._identity, self.is_new = identity, False
             self._last_id = self._old_id = self._adopted = _last_id(self._database)
             self._insert_job()

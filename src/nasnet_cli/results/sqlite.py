@@ -155,7 +155,9 @@ def open_labels(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
     os.stat(path)  # noqa: PTH116  (says more than SQLite does)
     name = quote(os.fsencode(os.path.abspath(path)))  # noqa: PTH100
     try:
-        with closing(sqlite3.connect(f"file:{name}?mode=ro", uri=True)) as database:
+        # Its rows may be read by one thread after another.
+        opened = sqlite3.connect(f"file:{name}?mode=ro", uri=True, check_same_thread=False)
+        with closing(opened) as database:
             database.execute("PRAGMA mmap_size = 4294967296")
             yield database
     except sqlite3.Error as error:
