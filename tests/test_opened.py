@@ -21,7 +21,7 @@ from nasnet_cli.labels import Label
 from nasnet_cli.models import card
 from nasnet_cli.models.card import CARD, LABELS, Card, read_card, read_module_labels, write_card
 from nasnet_cli.models.info import MultiplyAdds
-from nasnet_cli.models.outputs import Head, Operation, UnclearOutputError, read_head
+from nasnet_cli.models.outputs import Head, Operation, UnclearOutputError, is_pooled, read_head
 from nasnet_cli.models.savedmodel.graph import Graph
 from nasnet_cli.models.savedmodel.signatures import pick_signature
 from nasnet_cli.network.spec import MOBILE
@@ -298,15 +298,33 @@ def chain(text: str) -> Operation | None:
         ("Div(Exp(Sub) Sum(Exp(Sub)))", SOFTMAX),
         ("StridedSlice(Softmax)", SOFTMAX),
         ("MatMul(Softmax)", LOGITS),
-        ("Relu(Softmax)", LOGITS),
         ("Add(MatMul(Mul(Conv Sigmoid(Conv))) Const)", LOGITS),
         ("Mean(Mul(Conv Sigmoid(Conv)))", LOGITS),
         ("Mul(Add(MatMul Const) Const)", LOGITS),
+        ("Mul(Sqrt(Const) MatMul)", LOGITS),
+        ("Div(BiasAdd Const)", LOGITS),
+        ("Sub(MatMul Log(Sum(Exp(MatMul))))", LOGARITHMS),
+        ("Clamp(Softmax)", SOFTMAX),
         ("", LOGITS),
     ],
 )
 def test_head_is_that_of_the_last_operation(graph: str, head: Head) -> None:
     assert read_head(chain(graph)) == head
+
+
+@pytest.mark.parametrize(
+    ("graph", "pooled"),
+    [
+        ("Reshape(Mean(Relu(Conv)))", True),
+        ("AvgPool(Mul(BiasAdd Sigmoid(BiasAdd)))", True),
+        ("Squeeze(ReduceMean(Add(Convolution Const)))", False),
+        ("Mean(FusedBatchNormV3)", False),
+        ("MatMul(Mean(Relu(Conv)))", False),
+        ("", False),
+    ],
+)
+def test_features_are_a_pooled_activation(graph: str, pooled: bool) -> None:
+    assert is_pooled(chain(graph)) == pooled
 
 
 @pytest.mark.parametrize(
@@ -318,11 +336,23 @@ def test_head_is_that_of_the_last_operation(graph: str, head: Head) -> None:
         "Mul(Softmax Const)",
         "ArgMax(MatMul)",
         "Tanh(MatMul)",
+        "Relu(Softmax)",
+        "Softplus(MatMul)",
+        "Select(Greater Softmax Const)",
+        "Clamp(Mul(MatMul Const))",
+        "Mul(Elu(MatMul) Const)",
+        "Div(Relu6(Add(MatMul Const)) Const)",
+        "Div(MatMul Sqrt(Sum(Square(MatMul))))",
+        "Div(Const Add(Exp(Neg(MatMul)) Const))",
+        "Mul(Exp(MatMul) Power(Sum(Exp(MatMul)) Const))",
+        "Div(Exp(MatMul) Sum(MatMul))",
     ],
 )
 def test_what_is_made_of_probabilities_is_unclear(graph: str) -> None:
-    with pytest.raises(UnclearOutputError, match=graph.partition("(")[0]):
+    with pytest.raises(UnclearOutputError) as raised:
         read_head(chain(graph))
+    named = re.match(r"the operation (\w+) ", raised.value.problem)
+    assert named and named[1] in graph
 
 
 def test_multiply_adds_of_each_operation() -> None:

@@ -132,6 +132,68 @@ def test_range_of_values(settings, values, source, colours, tmp_path, cache_fold
     np.testing.assert_allclose(tool(path, folder), runtime(path, planes(pixels, values)), atol=1e-4)
 
 
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+CAFFE = [103.939, 116.779, 123.68]
+REVERSED = ("Gather", [2, 1, 0])
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+@pytest.mark.parametrize(
+    ("steps", "input_range", "channels"),
+    [
+        ([("Sub", MEAN), ("Div", STD)], "0..255", "rgb"),
+        (
+            [("Div", [255]), ("Sub", [0.485, 0.456, 0.406]), ("Div", [0.229, 0.224, 0.225])],
+            "0..255",
+            "rgb",
+        ),
+        ([("Sub", CAFFE), ("Mul", [0.017])], "0..255", "bgr"),
+        ([REVERSED, ("Sub", CAFFE), ("Mul", [0.017])], "0..255", "rgb"),
+        ([REVERSED, ("Sub", MEAN), ("Div", STD)], "0..255", "bgr"),
+        ([("Mul", [255]), ("Sub", CAFFE), ("Mul", [0.017])], "0..1", "bgr"),
+        ([("Add", [1]), ("Mul", [0.5])], "-1..1", "rgb"),
+        ([("Add", [1]), ("Mul", [127.5]), ("Sub", MEAN), ("Div", STD)], "-1..1", "rgb"),
+        ([("Mul", [0.229, 0.224, 0.225]), ("Add", [0.485, 0.456, 0.406])], "imagenet", "rgb"),
+        ([("Max", [0]), ("Min", [255]), ("Mul", [1 / 255])], "0..255", "rgb"),
+    ],
+)
+def test_values_that_a_graph_begins_with(
+    steps, input_range, channels, channels_first, colours, tmp_path, cache_folder
+):
+    from nasnet_cli.models.values import RANGES
+
+    folder, pixels = colours
+    path = write_onnx(tmp_path / "m.onnx", SOFTMAX, steps=steps, channels_first=channels_first)
+    shown = load_model(path).inspect()
+    assert (shown["input_range"], shown["channels"]) == (input_range, channels)
+    assert shown["input_range_from"] == "its graph"
+    mean, std = np.array(RANGES[input_range], np.float32)
+    order = slice(None, None, -1) if channels == "bgr" else slice(None)
+    images = planes(pixels, lambda p: ((p - mean) / std)[:, order], channels_first)
+    np.testing.assert_allclose(tool(path, folder), runtime(path, images), atol=1e-4)
+
+
+def test_integers_between_change_no_range(colours, tmp_path, cache_folder):
+    """Images are made integers and floats again, which multiplies them by 1/255."""
+    folder, pixels = colours
+    path = write_onnx(tmp_path / "m.onnx", SOFTMAX)
+    import onnx
+
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1 / 255), "step"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(0), "zero"))
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["q"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["x2"]),
+    ]
+    model.graph.node[0].input[0] = "x2"
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    onnx.save(model, path)
+    got = tool(path, folder)
+    np.testing.assert_allclose(got, runtime(path, planes(pixels).astype(np.float32)), atol=1e-4)
+
+
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("resample", ["bilinear", "tf1"])
 @pytest.mark.parametrize("input_range", ["0..1", "-1..1", "0..255", "imagenet"])
@@ -174,6 +236,74 @@ def test_outputs_that_say_nothing_are_refused(tail, words, colours, tmp_path, ca
     path = write_onnx(tmp_path / "m.onnx", tail, classes=1 if not tail else CLASSES)
     with pytest.raises(ModelError, match=words):
         tool(path, colours[0])
+
+
+def test_pooled_output_is_a_feature_vector(colours, tmp_path, cache_folder):
+    folder, pixels = colours
+    path = write_onnx(tmp_path / "m.onnx", [], pooled=True)
+    model = load_model(path, preprocessing=WHOLE)
+    with pytest.raises(ModelError, match="no classes, only a feature vector"):
+        next(model.classify([folder]))
+    vectors = [record.vector for record in model.embed([folder])]
+    np.testing.assert_allclose(vectors, runtime(path, planes(pixels).astype(np.float32)), atol=1e-5)
+
+
+def test_pooled_output_with_labels_is_of_classes(tmp_path, cache_folder):
+    """Some networks have their layer of classes before the pooling."""
+    path = write_onnx(tmp_path / "m.onnx", [], pooled=True)
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    assert load_model(path).inspect()["classes"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("logits", [-1, 2, 2]), ("features", [-1, 2, 2]), ("scores", [-1, 4])]
+)
+def test_outputs_of_detectors_are_refused(name, shape, tmp_path, cache_folder):
+    """A box for each of several things, whatever the scores are called."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    boxes = [-1, 2, 2]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["pool"]),
+        helper.make_node("Concat", ["pool", "pool"], ["six"], axis=1),
+        helper.make_node("Slice", ["six", "start", "end", "axis"], ["four"]),
+        helper.make_node("Reshape", ["four", "shape"], [name]),
+        helper.make_node("Reshape", ["four", "wide"], ["boxes"]),
+    ]
+    constants = {"start": [0], "end": [4], "axis": [1], "shape": shape, "wide": boxes}
+    outputs = {name: shape, "boxes": boxes}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 12])],
+        [
+            helper.make_tensor_value_info(key, TensorProto.FLOAT, ["n", *sizes[1:]])
+            for key, sizes in outputs.items()
+        ],
+        [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="'boxes' \\[\\?, 2, 2\\], which doesn't say"):
+        load_model(path)
+
+
+def test_openvino_file_with_the_preprocessing_of_its_model_api(colours, tmp_path, cache_folder):
+    from nasnet_cli.quiet import openvino
+
+    folder, pixels = colours
+    path = write_onnx(tmp_path / "m.onnx", SOFTMAX)
+    graph = openvino.Core().read_model(path)
+    given = {"mean_values": MEAN, "scale_values": STD, "labels": "abcde"}
+    for key, values in given.items():
+        graph.set_rt_info(" ".join(map(str, values)), ["model_info", key])
+    openvino.save_model(graph, tmp_path / "m.xml")
+    model = load_model(tmp_path / "m.xml")
+    assert model.inspect()["input_range_from"] == "its metadata"
+    assert [label.name for label in model.labels] == list("abcde")
+    images = planes(pixels, lambda p: ((p - MEAN) / STD).astype(np.float32))
+    np.testing.assert_allclose(tool(tmp_path / "m.xml", folder), runtime(path, images), atol=1e-3)
 
 
 class TestLabels:
@@ -276,6 +406,19 @@ def test_metadata_of_tflite_is_followed(lite_models, tmp_path, cache_folder):
     assert shown["input_range_from"] == "its metadata"
     assert model.preprocessing.input_range == "-1..1"
     assert [label.name for label in model.labels] == names
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (127.5, 127.5), (0.0, 255.0)])
+def test_metadata_of_floats_is_not_for_bytes(mean, std, lite_models, tmp_path, cache_folder):
+    """Images of bytes go in as they are, whatever is written for floats."""
+    path = tmp_path / "m.tflite"
+    path.write_bytes(with_metadata(lite_models["uint8"], mean, std, list("abcde")))
+    pixels = np.random.RandomState(8).randint(0, 256, (16, 16, 3)).astype(np.uint8)
+    expected, step = lite_outputs(lite_models["uint8"], pixels[None])
+    model = load_model(path, preprocessing={**WHOLE, "resample": "nearest"})
+    (record,) = model.classify([pixels], top=CLASSES)
+    got = [p.probability for p in sorted(record.predictions, key=lambda p: p.index)]
+    np.testing.assert_allclose(got, expected[0], atol=step)
 
 
 def test_quantized_file_has_one_runtime(lite_models, nasnet, tmp_path, cache_folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,14 @@ def write_onnx(
     opset: int = 13,
     classes: int = CLASSES,
     metadata: dict[str, str] | None = None,
+    steps: Sequence[tuple[str, Sequence[float]]] = (),
+    pooled: bool = False,
 ) -> Path:
     """Write a model of the mean colour, followed by operations of tail (type and attributes).
 
-    scaling multiplies the images and adds a number first.
+    scaling multiplies the images and adds a number first, steps are operations with a number for all
+    channels or one for each before that. pooled leaves the layer of classes out, so that colours are
+    pooled behind an activation.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -40,6 +45,14 @@ def write_onnx(
     if dtype != "FLOAT":
         nodes.append(helper.make_node("Cast", [last], ["cast"], to=TensorProto.FLOAT))
         last = "cast"
+    for i, (kind, numbers) in enumerate(steps):
+        integers = kind == "Gather"
+        values = np.array(numbers, np.int64 if integers else np.float32)
+        wide = (1, -1, 1, 1) if channels_first else (-1,)
+        weights[f"n{i}"] = values if integers else values.reshape(wide)
+        attributes = {"axis": 1 if channels_first else 3} if integers else {}
+        nodes.append(helper.make_node(kind, [last, f"n{i}"], [f"s{i}"], **attributes))
+        last = f"s{i}"
     if scaling is not None:
         weights |= {"factor": np.float32(scaling[0]), "shift": np.float32(scaling[1])}
         nodes.append(helper.make_node("Mul", [last, "factor"], ["scaled"]))
@@ -48,10 +61,15 @@ def write_onnx(
     if not channels_first:
         nodes.append(helper.make_node("Transpose", [last], ["first"], perm=[0, 3, 1, 2]))
         last = "first"
+    if pooled:
+        nodes.append(helper.make_node("Relu", [last], ["active"]))
+        last = "active"
     nodes.append(helper.make_node("GlobalAveragePool", [last], ["pool"]))
     nodes.append(helper.make_node("Flatten", ["pool"], ["flat"]))
-    nodes.append(helper.make_node("MatMul", ["flat", "w"], ["scores"]))
-    last = "scores"
+    last = "flat"
+    if not pooled:
+        nodes.append(helper.make_node("MatMul", ["flat", "w"], ["scores"]))
+        last = "scores"
     for i, (kind, attributes) in enumerate(tail):
         more = ["s", "z"] if kind.endswith("Linear") else []
         if kind == "Reshape":
@@ -65,7 +83,7 @@ def write_onnx(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", getattr(TensorProto, dtype), shape)],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [batch, classes])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [batch, 3 if pooled else classes])],
         [
             numpy_helper.from_array(np.asarray(weights[name]), name)
             for name in weights

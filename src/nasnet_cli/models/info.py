@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.labels import Label
+from nasnet_cli.labels import Label, labels_for
 from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Activation, Card, Output
-from nasnet_cli.models.outputs import Head, Operation, UnclearOutputError, read_head
+from nasnet_cli.models.outputs import Head, Operation, UnclearOutputError, is_pooled, read_head
 from nasnet_cli.models.savedmodel.reader import Signature, Tensor
 from nasnet_cli.models.savedmodel.signatures import Choice
 from nasnet_cli.models.values import BYTES, UNIT, InputValues, limits
@@ -109,6 +109,16 @@ class OpenedModel(ABC):
         except UnclearOutputError as error:
             raise _unclear(self.path, f"cannot be understood: {error.problem}") from None
 
+    def is_feature_vector(self, choice: Choice | None) -> bool:
+        """Tell whether an output is pooled features (outputs.is_pooled), and nothing says that it
+        has classes."""
+        if choice is None or self.card is not None or self.labels is not None:
+            return False
+        length = _length(choice)
+        if choice.output.key in ("logits", "Logits") or (length and labels_for(length)):
+            return False
+        return is_pooled(self.operation_before(choice.output.tensor))
+
     @property
     def output(self) -> Output | None:
         """The kind of classification's output: logits, or probabilities. None without classification."""
@@ -143,7 +153,9 @@ class OpenedModel(ABC):
         if choice is not None and choice.input.dtype in _INTEGERS and not self.is_quantized:
             if choice.input.dtype == "int8":
                 raise _unclear(self.path, "takes int8 images without a scale and a zero point")
-            return InputValues(BYTES, "rgb", f"its input of {choice.input.dtype}")
+            of_card = card.preprocessing.get("channels") if card else None
+            channels = of_card or self.read_values().channels or "rgb"
+            return InputValues(BYTES, channels, f"its input of {choice.input.dtype}")
         if card is not None and {"input_range", "channels"} & card.preprocessing.keys():
             return InputValues(
                 card.preprocessing.get("input_range", UNIT),

@@ -7,14 +7,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.models.outputs import Operation
-from nasnet_cli.models.values import stated_by_scaling
+from nasnet_cli.models.values import Scaling
 
 if TYPE_CHECKING:
     import numpy as np
 
 _SCALINGS = ("Add", "Divide", "Multiply", "Subtract")
 # What comes before and between the scaling of images, and changes no value.
-_PLAIN = ("Convert", "FakeQuantize", "Gather", "Reverse", "Reshape", "StridedSlice", "Transpose")
+_PLAIN = (
+    "Clamp",
+    "Convert",
+    "Gather",
+    "Interpolate",
+    "Maximum",
+    "Minimum",
+    "Pad",
+    "Reshape",
+    "Reverse",
+    "Slice",
+    "StridedSlice",
+    "Transpose",
+)
 _MOST_STEPS = 50
 
 
@@ -73,12 +86,10 @@ def constant_of(output: Any) -> np.ndarray | None:
     return values
 
 
-def stated_range(model: Any) -> str | None:
-    """Return the range of values that an openvino.Model takes by what it does with them first."""
-    import numpy as np
-
-    port = model.inputs[0]
-    scale, offset, scaled = np.ones(1), np.zeros(1), False
+def stated_values(model: Any) -> tuple[str | None, str | None]:
+    """Return the range and the channels that an openvino.Model takes, by what it does with them
+    first; None for what it doesn't tell."""
+    port, scaling = model.inputs[0], Scaling()
     for _ in range(_MOST_STEPS):
         users = [user.get_node() for user in port.get_target_inputs()]
         users = [user for user in users if user.get_type_name() != "ShapeOf"]
@@ -88,23 +99,39 @@ def stated_range(model: Any) -> str | None:
         kind = node.get_type_name()
         if kind in _SCALINGS:
             place = node.input_values().index(port)
-            number = constant_of(node.input_value(1 - place))
-            if number is None or number.size not in (1, 3) or (kind == "Divide" and place):
+            numbers = constant_of(node.input_value(1 - place))
+            if numbers is None or numbers.size > 3:
                 break
-            number = number.astype(np.float64).ravel()
-            if kind == "Multiply":
-                scale, offset = scale * number, offset * number
-            elif kind == "Divide":
-                scale, offset = scale / number, offset / number
-            else:
-                sign = -1 if kind == "Subtract" else 1
-                offset = offset + sign * number if not place else number + sign * offset
-                scale = scale if not place else sign * scale
-            scaled = True
+            if not scaling.apply(kind, numbers.ravel().tolist(), is_first=place == 1):
+                break
+        elif kind == "FakeQuantize":
+            constants = [constant_of(value) for value in node.input_values()[1:5]]
+            limits = [
+                constant.item()
+                for constant in constants
+                if constant is not None and constant.size == 1
+            ]
+            if len(limits) != 4 or not scaling.quantize(limits):
+                break
         elif kind not in _PLAIN:
             break
+        elif _reverses(node):
+            scaling.reverse()
         port = node.output(0)
-    return stated_by_scaling(scale.tolist(), offset.tolist()) if scaled else None
+    return scaling.stated()
+
+
+def _reverses(node: Any) -> bool:
+    """Return whether a node reverses the channels; nothing else of an image is."""
+    kind = node.get_type_name()
+    if kind == "Reverse":
+        return True
+    constants = [constant_of(value) for value in node.input_values()[1:]]
+    found = [constant.ravel().tolist() for constant in constants if constant is not None]
+    if kind == "Gather":
+        return found[:1] == [[2, 1, 0]]
+    # The steps of a slice.
+    return kind in ("Slice", "StridedSlice") and any(-1 in steps for steps in found[2:3])
 
 
 def select_outputs(model: Any, indices: Sequence[int]) -> Any:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from nasnet_cli.models.flatbuffer import Table, root
 from nasnet_cli.models.outputs import Operation
-from nasnet_cli.models.values import range_of
+from nasnet_cli.models.values import Scaling, range_of
 
 _DTYPES = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool",
@@ -26,14 +26,18 @@ _DTYPES = {
 _QUANTIZED = ("uint8", "int8", "int16", "int4")
 # The names that outputs.py has, of operations that may end a network.
 _OPERATIONS = {
-    0: "Add", 1: "AvgPool", 2: "Concat", 3: "Conv", 6: "Dequantize", 9: "MatMul", 14: "Sigmoid",
-    17: "MaxPool", 18: "Mul", 22: "Reshape", 25: "Softmax", 28: "Tanh", 36: "Gather",
+    0: "Add", 1: "AvgPool", 2: "Concat", 3: "Conv", 4: "DepthwiseConv", 6: "Dequantize",
+    9: "MatMul", 11: "L2Normalization", 14: "Sigmoid", 17: "MaxPool", 18: "Mul", 19: "Relu",
+    21: "Relu6", 22: "Reshape", 23: "Resize", 25: "Softmax", 28: "Tanh", 34: "Pad", 36: "Gather",
     39: "Transpose", 40: "Mean", 41: "Sub", 42: "Div", 43: "Squeeze", 45: "StridedSlice",
     47: "Exp", 48: "TopKV2", 49: "Split", 50: "LogSoftmax", 53: "Cast", 55: "Maximum",
     56: "ArgMax", 57: "Minimum", 65: "Slice", 70: "ExpandDims", 73: "Log", 74: "Sum", 78: "Pow",
-    79: "ArgMin", 80: "FakeQuantize", 83: "Pack", 85: "OneHot", 102: "SplitV", 106: "AddN",
-    114: "Quantize",
+    79: "ArgMin", 80: "FakeQuantize", 82: "Max", 83: "Pack", 85: "OneHot", 102: "SplitV",
+    106: "AddN", 114: "Quantize", 126: "BatchMatMul",
 }  # fmt: skip
+_SCALINGS = {"Add": "Add", "Div": "Divide", "Mul": "Multiply", "Sub": "Subtract"}
+# What comes before and between the scaling of images, and changes no value.
+_PLAIN = ("Cast", "FakeQuantize", "Maximum", "Minimum", "Pad", "Reshape", "Resize", "Transpose")
 _METADATA = "TFLITE_METADATA"
 _NORMALIZATION, _AXIS_LABELS, _VALUE_LABELS = 1, 2, 3
 _LABELS_LIMIT = 10_000_000
@@ -104,6 +108,24 @@ class LiteGraph:
         if kind == "Split":  # the axis comes first
             inputs = inputs[::-1]
         return Operation(kind, lambda: [self.before(each) for each in inputs])
+
+    def stated_values(self) -> tuple[str | None, str | None]:
+        """Return the range and the channels that a graph of floats takes, by what it does with them
+        first; None for what it doesn't tell."""
+        number, scaling = self.inputs[0], Scaling()
+        for kind, inputs, outputs in self.operations:
+            if number not in inputs:
+                continue
+            others = [self.tensors[each] for each in inputs if each not in (number, -1)]
+            if kind in _SCALINGS and len(inputs) == 2 and others and others[0].dtype == "float32":
+                data = others[0].data
+                numbers = data.cast("f") if data and len(data) in (4, 12) else memoryview(b"")
+                if not scaling.apply(_SCALINGS[kind], [*numbers], is_first=inputs[1] == number):
+                    break
+            elif kind not in _PLAIN:
+                break
+            number = outputs[0]
+        return scaling.stated()
 
     def input_quantization(self) -> tuple[str, float, int] | None:
         """Return the type, scale and zero point of the images as they enter the network.
@@ -238,7 +260,8 @@ def _normalization(inputs: list[Table]) -> Normalization:
 
 
 def _label_files(outputs: list[Table]) -> Iterator[str]:
-    for output in outputs:
-        for file in output.tables(6):
-            if file.number(2, "b") in (_AXIS_LABELS, _VALUE_LABELS):
-                yield file.text(0)
+    """Yield the names of the files of labels: those of no language first, then English ones."""
+    files = [file for output in outputs for file in output.tables(6)]
+    for file in sorted(files, key=lambda file: {"": 0, "en": 1}.get(file.text(3)[:2], 2)):
+        if file.number(2, "b") in (_AXIS_LABELS, _VALUE_LABELS):
+            yield file.text(0)

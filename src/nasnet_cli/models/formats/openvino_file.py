@@ -23,7 +23,7 @@ from nasnet_cli.models.openvino_graph import (
     count_parameters,
     operation_before,
     select_outputs,
-    stated_range,
+    stated_values,
 )
 from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.reader import Shape, Signature, Tensor
@@ -73,11 +73,13 @@ class OpenedFile(OpenedModel):
 
     @cached_property
     def classification(self) -> Choice | None:
-        return choice_of(self.signature, "logits")
+        choice = choice_of(self.signature, "logits")
+        return None if self.is_feature_vector(choice) else choice
 
     @cached_property
     def features(self) -> Choice | None:
-        return choice_of(self.signature, "features")
+        found = choice_of(self.signature, "features")
+        return found if self.classification else found or choice_of(self.signature, "logits")
 
     @property
     def unsafe_operations(self) -> list[str]:
@@ -106,10 +108,7 @@ class OpenedGraph(OpenedFile):
         return is_channels_first(_sizes(self.graph.inputs[0]))
 
     def read_values(self) -> InputValues:
-        found = self.facts.values
-        if found.range is None and (stated := stated_range(self.graph)):
-            return InputValues(stated, found.channels, "its graph")
-        return found
+        return self.facts.values.or_stated(*stated_values(self.graph))
 
     def operation_before(self, tensor: str) -> Operation | None:
         return operation_before(self.graph.outputs[output_index(tensor)])
@@ -197,8 +196,7 @@ def _image_signature(
     assert images.shape is not None
     height, width = images.shape[1:3]
     size = (height, width) if height and width else None
-    if not any(len(output.shape or ()) == 2 for output in outputs):
-        outputs = list(map(_as_vector, outputs))
+    outputs = list(map(_as_vector, outputs))
     named = _named_outputs(path, outputs, card)
     return Signature("default", {images.key: images}, named), size
 
@@ -242,8 +240,7 @@ def _image_input(path: Path, port: Tensor) -> Tensor:
         batch, channels, *sides = sizes
         sizes = (batch, *sides, channels)
     if sizes is None or len(sizes) != 4 or sizes[3] != 3:
-        shown = "unknown" if sizes is None else [n or "?" for n in sizes]
-        raise _misfit(path, f"an input of shape {shown}".replace("'", ""))
+        raise _misfit(path, f"an input of shape {_shown(sizes)}")
     return Tensor("images", "input:0", port.dtype, sizes)
 
 
@@ -257,6 +254,10 @@ def _as_vector(port: Tensor) -> Tensor:
     return replace(port, shape=(batch, *(lengths or [1]))) if len(lengths) < 2 else port
 
 
+def _shown(shape: Shape) -> str:
+    return "unknown" if shape is None else f"[{', '.join(str(n or '?') for n in shape)}]"
+
+
 def is_channels_first(sizes: Shape) -> bool:
     """Return whether images of this shape are [batch, 3, height, width]."""
     return sizes is not None and len(sizes) == 4 and sizes[1] == 3 and sizes[3] != 3
@@ -265,19 +266,16 @@ def is_channels_first(sizes: Shape) -> bool:
 def _named_outputs(path: Path, ports: Sequence[Tensor], card: Card | None) -> dict[str, Tensor]:
     """Return the outputs under the keys logits and features, as far as they can be told."""
     outputs = {port.key: port for port in ports}
-    if outputs.keys() & {"logits", "features"}:
-        return outputs
     vectors = {key: tensor for key, tensor in outputs.items() if len(tensor.shape or ()) == 2}
+    if vectors.keys() & {"logits", "features"}:
+        return vectors
     renamed = _renamed_by_length(vectors, card)
-    if not renamed and len(vectors) == 1:
+    if not renamed and len(vectors) == len(outputs) == 1:
         renamed = dict.fromkeys(vectors, "logits")
     if not renamed:
-        names = ", ".join(map(repr, outputs))
-        raise _misfit(path, f"the outputs {names}", UnknownOutputsError)
-    return {
-        renamed.get(key, key): replace(tensor, key=renamed.get(key, key))
-        for key, tensor in outputs.items()
-    }
+        listed = ", ".join(f"{key!r} {_shown(port.shape)}" for key, port in outputs.items())
+        raise _misfit(path, f"the outputs {listed}", UnknownOutputsError)
+    return {renamed.get(key, key): tensor for key, tensor in outputs.items()}
 
 
 def _renamed_by_length(vectors: Mapping[str, Tensor], card: Card | None) -> dict[str, str]:

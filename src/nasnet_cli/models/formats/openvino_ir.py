@@ -6,18 +6,22 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.card import CARD, LABELS, read_texts
+from nasnet_cli.models.card import CARD, LABELS, Card, Labels, read_texts
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 from nasnet_cli.models.formats.openvino_file import Facts, OpenedGraph, open_file, read_graph
+from nasnet_cli.models.values import InputValues, range_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 _RT_INFO = "nasnet"
 """The entry of an .xml file's rt_info that holds the card and the labels."""
+
+_MODEL_INFO = "model_info"
+"""The entry in which OpenVINO's Model API, and what trains for it, keeps the preprocessing."""
 
 _DEEPEST = 100
 _OLDEST = 10
@@ -58,7 +62,7 @@ class OpenVINOIR(Format):
             if graph.has_rt_info([_RT_INFO, place.name])
         }
         card, labels = read_texts(texts, path)
-        return open_file(self, path, graph, Facts(card, labels))
+        return open_file(self, path, graph, _facts(graph, card, labels))
 
     def write(
         self, path: Path, network: Network, texts: Mapping[str, str], precision: Precision
@@ -99,6 +103,26 @@ class OpenVINOIR(Format):
         compiled = core.compile_model(core.read_model(path), "CPU", settings)
         values = compiled(images)
         return {output.get_any_name(): np.array(values[output]) for output in compiled.outputs}
+
+
+def _facts(graph: Any, card: Card | None, labels: Labels | None) -> Facts:
+    """Return what a file says: export's card, and what OpenVINO's Model API keeps in it."""
+    texts = {
+        key: str(graph.get_rt_info([_MODEL_INFO, key]).astype(str))
+        for key in ("labels", "mean_values", "scale_values")
+        if graph.has_rt_info([_MODEL_INFO, key])
+    }
+    try:
+        mean = [float(number) for number in texts.get("mean_values", "").split()]
+        std = [float(number) for number in texts.get("scale_values", "").split()]
+    except ValueError:
+        mean = std = []
+    values = InputValues()
+    if (mean or std) and {len(mean), len(std)} <= {0, 1, 3} and all(std):
+        values = InputValues(range_of(mean or [0.0], std or [1.0]), None, "its metadata")
+    # Spaces part the labels.
+    label_texts = (("labels", "\n".join(texts.get("labels", "").split())),)
+    return Facts(card, labels, values=values, label_texts=label_texts)
 
 
 def _check_xml(path: Path) -> None:

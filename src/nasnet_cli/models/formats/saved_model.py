@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from nasnet_cli.models.savedmodel.bundle import Bundle
     from nasnet_cli.network.spec import NASNetA
 
-_RANGE_VERSION = 1
-"""To be raised when openvino_graph.stated_range finds other ranges."""
+_RANGE_VERSION = 2
+"""To be raised when openvino_graph.stated_values finds others."""
 
 # The text form and the split form are recognized, to be refused by the reader with a reason.
 FILES = (PB, "saved_model.pbtxt", "saved_model.cpb")
@@ -72,11 +72,15 @@ class OpenedSavedModel(OpenedModel):
 
     @cached_property
     def classification(self) -> Choice | None:
-        return _choice_if_any(self.model, "classification")
+        choice = _choice_if_any(self.model, "classification")
+        return None if self.is_feature_vector(choice) else choice
 
     @cached_property
     def features(self) -> Choice | None:
-        return _choice_if_any(self.model, "feature_vector")
+        found = _choice_if_any(self.model, "feature_vector")
+        return (
+            found if self.classification else found or _choice_if_any(self.model, "classification")
+        )
 
     def operation_before(self, tensor: str) -> Operation | None:
         return Graph(self.model.inference.proto).before(tensor)
@@ -88,8 +92,7 @@ class OpenedSavedModel(OpenedModel):
     def read_values(self) -> InputValues:
         if self.is_hub_module:
             return InputValues("0..1", "rgb", "tensorflow-hub's signatures for images")
-        stated = self._stated_range
-        return InputValues(stated, None, "its graph") if stated else InputValues()
+        return InputValues().or_stated(*self._stated_values)
 
     @property
     def is_hub_module(self) -> bool:
@@ -98,28 +101,29 @@ class OpenedSavedModel(OpenedModel):
         return self.format == "tf1-hub" or any(name in self.signatures for name in names)
 
     @cached_property
-    def _stated_range(self) -> str | None:
-        """Return the range that the graph begins with, kept by the model's digest.
+    def _stated_values(self) -> tuple[str | None, str | None]:
+        """Return the range and the channels that the graph begins with, kept by the model's digest.
 
         Only of a model that does no more than compute, and that OpenVINO reads. Raises ModelError
         when a constant is not whole.
         """
         from nasnet_cli import cache as kept
-        from nasnet_cli.models.openvino_graph import stated_range
+        from nasnet_cli.models.openvino_graph import stated_values
 
         choice = self.classification or self.features
         if choice is None or self.unsafe_operations:
-            return None
+            return None, None
         record = kept.subfolder("scanned") / f"{self.digest}-{_RANGE_VERSION}.range"
         if (text := kept.load(record)) is not None:
-            return bytes(text).decode() or None
+            range_, channels = bytes(text).decode().split("\n")
+            return range_ or None, channels or None
         self.check_constants()
         try:
             with self.openvino_model([choice.output.tensor]) as graph:
-                found = stated_range(graph)
+                found = stated_values(graph)
         except Exception:  # OpenVINO's own exceptions share no base but Exception
-            return None
-        kept.store(record, (found or "").encode())
+            return None, None
+        kept.store(record, "\n".join(each or "" for each in found).encode())
         return found
 
     @property

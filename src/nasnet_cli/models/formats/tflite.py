@@ -30,11 +30,13 @@ from nasnet_cli.models.openvino_graph import select_outputs
 from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.reader import Tensor
 from nasnet_cli.models.tflite_graph import LiteGraph, labels_in_file, read_lite_graph
-from nasnet_cli.models.values import RANGES, InputValues, nearest, whole_range
+from nasnet_cli.models.values import BYTES, RANGES, InputValues, nearest, whole_range
 
 if TYPE_CHECKING:
     import numpy as np
 
+# No range of images but that of bytes goes so high.
+_HIGH = 50
 # TFLite's own tools for metadata are not maintained.
 _CARD_SUFFIX, _LABELS_SUFFIX = ".nasnet.json", ".labels.tsv"
 
@@ -191,15 +193,24 @@ class OpenedLite(OpenedFile):
     @cached_property
     def _whole_range(self) -> str | None:
         found = self.lite.input_quantization()
-        return None if found is None else whole_range(*found)
+        if found is None:
+            return None
+        dtype, scale, _ = found
+        if dtype == "int16":  # as many below 0 as above, whatever the images have
+            return BYTES if scale * 2**15 > _HIGH else None
+        return whole_range(*found)
 
     def read_values(self) -> InputValues:
         found = self.facts.values
-        if found.range is not None or self._whole_range is None:
-            return found
+        if self._whole_range is None:
+            return found.or_stated(*self.lite.stated_values())
         meant = nearest(self._whole_range)
-        if self.input_quantization is None and meant not in RANGES:
+        if self.input_quantization is None:
+            if found.range is not None or meant not in RANGES:
+                return found
+        elif found.range is not None and nearest(self._whole_range, found.range) == found.range:
             return found
+        # Metadata of other values than the integers can hold is for images of floats.
         return InputValues(meant, found.channels, "its quantization")
 
     def operation_before(self, tensor: str) -> Operation:
