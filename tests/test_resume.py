@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_cli.errors import NasnetError
+from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.state import open_state
 from nasnet_cli.jobs.state_file import state_path
@@ -355,6 +355,24 @@ def test_rows_are_committed_without_further_rows(tmp_path):
         if thread.name == "commit":
             thread.join(WATCHDOG)
             assert not thread.is_alive()
+
+
+def test_full_disk_between_rows_is_the_error_of_the_next_row(tmp_path):
+    with open_state(tmp_path / "out.jsonl", dict, resume=False, note=print) as state:
+        state._committed = math.inf  # so that no commit is due
+        state.add(0, bytes(16), Row("a.png", None, bytes(100_000)))
+        with state._lock:  # as full as it gets: SQLite then drops what was not committed
+            (pages,) = state._database.execute("PRAGMA page_count").fetchone()
+            state._database.execute(f"PRAGMA max_page_count = {pages}")
+            state._committed = -math.inf
+        wait_until(lambda: state._failure)
+        state._committed = math.inf
+        for attempt in (state.commit, lambda: list(state.rows()), state.changes):
+            with pytest.raises(OutputError, match="no space left on the disk"):
+                attempt()
+        state._committed = -math.inf
+        with pytest.raises(OutputError, match="no space left on the disk"):
+            state.add(1, bytes(16), Row("b.png", None))
 
 
 @pytest.mark.parametrize("failing", ["SAVEPOINT", "INTO rows", "INTO sequence", "RELEASE"])

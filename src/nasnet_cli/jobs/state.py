@@ -73,6 +73,7 @@ class State:
         self._old_id = last_id  # the last row of earlier runs
         self._adopted = 0
         self._has_uncommitted = False
+        self._failure: NasnetError | None = None  # of a commit in the thread
         self._closed = threading.Event()
         self._forget = at_interruption(self.close)
         threading.Thread(target=self._commit_periodically, name="commit", daemon=True).start()
@@ -286,13 +287,22 @@ class State:
     def _commit_periodically(self) -> None:
         """Commit rows that no other row follows: the next input may come hours later."""
         while not self._closed.wait(_COMMIT_SECONDS):
-            # An error comes up again with the next row, or at the end.
-            with self._lock, suppress(NasnetError):
+            with self._lock:
                 if self._has_uncommitted and self._is_due() and not self._closed.is_set():
-                    self.commit()
+                    try:
+                        self.commit()
+                    except NasnetError as error:
+                        self._failure = error
+                        return
 
     def _store_added(self) -> None:
-        """Give the database the rows that it does not have: all of them or, on an error, none."""
+        """Give the database the rows that it does not have: all of them or, on an error, none.
+
+        Once the thread has failed to commit, it fails again: on a full disk, SQLite has rolled back
+        all that was not committed, of a new state even the tables.
+        """
+        if self._failure is not None:
+            raise self._failure
         if not self._added:
             return
         added, before = self._added, self._last_id
