@@ -24,15 +24,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nasnet_cli.errors import NasnetError, OutputError
+from nasnet_cli.errors import NasnetError
 from nasnet_cli.interruption import at_interruption
+from nasnet_cli.jobs import state_file
 from nasnet_cli.jobs.identity import Identity, check_same_settings, with_earlier_versions
 from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.state_errors import START_OVER, BrokenStateError, database_errors
-from nasnet_cli.jobs.state_file import TABLES, connect, discard, is_blank, remove, state_path
 from nasnet_cli.jobs.state_rows import COLUMNS, INSERT, pack, path_bytes, unpack
 from nasnet_cli.kept_files import parse_json
-from nasnet_cli.results.text import counted
 
 VERSION = 4
 """Of the tables, and of the pixels that decoding gives."""
@@ -55,7 +54,7 @@ class State:
         output: str,
         found: Identity | None,
         new_identity: Callable[[], Identity],
-        last_id: int,
+        newest: int,
     ) -> None:
         self._path = path
         self._database = database
@@ -69,8 +68,8 @@ class State:
         # Rows that the database does not have yet: each call of it passes the interpreter lock on
         # twice, which costs the decoding threads more than the call itself.
         self._added: list[tuple[int, bytes, Row]] = []
-        self._last_id = last_id
-        self._old_id = last_id  # the last row of earlier runs
+        self._last_id = newest
+        self._old_id = newest  # the last row of earlier runs
         self._adopted = 0
         self._has_uncommitted = False
         self._failure: NasnetError | None = None  # of a commit in the thread
@@ -92,7 +91,7 @@ class State:
     def is_empty(self) -> bool:
         """True if there is no finished row."""
         with self._lock, database_errors(self._output):
-            return not self._added and _last_id(self._database) == 0
+            return not self._added and state_file.last_id(self._database) == 0
 
     @property
     def is_as_adopted(self) -> bool:
@@ -156,7 +155,7 @@ class State:
             places = f"SELECT id - 1, id FROM rows WHERE id <= {same}"
             self._database.execute(f"INSERT INTO sequence {places}")
             self._identity, self.is_new = identity, False
-            self._last_id = self._old_id = self._adopted = _last_id(self._database)
+            self._last_id = self._old_id = self._adopted = state_file.last_id(self._database)
             self._insert_job()
             self._database.commit()
 
@@ -279,7 +278,7 @@ class State:
         with self._lock, suppress(sqlite3.Error):
             self._database.rollback()
         with suppress(OSError):
-            remove(self._path)
+            state_file.remove(self._path)
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._committed > _COMMIT_SECONDS
@@ -348,47 +347,35 @@ def open_state(
     state and neither resume nor overwrite, and when it is another job's (with the difference in
     words), or damaged.
     """
-    output, path = str(target), state_path(target)
+    output, path = str(target), state_file.state_path(target)
     state, database = None, None
     # A generator, so that a signal at any moment, even between opening and the block, closes it.
     try:
         with database_errors(output):
-            if overwrite and not resume and discard(path, output):
+            if overwrite and not resume and state_file.discard(path, output):
                 note(f"An unfinished run of {output} starts over.")
-            database = connect(path, output)
-            starts = is_blank(database, output)
+            database = state_file.connect(path, output)
+            starts = state_file.is_blank(database, output)
             found: Identity | None = None
             if starts:
                 # Committed with the first rows, so that a state is whole or blank.
-                database.executescript(f"BEGIN; {TABLES}")
+                database.executescript(f"BEGIN; {state_file.TABLES}")
             elif not resume:
-                raise _unfinished(_last_id(database), output)
+                raise state_file.unfinished(database, output)
             else:
                 found = _check_same_job(
                     database, identity(), output, accept_versions=accept_versions
                 )
                 database.execute("DELETE FROM sequence")
                 database.commit()
-            last_id = _last_id(database)
-        state = State(path, database, output, found, identity, last_id)
+            newest = state_file.last_id(database)
+        state = State(path, database, output, found, identity, newest)
         yield state
     finally:
         if state is not None:
             state.close()
         elif database is not None:
             database.close()
-
-
-def _unfinished(rows: int, output: str) -> OutputError:
-    return OutputError(
-        f"An unfinished run of {output} has {counted(rows, 'finished row')}.",
-        "Continue it with --resume, or start over with --overwrite.",
-    )
-
-
-def _last_id(database: sqlite3.Connection) -> int:
-    """Return the largest row id; 0 without rows."""
-    return int(database.execute("SELECT ifnull(max(id), 0) FROM rows").fetchone()[0])
 
 
 def _check_same_job(

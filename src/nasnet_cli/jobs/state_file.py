@@ -13,7 +13,9 @@ import stat
 from contextlib import closing, suppress
 from pathlib import Path
 
+from nasnet_cli.errors import OutputError
 from nasnet_cli.jobs.state_errors import BrokenStateError, is_broken
+from nasnet_cli.results.text import counted
 from nasnet_cli.systems import open_flags
 
 TABLES = """
@@ -95,6 +97,20 @@ def is_blank(database: sqlite3.Connection, output: str) -> bool:
         if found != ours.execute(_SCHEMA).fetchall():
             raise BrokenStateError(output)
     return False
+
+
+def unfinished(database: sqlite3.Connection, output: str) -> OutputError:
+    """Return the error of a run that neither resumes nor overwrites a state."""
+    rows = last_id(database)
+    return OutputError(
+        f"An unfinished run of {output} has {counted(rows, 'finished row')}.",
+        "Continue it with --resume, or start over with --overwrite.",
+    )
+
+
+def last_id(database: sqlite3.Connection) -> int:
+    """Return the largest row id; 0 without rows."""
+    return int(database.execute("SELECT ifnull(max(id), 0) FROM rows").fetchone()[0])
 
 
 def remove(path: Path) -> None:
