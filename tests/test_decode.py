@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import struct
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -349,6 +353,15 @@ def test_other_formats_are_decoded_at_full_size() -> None:
 )
 def test_other_files_are_not_an_image(data: bytes) -> None:
     assert decode_error(data).kind == "not_an_image"
+
+
+@pytest.mark.parametrize(("module", "name"), [(gzip, "gzip"), (bz2, "bzip2"), (lzma, "xz")])
+def test_compressed_image_is_unsupported(module: Any, name: str) -> None:
+    error = decode_error(module.compress(saved(SMOOTH, "JPEG")))
+    assert (error.kind, error.message) == (
+        "unsupported",
+        f"It is packed by {name}. Unpack it first.",
+    )
 
 
 def test_empty_file_is_not_an_image() -> None:

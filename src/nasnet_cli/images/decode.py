@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from nasnet_cli.errors import InputError
 from nasnet_cli.images import jpeg, png, tiff
 from nasnet_cli.images.color import to_rgb
-from nasnet_cli.images.formats import HEAD_BYTES, signature
+from nasnet_cli.images.formats import HEAD_BYTES, packer, signature
 from nasnet_cli.images.tiff import TiffReader
 from nasnet_cli.systems import return_freed_memory
 
@@ -320,7 +320,7 @@ def describe_failure(
     if isinstance(error, Image.DecompressionBombError):
         return InputError("too_large", f"It has more than {max_pixels:,} pixels.")
     if isinstance(error, UnidentifiedImageError) and name is None:
-        return InputError("not_an_image", "This is not an image in a format that nasnet can read.")
+        return _describe_unknown(stream)
     if isinstance(error, OSError) and error.errno is not None:
         return InputError("unreadable", f"It cannot be read: {error.strerror}.")
     if (unsupported := _describe_unsupported(error, name, stream)) is not None:
@@ -332,6 +332,17 @@ def describe_failure(
     ):
         return InputError("unsupported", f"{subject} is of a kind that is not supported.")
     return InputError("decode_failed", f"{subject} is damaged.")
+
+
+def _describe_unknown(stream: BinaryIO) -> InputError:
+    """Return the error for a file in none of the formats: named where it only has to be unpacked."""
+    try:
+        stream.seek(0)
+        if name := packer(stream.read(HEAD_BYTES)):
+            return InputError("unsupported", f"It is packed by {name}. Unpack it first.")
+    except (OSError, ValueError):  # the stream failed for good, or a decoder closed it
+        pass
+    return InputError("not_an_image", "This is not an image in a format that nasnet can read.")
 
 
 def _describe_unsupported(

@@ -49,6 +49,14 @@ _STARTS = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
 )
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!\x1a\x07": "RAR",
+}
 # "BM" alone begins many a text file; a BMP also has one of these header sizes.
 _BMP_HEADER_SIZES = frozenset((12, 40, 52, 56, 64, 108, 124))
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
@@ -90,6 +98,11 @@ def signature(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return _iso_media_format(head)
     return None
+
+
+def packer(head: bytes) -> str | None:
+    """Return what has compressed or packed a file that begins with head, as far as it is known."""
+    return next((name for start, name in _PACKED.items() if head.startswith(start)), None)
 
 
 def _iso_media_format(head: bytes) -> str | None:
