@@ -79,6 +79,9 @@ def register_heif_opener(thumbnails):
     Image.register_open("HEIF", HostileImage, lambda head: head[4:8] == b"ftyp")
 """
 
+# A process gets an open file from another. Without that, decoders run in the process of the tests.
+pytestmark = pytest.mark.linux
+
 
 def heic(word: str) -> bytes:
     head = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1"

@@ -48,8 +48,15 @@ NOT_ON_MACOS = ("memfd_create", "posix_fadvise", "sched_getaffinity")
 class Without:
     """A module without some of its names; all else, also what is set, is the module's own."""
 
+    __slots__ = ("_module", "_names")
+
     def __init__(self, module: types.ModuleType, names: Sequence[str]) -> None:
-        vars(self).update(_module=module, _names=names)
+        object.__setattr__(self, "_module", module)
+        object.__setattr__(self, "_names", names)
+
+    @property
+    def __dict__(self) -> dict[str, object]:  # monkeypatch looks there for what to restore
+        return vars(self._module)
 
     def __getattr__(self, name: str) -> object:
         if name in self._names:
