@@ -254,6 +254,20 @@ def test_archive_member_with_a_wrong_checksum_is_an_error(tmp_path):
         Keras().read_network(path)
 
 
+@pytest.mark.parametrize("name", ["model.weights.h5", "more"])
+def test_an_archive_that_expands_too_far_is_refused(tmp_path, name):
+    path = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        if name != "model.weights.h5":
+            archive.writestr("model.weights.h5", b"weights")
+        with archive.open(name, "w") as member:
+            for _ in range(257):
+                member.write(bytes(2**20))
+    with pytest.raises(ModelError, match=r"bomb\.keras unpacks to over 268,435,456 bytes"):
+        Keras().read_network(path)
+
+
 def test_code_in_a_configuration_is_refused_and_not_run(keras_3, tmp_path):
     import keras
 

@@ -351,6 +351,18 @@ def test_odd_lines_of_the_list_are_refused(lines, number, tmp_path):
         undo(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_list_that_is_a_pipe_or_a_link_is_refused(tmp_path):
+    """A pipe would be waited for, and a link could lead to a device without end."""
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(NasnetError, match=r"Cannot read .*: it is not a file"):
+        undo(tmp_path)
+    (tmp_path / NAME).unlink()
+    (tmp_path / NAME).symlink_to("/dev/zero")
+    with pytest.raises(NasnetError, match="Cannot read"):
+        undo(tmp_path)
+
+
 def test_a_folder_without_a_list_has_nothing_to_take_back(tmp_path):
     with pytest.raises(NasnetError, match="has no undo list"):
         undo(tmp_path)

@@ -41,6 +41,8 @@ def kept(
     nasnet("classify", *photos, "-o", "labels.jsonl", expect=0, cwd=folder)
     nasnet("classify", *photos, "-o", "labels.json", expect=0, cwd=folder)
     nasnet("embed", *photos, "-o", "vectors.npy", expect=0, cwd=folder)
+    names = "".join(f"n0000000{number} class {number}\n" for number in range(7))
+    (folder / "names.txt").write_text(names)
     nasnet("sort", "labels.jsonl", "--into", "sorted", expect=0, cwd=folder)
     return folder
 
@@ -57,6 +59,8 @@ CASES = {
     "vectors.jsonl": ("duplicates", "vectors.npy"),
     "vectors.npy.meta.json": ("duplicates", "vectors.npy"),
     "vectors.npy": ("duplicates", "vectors.npy"),
+    "sorted/.nasnet-undo.jsonl": ("sort", "--undo", "sorted"),
+    "names.txt": ("classify", "photos", "-m", "module", "--labels", "names.txt"),
     "module/assets.extra/nasnet.json": ("inspect", "module"),
 }  # fmt: skip
 
@@ -78,6 +82,7 @@ def test_whatever_a_file_holds_is_no_surprise(
         assert "Unexpected error" not in done.stderr, done
         assert "\x1b" not in done.stderr
     finally:
+        path.parent.mkdir(exist_ok=True)  # undo has removed it
         for file, content in before.items():
             file.write_bytes(content)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from nasnet_cli.errors import NasnetError, describe_error
 from nasnet_cli.images.source import is_remote
-from nasnet_cli.kept_files import parse_json
+from nasnet_cli.kept_files import open_kept, parse_json
 from nasnet_cli.results.atomic import in_words, open_output
 from nasnet_cli.results.text import json_text, undecodable
 from nasnet_cli.systems import sync_folder
@@ -50,12 +50,13 @@ class UndoList:
         self.transfers: list[Transfer] = []
         self.exists = False
         try:
-            lines = self.path.read_bytes().splitlines()
+            with open_kept(self.path) as file:  # of any size
+                lines = file.read().splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             raise NasnetError(
-                f"Cannot read {self.path}: {error.strerror}.", "Make it readable."
+                f"Cannot read {self.path}: {error.strerror}.", "Make it a file that can be read."
             ) from error
         self.exists = True
         for number, line in enumerate(lines, start=1):
