@@ -175,7 +175,48 @@ def test_a_server_that_falls_silent(
 
 
 @ALL
-def test_a_model_that_comes_from_a_pipe(sent: signal.Signals, photo: Path, tmp_path: Path) -> None:
+def test_a_model_whose_download_falls_silent(
+    sent: signal.Signals, silent_server: tuple[str, threading.Event], photo: Path, tmp_path: Path
+) -> None:
+    url, asked = silent_server
+    cache = str(tmp_path / "cache")
+    with started("classify", photo, "-m", f"{url}/m/1", NASNET_CACHE_DIR=cache) as process:
+        wait_until(asked.is_set, process)
+        process.send_signal(sent)
+        ends(process, sent)
+
+
+class _Busy(_Silent):
+    """A server that asks to wait for half a minute, and counts how often it is asked."""
+
+    requests: list[str]
+
+    def do_GET(self) -> None:
+        self.requests.append(self.path)
+        self.send_response(503)
+        self.send_header("Retry-After", "30")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        self.wfile.flush()
+        self.asked.set()
+
+
+@ALL
+def test_a_server_that_asks_to_wait(sent: signal.Signals, tiny_module: Path) -> None:
+    pytest.importorskip("aiohttp")
+    handler = type("Handler", (_Busy,), {"asked": threading.Event(), "requests": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with serving(server):
+        url = f"http://127.0.0.1:{server.server_address[1]}/a.jpg"
+        with started("classify", url, "-m", tiny_module) as process:
+            wait_until(handler.asked.is_set, process)
+            process.send_signal(sent)
+            ends(process, sent)
+        assert handler.requests == ["/a.jpg"]  # it did not wait
+
+
+@ALL
+def test_a_list_that_comes_from_a_pipe(sent: signal.Signals, photo: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "list"
     os.mkfifo(pipe)
     with started("classify", "--from", pipe) as process:
