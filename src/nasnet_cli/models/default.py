@@ -52,6 +52,8 @@ def configured_model() -> str | None:
     except NasnetError:
         return None
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise _refused(path, "is not a file")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -98,6 +100,8 @@ def _model_in(text: str, path: Path) -> str | None:
 
     try:
         values = tomllib.loads(text)
+    except RecursionError:
+        raise _refused(path, "is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise _refused(path, f"is not TOML: {error}") from None
     if unknown := sorted(values.keys() - {"model"}):

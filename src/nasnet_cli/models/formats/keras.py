@@ -148,7 +148,7 @@ def _members(path: Path) -> list[str]:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile | None, dict[str, Any], Any]]:
     """Open a file: its archive, if it is one, its configuration and its h5py.File of weights."""
-    from nasnet_cli.models.safety.hdf5 import open_hdf5
+    from nasnet_cli.models.safety.hdf5 import check_expansion, open_hdf5
 
     try:
         with path.open("rb") as file:
@@ -158,7 +158,7 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile | None, dict[str, Any]
                 yield None, _json(weights.attrs.get("model_config"), path), weights
             return
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryFile() as unpacked:
-            _check_expansion(archive, path)
+            check_expansion(archive, path)
             config = _json(_member(archive, "config.json", path), path)
             info = archive.getinfo(_ARCHIVED_WEIGHTS)
             if info.file_size > _WEIGHTS_LIMIT:
@@ -174,18 +174,6 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile | None, dict[str, Any]
         raise ModelError(
             f"{path} is not a whole .keras file: {describe_error(error)}.", "Get it again, whole."
         ) from error
-
-
-def _check_expansion(archive: zipfile.ZipFile, path: Path) -> None:
-    """Raise ModelError for an archive that expands to more than a module's may."""
-    from nasnet_cli.models.hub.unpack import Limits
-
-    limit = Limits().unpacked_bytes(path.stat().st_size)
-    if sum(info.file_size for info in archive.infolist()) > limit:
-        raise ModelError(
-            f"{path} unpacks to over {limit:,} bytes, more than any model has.",
-            "Get it from a source that you trust.",
-        )
 
 
 def _texts_in(archive: zipfile.ZipFile | None, path: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,18 @@ def open_hdf5(file: Path | IO[bytes], source: Path) -> Iterator[Any]:
         else:
             problem = f"{source} is damaged or cut off: {describe_error(error)}."
         raise ModelError(problem, "Get the file again.") from error
+
+
+def check_expansion(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise ModelError for an archive that expands to more than a module's may."""
+    from nasnet_cli.models.hub.unpack import Limits
+
+    limit = Limits().unpacked_bytes(path.stat().st_size)
+    if sum(info.file_size for info in archive.infolist()) > limit:
+        raise ModelError(
+            f"{path} unpacks to over {limit:,} bytes, more than any model has.",
+            "Get it from a source that you trust.",
+        )
 
 
 def _check(opened: Any, source: Path) -> None:
