@@ -28,6 +28,8 @@ _START, _END = b'{"path": "', b'", "status": "ok", "row": %d}\n'
 # Rows in a block: enough that the product of two blocks runs at the processor's full speed, few
 # enough that it takes less than 200 MB.
 BLOCK = 4096
+# Rows anywhere in the file that are copied from one map. The system maps up to 2 MB around each.
+_MAPPED_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ class Index:
 
     def take(self, rows: Rows) -> Vectors:
         """Return these rows, in the file's type."""
-        return np.array(_mapped(self.path)[rows])
+        parts = range(0, max(len(rows), 1), _MAPPED_ROWS)
+        return np.concatenate([_mapped(self.path)[rows[i : i + _MAPPED_ROWS]] for i in parts])
 
     def end(self, start: int) -> int:
         """Return the end of the block that begins at start."""
