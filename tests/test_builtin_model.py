@@ -20,7 +20,7 @@ def test_an_espresso_is_one_and_with_swapped_channels_is_none(nasnet, tmp_path):
     Image.merge("RGB", (blue, green, red)).save(swapped)
     right, wrong = nasnet("classify", PHOTO, swapped, expect=0).rows
     assert right["predictions"][0]["label"] == "espresso"
-    assert right["predictions"][0]["probability"] > 0.2
+    assert right["predictions"][0]["probability"] > 0.4
     assert wrong["predictions"][0]["label"] != "espresso"
 
 
