@@ -222,3 +222,13 @@ def test_the_built_in_model_introduces_itself_once_a_day_on_a_terminal(photo, ca
 def test_in_a_pipe_there_is_no_introduction(nasnet_process, photo):
     done = nasnet_process("classify", photo, expect=0)
     assert "built-in" not in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_configuration_that_is_a_pipe_or_nested_too_deeply_is_named(nasnet, config):
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("model = " + "[" * 100_000)
+    assert "nested too deeply" in nasnet("models", "default", expect=1).stderr
+    if hasattr(os, "mkfifo"):
+        config.unlink()
+        os.mkfifo(config)
+        assert "is not a file" in nasnet("models", "default", expect=1).stderr
