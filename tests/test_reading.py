@@ -85,6 +85,12 @@ def test_a_csv_that_is_cut_off_is_refused(tmp_path):
             list(LabelFile(str(file)).rows())
 
 
+IMPROBABLE = (
+    b'{"path": "a", "status": "ok", "predictions": '
+    b'[{"rank": 1, "index": 3, "wnid": "", "label": "x", "probability": %s}]}\n'
+)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -93,6 +99,9 @@ def test_a_csv_that_is_cut_off_is_refused(tmp_path):
         (b'{"status": "ok"}\n', "line 1, there is no path"),
         (b'{"path": "a", "status": "error", "error": 1}\n', "line 1, a value is of a wrong kind"),
         (b'{"model": {}}\n', "line 1, there is no path"),
+        (IMPROBABLE % b"NaN", "line 1, a probability is nan, not from 0 to 1"),
+        (IMPROBABLE % b"1e308", "line 1, a probability is 1e"),
+        (IMPROBABLE % b"-5", "line 1, a probability is -5"),
     ],
 )
 def test_what_is_wrong_is_said_in_words(data, reason, tmp_path):

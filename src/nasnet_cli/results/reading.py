@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import csv
 import itertools
-import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,13 @@ from typing import Any, BinaryIO, Literal
 
 from nasnet_cli.errors import NasnetError, describe_error
 from nasnet_cli.kept_files import parse_json
-from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
+from nasnet_cli.results.records import (
+    Classified,
+    Everyday,
+    Failure,
+    Prediction,
+    recorded_probability,
+)
 from nasnet_cli.results.writers import strip_formula_mark
 
 Found = Literal["sqlite", "parquet", "jsonl", "json", "csv"]
@@ -247,7 +252,7 @@ def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
             index=int(line["index"]),
             wnid=strip_formula_mark(line["wnid"]),
             label=strip_formula_mark(line["label"]),
-            probability=float(line["probability"] or "nan"),
+            probability=_cell(line["probability"]),
             logit=float(line["logit"]) if line.get("logit") else None,
         )
         for line in lines
@@ -255,7 +260,7 @@ def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
     )
     sure = None
     if wnid := first.get("sure_wnid"):
-        probability = float(first["sure_probability"] or "nan")
+        probability = _cell(first["sure_probability"])
         sure = _everyday(wnid, strip_formula_mark(first["sure_label"]), probability)
     return Classified(first["path"], predictions, sure=sure)
 
@@ -269,11 +274,18 @@ def _prediction(
     logit: float | None = None,
 ) -> Prediction:
     raw = None if logit is None else float(logit)
-    return Prediction(int(rank), int(index), _text(wnid), _text(label), _number(probability), raw)
+    return Prediction(
+        int(rank), int(index), _text(wnid), _text(label), recorded_probability(probability), raw
+    )
 
 
 def _everyday(wnid: str, label: str, probability: float | None) -> Everyday:
-    return Everyday(_text(wnid), _text(label), _number(probability))
+    return Everyday(_text(wnid), _text(label), recorded_probability(probability))
+
+
+def _cell(text: str) -> float | None:
+    """Return the number in a cell of CSV, None where it is empty."""
+    return float(text) if text else None
 
 
 def _failure(kind: str, message: str) -> Failure:
@@ -285,7 +297,3 @@ def _text(value: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
     return value
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,18 @@ from nasnet_cli.results.text import readable, rounded, undecodable
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+def recorded_probability(value: float | None) -> float:
+    """Return a probability as a file has it; null is NaN, of an output that was not finite.
+
+    Raises ValueError outside of [0, 1].
+    """
+    if value is None:
+        return math.nan
+    if not 0 <= value <= 1:
+        raise ValueError(f"a probability is {value}, not from 0 to 1")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,19 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.meta import SECTIONS
-from nasnet_cli.results.records import Classified, Everyday, Failure, Prediction
+from nasnet_cli.results.records import (
+    Classified,
+    Everyday,
+    Failure,
+    Prediction,
+    recorded_probability,
+)
 from nasnet_cli.results.text import json_text, readable, rounded, undecodable
 
 PAGE_BYTES = 4096
@@ -189,16 +195,13 @@ def read_labels(database: sqlite3.Connection) -> Iterator[Classified]:
             yield Classified(name, None, Failure(kind, message))
         else:
             wnid, label, probability = everyday
-            sure = None if wnid is None else Everyday(wnid, label, _number(probability))
+            sure = (
+                None if wnid is None else Everyday(wnid, label, recorded_probability(probability))
+            )
             yield Classified(name, tuple(own), sure=sure)
 
 
 def _prediction(
     rank: int, index: int, wnid: str, label: str, probability: float | None, logit: float | None
 ) -> Prediction:
-    return Prediction(rank, index, wnid, label, _number(probability), logit)
-
-
-def _number(value: Any) -> float:
-    """Return a probability; NaN where it was not finite."""
-    return float("nan") if value is None else value
+    return Prediction(rank, index, wnid, label, recorded_probability(probability), logit)
