@@ -60,7 +60,7 @@ def test_each_option_is_in_one_of_the_sections(help_text, names):
             title
             for title in shown
             if re.search(
-                rf"^ +(-\w, )?{re.escape(option.opts[-1])}(?![\w-])", sections[title], re.MULTILINE
+                rf"^  (-\w, )?{re.escape(option.opts[-1])}(?![\w-])", sections[title], re.MULTILINE
             )
         ]
         assert len(places) == 1, option.opts
