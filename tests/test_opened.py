@@ -351,7 +351,7 @@ def test_features_are_a_pooled_activation(graph: str, pooled: bool) -> None:
 def test_what_is_made_of_probabilities_is_unclear(graph: str) -> None:
     with pytest.raises(UnclearOutputError) as raised:
         read_head(chain(graph))
-    named = re.match(r"the operation (\w+) ", raised.value.problem)
+    named = re.match(r"its output comes from the operation (\w+),", raised.value.problem)
     assert named and named[1] in graph
 
 

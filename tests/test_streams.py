@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,21 @@ def test_a_user_without_a_home(image, tiny_module, monkeypatch):
     assert done.returncode == 1 and "NASNET_CACHE_DIR" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not Path(os.devnull, "nasnet").exists()
+
+
+def test_a_message_is_printed_while_a_library_loads():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; from nasnet_cli.cli import streams; streams.restore()\n"
+            "from nasnet_cli.quiet import silence_errors\n"
+            "with silence_errors():\n"
+            "    os.write(2, b'chatter')\n"
+            "    print('Error: ä', file=sys.stderr)\n",
+        ],
+        capture_output=True,
+        timeout=WATCHDOG,
+        check=True,
+    )
+    assert done.stderr.decode() == "Error: ä\n"

@@ -359,7 +359,8 @@ def odd_module(tmp_path: Path) -> Path:
 
     @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)], autograph=False)
     def run(images: Any) -> Any:
-        return {"default": tf.math.lgamma(1.0 + tf.reduce_mean(images, [1, 2]))}
+        means = tf.math.lgamma(1.0 + tf.reduce_mean(images, [1, 2]))
+        return {"default": tf.linalg.matmul(means, tf.eye(3))}
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "odd"), signatures={"default": run})
     return tmp_path / "odd"

@@ -20,6 +20,9 @@ def restore() -> None:
 
     Input is empty, and notes go nowhere. Output is open for reading only: what is written to it is
     an error, as it would be for other programs.
+
+    Python's standard error gets a descriptor of its own: what libraries write to descriptor 2 while
+    they load in a thread is discarded (quiet.py), and what is said meanwhile must not be.
     """
     for number, (name, mode, flags) in enumerate(_STREAMS):
         try:
@@ -32,6 +35,9 @@ def restore() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    if sys.stderr.fileno() == 2:
+        encoding, errors = sys.stderr.encoding, sys.stderr.errors
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding, errors=errors)
 
 
 def output_failure(error: OSError) -> NasnetError | None:

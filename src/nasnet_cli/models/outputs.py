@@ -73,8 +73,8 @@ class UnclearOutputError(ModelError):
 
     def __init__(self, kind: str) -> None:
         super().__init__(
-            f"the operation {kind} makes it, of which it can't be told whether it gives logits or "
-            "probabilities",
+            f"its output comes from the operation {kind}, and whether that gives logits or "
+            "probabilities can't be told",
             "Use a model that ends in logits, a softmax or sigmoids, or say what it gives in a card.",
         )
 
