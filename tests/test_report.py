@@ -258,9 +258,9 @@ def test_groups_come_from_the_command_itself(tmp_path, nasnet, tiny_module):
         shutil.copy(PHOTOS / "cat.jpg", tmp_path / f"{name}.jpg")
     nasnet("embed", ".", "-o", "v.npy", "-m", tiny_module, cwd=tmp_path, expect=0)
     for ending in ("json", "csv", "jsonl"):
-        nasnet("duplicates", "v.npy", "-o", f"groups.{ending}", cwd=tmp_path, expect=0)
-    same = [report_of(nasnet, tmp_path / f"groups.{ending}")[0] for ending in ("json", "csv")]
-    report, _ = report_of(nasnet, tmp_path / "groups.jsonl", "--vectors", "v.npy")
+        nasnet("duplicates", "v.npy", "-o", f"{ending}.{ending}", cwd=tmp_path, expect=0)
+    same = [report_of(nasnet, tmp_path / f"{ending}.{ending}")[0] for ending in ("json", "csv")]
+    report, _ = report_of(nasnet, tmp_path / "jsonl.jsonl", "--vectors", "v.npy")
     assert [(row["p"], row["g"]) for row in report.rows] == [
         (f"./{name}.jpg", [1, 1.0]) for name in "abc"
     ]
@@ -268,7 +268,7 @@ def test_groups_come_from_the_command_itself(tmp_path, nasnet, tiny_module):
     assert report.about["map"] == "principal components"
     assert all(len(row.pop("m")) == 2 for row in report.rows)
     assert same[0].rows == same[1].rows == report.rows
-    done = nasnet("find", "dog", "groups.csv", cwd=tmp_path, expect=1)
+    done = nasnet("find", "dog", "csv.csv", cwd=tmp_path, expect=1)
     assert "does not hold the labels of images: there is no column status" in done.stderr
 
 
