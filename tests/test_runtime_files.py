@@ -261,7 +261,9 @@ class TestOthersFiles:
         assert [p.probability for p in row.predictions] == pytest.approx(expected, abs=2e-6)
 
     def test_unknown_outputs_are_named(self, tmp_path):
-        with pytest.raises(ModelError, match=r"outputs 'y', 'z'.*doesn't say what to run"):
+        with pytest.raises(
+            ModelError, match=r"outputs 'y' .*, 'z' .*, which doesn't say what to run"
+        ):
             load_model(self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], outputs=2))
 
     def test_gray_input_is_refused(self, tmp_path):

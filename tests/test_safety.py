@@ -43,6 +43,7 @@ def write_module(
             logits = tf.reduce_mean(images, [1, 2])
         if reads:
             logits += tf.cast(tf.strings.length(done[0]), tf.float32)
+            logits = tf.linalg.matmul(logits, tf.eye(3))  # a last layer makes logits of anything
         return {"default": logits}
 
     if helper is not None:

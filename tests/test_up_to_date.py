@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_cli.jobs.inputs import KEY_BYTES, RETRY, read_inputs
+from nasnet_cli.jobs.inputs import KEY_BYTES, RETRY, VERSION, read_inputs
 from nasnet_cli.jobs.state import State
 from support.cli import WATCHDOG
 from support.killing import run
@@ -187,7 +187,7 @@ def test_record_has_a_head_and_sixteen_bytes_a_row(library, tiny_module, nasnet)
     nasnet("classify", "photos", "-m", tiny_module, "--out", "l.jsonl", expect=3)
     data = Path("l.jsonl.inputs").read_bytes()
     head = json.loads(data[: data.index(b"\n")])
-    assert (head["format"], head["version"], head["check"]) == ("nasnet-inputs", 1, "stat")
+    assert (head["format"], head["version"], head["check"]) == ("nasnet-inputs", VERSION, "stat")
     assert head["rows"] == 13 and head["formats"] == {"labels": "jsonl"}
     assert len(data) == data.index(b"\n") + 1 + 13 * KEY_BYTES + 32
 
@@ -222,7 +222,7 @@ def test_damaged_record_is_refused(damage, library, tiny_module, nasnet):
     elif damage == "head":
         data[40:46] = b"[" * 6
     else:
-        data = bytearray(data.replace(b'"version": 1', b'"version": 9'))
+        data = bytearray(data.replace(f'"version": {VERSION}'.encode(), b'"version": 9'))
     record.write_bytes(data)
     before = files_here()
     refused = nasnet(*arguments, "--resume", expect=1)

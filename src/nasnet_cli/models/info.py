@@ -17,6 +17,7 @@ from nasnet_cli.models.outputs import Head, Operation, UnclearOutputError, is_po
 from nasnet_cli.models.savedmodel.reader import Signature, Tensor
 from nasnet_cli.models.savedmodel.signatures import Choice
 from nasnet_cli.models.values import BYTES, UNIT, InputValues, limits
+from nasnet_cli.results.text import shortened
 
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64")
 # Types of outputs that are indices or counts.
@@ -107,7 +108,10 @@ class OpenedModel(ABC):
         try:
             return read_head(self.operation_before(output.tensor))
         except UnclearOutputError as error:
-            raise _unclear(self.path, f"cannot be understood: {error.problem}") from None
+            problem = f"cannot be understood: {error.problem}"
+            if self.unsafe_operations:
+                problem += f"; it also has {name_unsafe(self.unsafe_operations)}"
+            raise _unclear(self.path, problem) from None
 
     def is_feature_vector(self, choice: Choice | None) -> bool:
         """Tell whether an output is pooled features (outputs.is_pooled), and nothing says that it
@@ -329,6 +333,12 @@ def describe(model: OpenedModel) -> dict[str, Any]:
         "licence": card.licence if card else None,
         "written_by": card.tool if card else None,
     }
+
+
+def name_unsafe(operations: Sequence[str]) -> str:
+    """Return unsafe operations in words: a few of them, as a hostile model may have thousands."""
+    named = shortened(operations, 5)
+    return f"operations that could touch files, the network or run code: {named}"
 
 
 def _unclear(path: Path, problem: str) -> ModelError:

@@ -63,6 +63,7 @@ _LAYERS = _names("""
     MatMul _FusedConv2D _FusedMatMul
     """)
 _SCALING = _PRODUCTS | _QUOTIENTS
+_INPUTS = _names("Arg Parameter Placeholder _Arg")
 _CONSTANTS = _names("Const Constant ReadVariableOp VariableV2")
 _MOST_STEPS = 1000
 _DEEPEST_CONSTANT = 8
@@ -98,11 +99,11 @@ def read_head(last: Operation | None) -> Head:
 
 def is_pooled(last: Operation | None) -> bool:
     """Tell whether an output is a network's pooled features: those of an activation, with no layer
-    behind the pooling."""
+    behind the pooling. Means of the images themselves are none."""
     operation, _ = _without_passing(last)
     if operation is None or operation.kind not in _POOLING:
         return False
-    return bool(_unclear(next(iter(operation.inputs()), None)))
+    return _unclear(next(iter(operation.inputs()), None)) not in {"", *_INPUTS}
 
 
 def _without_passing(operation: Operation | None) -> tuple[Operation | None, str]:

@@ -26,7 +26,7 @@ def is_out_of_reach(path: Path) -> bool:
 
 def _way(path: Path) -> Iterator[tuple[str, str]]:
     """Yield each folder on the way to a path, and the entry in it: a folder, a link or a file."""
-    parts = os.fspath(Path.cwd() / path).split("/")[::-1]
+    parts = os.fspath(path if path.is_absolute() else Path.cwd() / path).split("/")[::-1]
     folder, links = "/", 0
     while parts:
         part = parts.pop()

@@ -238,7 +238,8 @@ def _checked(out: Path, content: dict[str, Any]) -> Manifest:
     ):
         raise ValueError("formats are not those of shards")
     cut = check_fields(content["cut"], _CUT)
-    if 0 in cut.values() or [cut["shards"], cut["shard_size"]].count(None) != 1:
+    shard_count, shard_size = cut.get("shards"), cut.get("shard_size")
+    if 0 in (shard_count, shard_size) or [shard_count, shard_size].count(None) != 1:
         raise ValueError("cut is not one")
     segments = []
     shards = images = 0
@@ -252,7 +253,7 @@ def _checked(out: Path, content: dict[str, Any]) -> Manifest:
         out,
         content["start"],
         work,
-        Cut(cut["shards"], cut["shard_size"]),
+        Cut(shard_count, shard_size),
         content["passed_over"],
         content["revision"],
         tuple(segments),

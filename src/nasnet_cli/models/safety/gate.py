@@ -7,11 +7,7 @@ from pathlib import Path
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.info import OpenedModel
-from nasnet_cli.results.text import shortened
-
-# A hostile model may have thousands of unsafe operations; the message names a few.
-_MAX_NAMED = 5
+from nasnet_cli.models.info import OpenedModel, name_unsafe
 
 
 def check_safe(model: OpenedModel) -> None:
@@ -26,8 +22,7 @@ def check_safe(model: OpenedModel) -> None:
     unsafe = model.unsafe_operations
     if unsafe:
         raise ModelError(
-            f"The model {model.path} has operations that could touch files, the network or "
-            f"run code: {shortened(unsafe, _MAX_NAMED)}.",
+            f"The model {model.path} has {name_unsafe(unsafe)}.",
             "Use a model from a source that you trust, or add --allow-unsafe-ops to run it anyway.",
         )
     model.check_constants()
