@@ -130,13 +130,16 @@ def test_a_message_is_printed_while_a_library_loads():
             sys.executable,
             "-c",
             "import os, sys; from nasnet_cli.cli import streams; streams.restore()\n"
-            "from nasnet_cli.quiet import silence_errors\n"
+            "from nasnet_cli.quiet import silence, silence_errors\n"
             "with silence_errors():\n"
             "    os.write(2, b'chatter')\n"
-            "    print('Error: ä', file=sys.stderr)\n",
+            "    print('Error: ä', file=sys.stderr)\n"
+            "with silence():\n"
+            "    print('chatter', file=sys.stderr)\n"
+            "    print('chatter')\n",
         ],
         capture_output=True,
         timeout=WATCHDOG,
         check=True,
     )
-    assert done.stderr.decode() == "Error: ä\n"
+    assert (done.stderr.decode(), done.stdout) == ("Error: ä\n", b"")

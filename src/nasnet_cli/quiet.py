@@ -15,7 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from nasnet_cli.errors import ModelError
@@ -42,7 +42,7 @@ def silence() -> Iterator[None]:
     as usual. Not for use while other threads print.
     """
     level = logging.root.manager.disable
-    with _discarded(1, 2), warnings.catch_warnings():
+    with _discarded(1, 2, *_own_descriptor()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:
@@ -57,6 +57,13 @@ def silence_errors() -> Iterator[None]:
     with _discarded(2), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _own_descriptor() -> Iterator[int]:
+    """Yield the descriptor of Python's standard error where that has one of its own (streams.py)."""
+    with suppress(OSError):  # a test's stream has none
+        if (descriptor := sys.stderr.fileno()) != 2:
+            yield descriptor
 
 
 @contextmanager
