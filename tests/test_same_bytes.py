@@ -8,8 +8,8 @@ from nasnet_cli import load_model
 from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import SkipCounter
 from nasnet_cli.jobs.outputs import Target
-from nasnet_cli.jobs.run import RunOptions, run_to_files
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.run import run_to_files
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from support.killing import contents, make_pictures
 
 

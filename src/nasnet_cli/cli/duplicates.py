@@ -12,8 +12,7 @@ from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.copies import Rules, Search, report
 from nasnet_cli.cli.run import Job
 from nasnet_cli.cli.sections import command_with, gathered, option
-from nasnet_cli.jobs.run import RunOptions
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 
 if TYPE_CHECKING:
     from nasnet_cli.albums.moves import Album

@@ -24,8 +24,7 @@ from nasnet_cli.cli.sections import (
 from nasnet_cli.cli.training_images import read_features, validation_part
 from nasnet_cli.cli.tuning import FullOptions, Tuning, full_options
 from nasnet_cli.errors import ModelError
-from nasnet_cli.jobs.run import RunOptions
-from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.jobs.identity import Identity
 from nasnet_cli.jobs.outputs import Records, Target, output_files, prepare, publish
 from nasnet_cli.jobs.rows import Row, encode
-from nasnet_cli.jobs.spec import JobSpec
-from nasnet_cli.jobs.spec import RunOptions as RunOptions
+from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.atomic import remove_leftovers
 from nasnet_cli.results.records import Failure, Summary
 from nasnet_cli.results.text import counted
