@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import threading
+import weakref
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from faults import fuzz_images, soak
+from nasnet_cli.images.listing import list_sources
+from nasnet_cli.images.source import SkipCounter, Source
+from nasnet_cli.jobs.outputs import Target
+from nasnet_cli.jobs.run import run_to_files
+from nasnet_cli.jobs.spec import JobSpec
 from support.killing import make_pictures
 
 
@@ -32,6 +42,34 @@ def test_rounds_of_a_soak(tiny_module: Path, tmp_path: Path) -> None:
     make_pictures(tmp_path / "photos", 60)
     rounds = [soak.run_round(tmp_path / "photos", str(tiny_module), number) for number in (0, 1)]
     assert all(one.memory > 0 and one.files > 0 and one.rate > 0 for one in rounds)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_job_lets_go_of_its_model_at_its_end(
+    is_cut: bool, tiny_module: Path, tmp_path: Path
+) -> None:
+    make_pictures(tmp_path / "photos", 30)
+    spec = JobSpec(("labels",), model=str(tiny_module))
+    model = spec.open_model()
+    is_held = weakref.ref(model)
+
+    def sources() -> Iterator[Source]:
+        yield from list_sources([str(tmp_path / "photos")], skips=SkipCounter())
+        if is_cut:
+            raise soak.CutShortError
+
+    gc.collect()
+    gc.disable()  # which would find a circle, some time
+    try:
+        with suppress(soak.CutShortError):
+            run_to_files(spec, model, sources(), [Target("labels", "csv", tmp_path / "a.csv")])
+        for thread in threading.enumerate():
+            if thread.name in ("list", "commit"):  # ending
+                thread.join()
+        del model, thread
+        assert is_held() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

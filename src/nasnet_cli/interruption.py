@@ -32,10 +32,12 @@ def at_interruption(step: Callable[[], object]) -> Callable[[], None]:
     Return a function that forgets the step, and what it holds in memory.
     """
     _steps.append(step)
+    held = [step]  # whoever holds forget may be held by the step: a circle, until it is called
 
     def forget() -> None:
-        with suppress(ValueError):  # later ones have taken its place
-            _steps.remove(step)
+        while held:
+            with suppress(ValueError):  # later ones have taken its place
+                _steps.remove(held.pop())
 
     return forget
 

@@ -129,7 +129,6 @@ def run(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
     def take_items() -> None:
-        error = None
         try:
             remaining = timings.listed(items)
             while room.acquire() and not stopped.is_set():
@@ -138,9 +137,10 @@ def run(
                     break
                 future = None if item.is_done else pool.submit(_attempt, decode, item.source)
                 decoding.put((item, future))
-        except BaseException as caught:  # whatever it is, the caller gets it
-            error = caught
-        decoding.put(_End(error))
+        except BaseException as error:  # whatever it is, the caller gets it
+            decoding.put(_End(error))
+        else:
+            decoding.put(_End())
 
     group_items = max(_GROUP_ITEMS, batch_size // 4)
     feeder = threading.Thread(
@@ -260,9 +260,14 @@ def _bursts(
             names = parts[0] if parts else ()
             yield burst, {name: np.concatenate([part[name] for part in parts]) for name in names}
         if stopped is not None:
-            raise stopped
+            group = _End(stopped)
+            del stopped
     if group.error is not None:
-        raise group.error
+        try:
+            raise group.error
+        finally:
+            # The traceback holds this frame; a circle would keep the model in memory.
+            del group
 
 
 def _left(until: float) -> float:
