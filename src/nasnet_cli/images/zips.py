@@ -8,9 +8,8 @@ import os
 import stat
 import threading
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, BinaryIO, cast
 
 from nasnet_cli.errors import InputError
@@ -18,11 +17,10 @@ from nasnet_cli.images.archives import Entry
 from nasnet_cli.images.formats import HEAD_BYTES
 from nasnet_cli.images.source import check_size, open_regular
 from nasnet_cli.images.spool import spooled, steps
+from nasnet_cli.images.zip_directory import Directory
 
 _ENCRYPTED = 0x1
-_UTF8 = 0x800
-_UNICODE_PATH = 0x7075
-_LOCAL_HEADER_BYTES = 30
+_EMPTY = b"PK\5\6" + bytes(18)
 
 # As for the archives of models. Bytes below the grace do not count: a few zeros compress well.
 _MAX_EXPANSION, _EXPANSION_GRACE = 100, 1 << 30
@@ -52,11 +50,8 @@ def zip_entries(path: str) -> Iterator[Entry]:
     more than a hundred times its size.
     """
     archive = _Zip(path)
-    named = sorted(
-        ((_name(info), info) for info in archive.infos), key=lambda pair: os.fsencode(pair[0])
-    )
     number = 0
-    for name, info in named:
+    for name, info in archive.directory:
         if name.endswith("/"):
             continue
         kind = stat.S_IFMT(info.external_attr >> 16)  # 0 when written on other systems
@@ -88,6 +83,16 @@ def check_readable(info: zipfile.ZipInfo) -> None:
         )
 
 
+def _check_expansion(expanded: int, packed: int) -> None:
+    """Raise InputError where members say that they expand to far more than images do."""
+    if expanded > max(_EXPANSION_GRACE, _MAX_EXPANSION * packed):
+        raise InputError(
+            "archive",
+            f"The archive expands to {expanded:,} bytes, over {_MAX_EXPANSION} times its size; "
+            "it may be an attack.",
+        )
+
+
 class _Zip:
     """A zip whose members may be read from any thread.
 
@@ -99,29 +104,11 @@ class _Zip:
         # Two members read at once share the file's position and ZipFile's count of readers.
         self._lock = threading.Lock()
         with self._file.opened():
-            self._archive = zipfile.ZipFile(cast(BinaryIO, self._file))
-        self.infos = self._archive.infolist()
-        self._check_apart()
-        self._check_expansion(self._file.size)
-
-    def _check_expansion(self, packed: int) -> None:
-        """Raise InputError where members say that they expand to far more than images do."""
-        limit = max(_EXPANSION_GRACE, _MAX_EXPANSION * packed)
-        total = sum(info.file_size for info in self.infos)
-        if total > limit:
-            raise InputError(
-                "archive",
-                f"The archive expands to {total:,} bytes, over {_MAX_EXPANSION} times its size; "
-                "it may be an attack.",
-            )
-
-    def _check_apart(self) -> None:
-        """Raise InputError where members overlap, so that few bytes would expand to many."""
-        end = 0
-        for info in sorted(self.infos, key=lambda info: info.header_offset):
-            if info.header_offset < end:
-                raise InputError("archive", "Members of the archive overlap; it may be an attack.")
-            end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
+            self.directory = Directory(cast(BinaryIO, self._file))
+        # It reads members; for zipfile, the archive has none.
+        self._archive = zipfile.ZipFile(io.BytesIO(_EMPTY))
+        self._archive.fp = cast(BinaryIO, self._file)
+        _check_expansion(self.directory.expanded, self._file.size)
 
     def read(self, info: zipfile.ZipInfo, max_bytes: int) -> BinaryIO:
         """Return a member as a stream. Raises InputError: archive or too_large."""
@@ -205,32 +192,3 @@ class _Reopened(io.RawIOBase):
         data = self._stream.read(size)
         self._position += len(data)
         return data
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """Return a member's name as a path.
-
-    It comes from the Unicode path field where that is of this name (PKWARE's APPNOTE, 4.6.9). Most
-    names that are not marked as UTF-8 are UTF-8 all the same; others are in code page 437.
-    """
-    is_utf8 = bool(info.flag_bits & _UTF8)
-    # Not filename, which some versions of Python have taken from the field already.
-    raw = info.orig_filename.encode("utf-8" if is_utf8 else "cp437", "surrogateescape")
-    name = _unicode_path(info.extra, raw)
-    if name is None:
-        name = info.orig_filename
-        if not is_utf8:
-            with suppress(UnicodeDecodeError):
-                name = raw.decode()
-    return name.partition("\0")[0]
-
-
-def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
-    while len(extra) >= 4:
-        field, size = int.from_bytes(extra[:2], "little"), int.from_bytes(extra[2:4], "little")
-        data, extra = extra[4 : 4 + size], extra[4 + size :]
-        is_path = field == _UNICODE_PATH and data[:1] == b"\1"
-        if is_path and int.from_bytes(data[1:5], "little") == zlib.crc32(raw_name):
-            with suppress(UnicodeDecodeError):
-                return data[5:].decode() or None
-    return None
