@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
+import shutil
 import subprocess
-import sys
 
 import pytest
 
 from nasnet_cli.cli.main import COMMANDS
 from nasnet_cli.models.hub.published import PUBLISHED
+from support.documents import programs
 
 SHELLS = ("bash", "zsh", "fish")
 HANDLE = "https://example.org/nasnet/1"
@@ -80,60 +82,106 @@ def test_another_shell_is_refused_by_name(nasnet):
     assert "'csh' is not one of 'bash', 'zsh', 'fish'" in nasnet("completion", "csh").stderr
 
 
-@pytest.fixture
-def bash(tmp_path):
-    """Run an interactive bash with nasnet's script, type a text, and return what it shows.
+# For each shell: how it is started, where the script of completion is saved, and what the shell
+# reads at its start. There nasnet is a function that writes down what it is given, and says so.
+START = {
+    "bash": (
+        ["bash", "--rcfile", ".bashrc", "-i"],
+        ".completion",
+        ".bashrc",
+        'PS1="ready> "\n. ~/.completion\nnasnet() { echo "$@" >> ~/typed; echo done; }\n',
+    ),
+    "zsh": (
+        ["zsh", "-d", "-i"],
+        ".zfunc/_nasnet",
+        ".zshrc",
+        'PS1="ready> "\nfpath+=(~/.zfunc)\nautoload -Uz compinit; compinit -u -D\n'
+        'nasnet() { echo "$@" >> ~/typed; echo done; }\n',
+    ),
+    "fish": (
+        ["fish", "-i"],
+        ".config/fish/completions/nasnet.fish",
+        ".config/fish/config.fish",
+        "function fish_prompt; echo 'ready> '; end\nset -g fish_greeting\n"
+        "function nasnet; echo $argv >> ~/typed; echo done; end\n",
+    ),
+}
 
-    The text's Tab is bash's own; readline then has the completed line.
-    """
-    program = tmp_path / "nasnet"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m nasnet_cli "$@"\n')
-    program.chmod(0o755)
-    script = tmp_path / "startup"
-    script.write_text('PS1="ready> "\neval "$(nasnet completion bash --quiet)"\n')
+# What is typed before Tab, and the line that it becomes.
+COMPLETED = {
+    "class": "classify",
+    "completion z": "completion zsh",
+    "classify -m buil": "classify -m builtin",
+    "classify -m a_mod": "classify -m a_model.onnx",
+    "classify --resize str": "classify --resize stretch",
+    "classify --model=buil": "classify --model=builtin",
+    "classify --model=a_mod": "classify --model=a_model.onnx",
+    "inspect https://ex": f"inspect {HANDLE}",
+    "inspect https:": f"inspect {HANDLE}",
+    "embed --model=https://ex": f"embed --model={HANDLE}",
+    "cache rm nas": "cache rm nasnet-1-0123456789ab",
+}
+
+
+@pytest.fixture(params=SHELLS)
+def type_into_shell(request, nasnet, cached_handle, tmp_path):
+    """Type lines into an interactive shell, one at each prompt; return those that nasnet gets."""
+    command, script, settings, start = START[request.param]
+    if not shutil.which(command[0]):
+        pytest.skip(f"{command[0]} is not installed")
+    for name, text in (
+        (script, nasnet("completion", request.param, expect=0).stdout),
+        (settings, start),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
     (tmp_path / "a_model.onnx").touch()
+    environment = {
+        **os.environ,
+        "PATH": f"{programs(tmp_path / 'bin')}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "ZDOTDIR": str(tmp_path),
+        "TERM": "dumb",
+    }
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
 
-    def typed(text: str) -> str:
+    def typed(*lines: str) -> list[str]:
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
-            ["bash", "--rcfile", script, "-i"],
+            # fish reads keys only from the terminal that controls it.
+            ["setsid", "--ctty", *command],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             cwd=tmp_path,
-            start_new_session=True,
-            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TERM": "dumb"},
+            env=environment,
         )
         os.close(theirs)
         seen = b""
-        try:
-            while b"ready> " not in seen:
-                seen += os.read(ours, 2**16)
-            # The line is echoed as a comment, so that nothing runs.
-            os.write(ours, f"{text}\t\x01#\n".encode())
-            while b"#" not in seen.rpartition(b"ready> ")[0]:
-                seen += os.read(ours, 2**16)
-            os.write(ours, b"exit\n")
+        with contextlib.suppress(OSError):  # the way a terminal ends
+            for count, line in enumerate((*lines, "exit\n")):
+                while seen.count(b"done") < count or b"ready> " not in seen.rpartition(b"done")[2]:
+                    seen += os.read(ours, 2**16)
+                os.write(ours, line.encode())
             while data := os.read(ours, 2**16):
                 seen += data
-        except OSError:  # the way a terminal ends
-            pass
         os.close(ours)
         process.wait()
-        return seen.decode()
+        assert (tmp_path / "typed").exists(), seen.decode()
+        return (tmp_path / "typed").read_text().splitlines()
 
     return typed
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("nasnet class", "nasnet classify"),
-        ("nasnet completion z", "nasnet completion zsh"),
-        ("nasnet classify -m buil", "nasnet classify -m builtin"),
-        ("nasnet classify -m a_mod", "nasnet classify -m a_model.onnx"),
-        ("nasnet classify --resize str", "nasnet classify --resize stretch"),
-    ],
-)
-def test_bash_completes_a_line(bash, text, line):
-    assert line in bash(text)
+def test_shells_complete_lines(type_into_shell):
+    lines = [f"nasnet {typed}\t\n" for typed in COMPLETED]
+    assert type_into_shell(*lines) == list(COMPLETED.values())
+
+
+def test_the_line_of_each_command_is_shown_whole(nasnet_process):
+    answer = nasnet_process(
+        expect=0, _NASNET_COMPLETE="fish_complete", COMP_WORDS="nasnet ", COMP_CWORD=""
+    )
+    lines = [f"plain,{name}\t{text}" for name, text in COMMANDS.items()]
+    assert answer.stdout.splitlines() == lines

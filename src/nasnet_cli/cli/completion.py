@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from nasnet_cli.cli.console import Console
@@ -36,13 +38,8 @@ def command(shell: str, quiet: bool) -> None:
     Standard error says where to save it. A new shell then completes the names of commands and
     options, their choices, models for --model, and items of the cache.
     """
-    from click.shell_completion import get_completion_class
-
-    from nasnet_cli.cli.main import main
-
-    completion = get_completion_class(shell)
-    assert completion is not None, shell
-    click.echo(completion(main, {}, "nasnet", "_NASNET_COMPLETE").source().strip())
+    script = Path(__file__).with_suffix(f".{shell}").read_text(encoding="utf-8")
+    click.echo(script, nl=False)
     console = Console(quiet=quiet)
     for line in (*_INSTALL[shell], "Then start a new shell."):
         console.note(line)

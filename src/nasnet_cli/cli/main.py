@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from nasnet_cli.cli import exits, signals, startup, streams
 from nasnet_cli.cli.sections import Group
 from nasnet_cli.cli.version import version_options
 from nasnet_cli.errors import NasnetError, exhaustion
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Each command's module in this package, and its line in `nasnet --help`, which must not import
 # them all.
@@ -77,6 +80,13 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        begun = [(name, text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=text) for name, text in begun]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 @click.group(
