@@ -148,13 +148,13 @@ def _image_size_attachment(size: int) -> bytes:
 
 def _save_variables(folder: Path, weights: Weights) -> None:
     """Save the default graph's variables, which serve both tag sets."""
-    from nasnet_cli.quiet import tf
+    from nasnet_cli.quiet import silence_errors, tf
 
     v1 = tf.compat.v1
     folder.mkdir(exist_ok=True)
     variables = v1.global_variables()
     saver = v1.train.Saver(variables, sharded=True)
-    with v1.Session() as session:
+    with silence_errors(), v1.Session() as session:
         # One run for all: a run apiece takes minutes for a thousand variables.
         values = {v.initializer.inputs[1]: weights[v.op.name] for v in variables}
         session.run([variable.initializer for variable in variables], values)
