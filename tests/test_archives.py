@@ -21,6 +21,7 @@ from nasnet_cli.errors import InputError
 from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import MAX_BYTES, SkipCounter, Source
 from nasnet_cli.jobs.shards.entries import entry_lines, entry_sources
+from support.memory import with_peak
 
 PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -446,12 +447,8 @@ def test_members_are_read_from_several_threads_at_once(tmp_path: Path, name: str
 
 
 def test_a_tar_of_many_members_is_listed_in_flat_memory(tmp_path: Path) -> None:
-    import tracemalloc
-
     path = write_tar(tmp_path / "p.tar.gz", {f"{n}.jpg": bytes(10_000) for n in range(1000)})
-    tracemalloc.start()
-    count = sum(len(s.read()) > 0 for s in list_sources([str(path)], skips=SkipCounter()))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    listed = list_sources([str(path)], skips=SkipCounter())
+    count, peak = with_peak(lambda: sum(len(source.read()) > 0 for source in listed))
     assert count == 1000
     assert peak < 2_000_000  # of 10 MB

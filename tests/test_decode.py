@@ -36,8 +36,7 @@ from nasnet_cli.images.preprocess import Preprocessing
 from nasnet_cli.images.source import Source
 from support.icc import DISPLAY_P3, rgb_profile
 
-RNG = np.random.default_rng(7)
-NOISE = Image.fromarray(RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+NOISE = Image.fromarray(np.random.default_rng(7).integers(0, 256, (24, 32, 3), dtype=np.uint8))
 SMOOTH = Image.linear_gradient("L").convert("RGB").resize((32, 24))
 
 
@@ -402,7 +401,7 @@ def test_psd_of_more_than_8_bits_is_unsupported(bits: int) -> None:
 
 
 def test_jpeg_of_12_bits_and_lossless_jpeg_are_unsupported() -> None:
-    values = RNG.integers(0, 4096, (16, 16), dtype=np.uint16)
+    values = np.random.default_rng(7).integers(0, 4096, (16, 16), dtype=np.uint16)
     for data, message in (
         (imagecodecs.jpeg8_encode(values, bitspersample=12), "kind SOF1 with 12 bits"),
         (imagecodecs.ljpeg_encode(values, bitspersample=12), "kind SOF3 with 12 bits"),
@@ -423,7 +422,8 @@ def jpegs() -> list[bytes]:
         {"quality": 50, "restart_marker_rows": 1},
         {"quality": 30, "optimize": True},
     ]
-    noise = Image.fromarray(RNG.integers(0, 256, (40, 56, 3), dtype=np.uint8))
+    noise = np.random.default_rng(8).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    noise = Image.fromarray(noise)
     files = [saved(noise, "JPEG", **each) for each in options]
     files += [saved(noise.convert(mode), "JPEG", quality=80) for mode in ("L", "CMYK")]
     # Of one colour, as missing parts are shown.

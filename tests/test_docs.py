@@ -116,7 +116,11 @@ def test_every_option_is_on_the_page_of_commands():
         for parameter in command.params
         if isinstance(parameter, click.Option) and not parameter.hidden
         for option in (*parameter.opts, *parameter.secondary_opts)
-        if not re.search(rf"(?<![\w-]){re.escape(option)}\b", sections.get(name, ""))
+        if not re.search(
+            rf"^  (-\w, |--[\w-]+ / )?{re.escape(option)}(?![\w-])",
+            sections.get(name, ""),
+            re.MULTILINE,
+        )
     }
     assert missing == set()
 

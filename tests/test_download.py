@@ -15,7 +15,8 @@ from nasnet_cli.models.listener import ProgressListener
 from support.hub_server import Answer, hub_server
 
 DATA = os.urandom(700_000)
-IMPATIENT = RetryPolicy(timeout=0.5, stalled_after=0.3, stalled_bytes=10**9, tries=3, pause=0.01)
+IMPATIENT = RetryPolicy(timeout=0.5, tries=3, pause=0.01)
+DEMANDING = RetryPolicy(timeout=60, stalled_after=0.3, stalled_bytes=10**9, tries=3, pause=0.01)
 PATIENT = RetryPolicy(timeout=60, tries=3, pause=0.01)
 ONE_TRY = RetryPolicy(timeout=60, tries=1)
 
@@ -173,12 +174,12 @@ def test_permanent_status_fails_without_a_retry(hub, part, status, message):
 
 def test_silent_server_fails(hub, part):
     with pytest.raises(DownloadError, match=r"did not answer within 0\.5 s \(3 tries\)"):
-        get(hub.put("/m", Answer(DATA, silent=2)), part, policy=IMPATIENT)
+        get(hub.put("/m", Answer(silent=True)), part, policy=IMPATIENT)
 
 
 def test_stalled_server_fails(hub, part):
     with pytest.raises(DownloadError, match=r"sends almost nothing"):
-        get(hub.put("/m", Answer(DATA, pause=0.2, has_etag=False)), part, policy=IMPATIENT)
+        get(hub.put("/m", Answer(DATA, pause=0.2, has_etag=False)), part, policy=DEMANDING)
 
 
 def test_closed_port_is_unreachable(part):

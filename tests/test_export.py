@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nasnet_cli.cli.main import run
 from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.labels import Label
 from nasnet_cli.model import load_model
@@ -23,6 +22,7 @@ from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
 from support import golden
+from support.cli import exit_status
 from support.models import load_network
 from test_slim import save_checkpoint
 
@@ -49,13 +49,6 @@ def outputs(form, path, pictures):
 
 def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def status(*arguments):
-    """Run the command line in this process, and return its exit status."""
-    with pytest.raises(SystemExit) as done:
-        run([str(argument) for argument in arguments])
-    return done.value.code
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +280,7 @@ def test_module_that_computes_something_else_is_not_exported(tiny_spec, tmp_path
     other = replace(tiny_spec, bn_epsilon=0.1)
     write_tf1_hub(tmp_path / "other", other, golden.weights(weight_shapes(other)))
     before = names_in(tmp_path)
-    assert status("export", tmp_path / "out.onnx", "-m", tmp_path / "other") == 1
+    assert exit_status("export", tmp_path / "out.onnx", "-m", tmp_path / "other") == 1
     printed, said = capfd.readouterr()
     assert printed == ""
     assert said.count("\n") == 1
@@ -317,7 +310,7 @@ def test_existing_output_is_replaced_only_with_overwrite_and_by_its_kind(chain, 
 
 
 def test_missing_folder_is_a_one_line_error(tiny_module, tmp_path, capfd):
-    assert status("export", tmp_path / "no" / "m.onnx", "-m", tiny_module) == 1
+    assert exit_status("export", tmp_path / "no" / "m.onnx", "-m", tiny_module) == 1
     said = capfd.readouterr().err
     assert f"m.onnx cannot be written: there is no folder {tmp_path / 'no'}." in said
     assert said.count("\n") == 1
@@ -334,7 +327,7 @@ def test_missing_folder_is_a_one_line_error(tiny_module, tmp_path, capfd):
     ],
 )
 def test_usage_errors(arguments, sentence, capfd):
-    assert status("export", *arguments) == 2
+    assert exit_status("export", *arguments) == 2
     assert sentence in capfd.readouterr().err
 
 

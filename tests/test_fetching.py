@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
 import sys
-import termios
 
 import pytest
+
+from support.terminal import run_on_terminal
 
 SHOW = """
 import sys
@@ -37,16 +36,8 @@ def test_quiet_output_is_empty():
 
 @pytest.mark.parametrize(("mode", "is_shown"), [("loud", True), ("quiet", False)])
 def test_terminal_has_a_bar_with_rate_and_size(mode, is_shown):
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
-    subprocess.run([sys.executable, "-c", SHOW, mode], stderr=theirs, check=True)
-    os.close(theirs)
-    output = b""
-    try:
-        while data := os.read(ours, 2**16):
-            output += data
-    except OSError:  # the end of a terminal's output
-        pass
-    os.close(ours)
+    session = run_on_terminal([sys.executable, "-c", SHOW, mode])
+    output = session.terminal
+    assert session.exit_code == 0
     assert (b"imagenet-mobile:" in output and b"/20.0M" in output and b"B/s" in output) == is_shown
     assert (b"A note." in output) == is_shown

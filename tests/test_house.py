@@ -64,6 +64,8 @@ def imports_of(name: str) -> Iterator[Import]:
             match child:
                 case ast.Import(names=names):
                     targets = [alias.name for alias in names]
+                case ast.ImportFrom(level=level) if level:
+                    raise AssertionError(f"{name} has a relative import, which hides its layer")
                 case ast.ImportFrom(module=str(module), names=names):
                     members = [f"{module}.{alias.name}" for alias in names]
                     targets = [member if member in PATHS else module for member in members]
@@ -123,10 +125,9 @@ def test_modules_are_short():
 
 
 def test_the_page_names_every_module():
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", PAGE))))
     named = {
-        name
-        for name, path in PATHS.items()
-        if path.stem.startswith("__") or re.search(rf"\b{path.stem}\b", PAGE)
+        name for name, path in PATHS.items() if path.stem.startswith("__") or path.stem in words
     }
     assert PATHS.keys() - named == set()
 

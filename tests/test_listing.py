@@ -6,7 +6,6 @@ import io
 import os
 import subprocess
 import tempfile
-import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images import names as names_module
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import WHOLE_BYTES, SkipCounter, Source
+from support.memory import with_peak
 
 PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -257,16 +257,12 @@ def test_a_deep_tree_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_large_folder_takes_little_memory(tmp_path: Path) -> None:
-    import tracemalloc
-
     count = 20_000
     for number in range(count):
         (tmp_path / f"IMG_{number:08}.jpg").touch()
-    tracemalloc.start()
     found = list_sources([str(tmp_path)], skips=SkipCounter())
-    assert next(found).path.endswith("IMG_00000000.jpg")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    first, peak = with_peak(lambda: next(found))
+    assert first.path.endswith("IMG_00000000.jpg")
     assert peak / count < 100
     assert sum(1 for _ in found) == count - 1
 
@@ -489,11 +485,7 @@ def test_memory_never_holds_all_names(tmp_path, monkeypatch):
     for i in range(20_000):
         (tmp_path / f"{i:08}{'n' * 200}").touch()
     monkeypatch.setattr(names_module, "_NAMES_IN_MEMORY", 5000)
-    tracemalloc.start()
-    try:
-        count = sum(1 for _ in names_module.sorted_names(os.fsencode(tmp_path)))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    found = names_module.sorted_names(os.fsencode(tmp_path))
+    count, peak = with_peak(lambda: sum(1 for _ in found))
     assert count == 20_000
     assert peak < 0.9 * 20_000 * 208  # their bytes alone are more

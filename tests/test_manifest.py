@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tracemalloc
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.jobs.shards.manifest import DESCRIBED, make_manifest, open_manifest
 from nasnet_cli.jobs.shards.slices import Cut
 from nasnet_cli.jobs.shards.update import Changes, extend
+from support.memory import with_peak
 
 WORK: dict[str, dict[str, object]] = {name: {} for name in (*DESCRIBED, "work")}
 WORK["formats"] = {"labels": "jsonl"}
@@ -203,15 +203,12 @@ def test_memory_is_flat(tmp_path):
         return (Source(f"a/long/name/of/a/picture/{i}.jpg", file=__file__) for i in range(count))
 
     def peak(count):
-        out = tmp_path / str(count)
-        tracemalloc.start()
-        manifest = make_manifest(
-            out, many(count), SkipCounter(), work=WORK, cut=Cut(shard_size=100)
-        )
-        extend(manifest, many(count), SkipCounter())
-        _, highest = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return highest
+        def make():
+            out, cut = tmp_path / str(count), Cut(shard_size=100)
+            manifest = make_manifest(out, many(count), SkipCounter(), work=WORK, cut=cut)
+            extend(manifest, many(count), SkipCounter())
+
+        return with_peak(make)[1]
 
     peak(100)
     assert peak(4000) < peak(400) + 100_000

@@ -14,12 +14,13 @@ from faults import fuzz_makers
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
 from nasnet_cli.models.keras_config import read_settings
+from support.documents import ROOT
 from support.others import CLASSES, lite, lite_outputs, with_metadata, write_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 SOFTMAX = [("Softmax", {"axis": 1})]
-PHOTO = "examples/photos/cat.jpg"
+PHOTO = ROOT / "examples" / "photos" / "cat.jpg"
 WHOLE = {"crop_fraction": 1.0}
 
 
@@ -424,7 +425,7 @@ def test_metadata_of_floats_is_not_for_bytes(mean, std, lite_models, tmp_path, c
 def test_quantized_file_has_one_runtime(lite_models, nasnet, tmp_path, cache_folder):
     path = tmp_path / "m.tflite"
     path.write_bytes(lite_models["uint8"])
-    done = nasnet("classify", "-m", path, "--runtime", "openvino", "examples/photos/cat.jpg")
+    done = nasnet("classify", "-m", path, "--runtime", "openvino", PHOTO)
     assert done.exit_code == 1 and "computes in integers" in done.stderr
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,21 +15,10 @@ from PIL import Image
 
 from nasnet_cli.jobs.state_file import state_path
 from support.cli import WATCHDOG
-from support.killing import contents, run
+from support.killing import KILL, contents, eager, run
 
 # A run that is killed after so many rows, which are on disk.
-KILLED = (
-    "import os, signal\n"
-    "from nasnet_cli.jobs import state\n"
-    "add, count = state.State.add, []\n"
-    "def add_and_die(*arguments):\n"
-    "    count.append(1)\n"
-    "    if len(count) > 3: os.kill(os.getpid(), signal.SIGKILL)\n"
-    "    add(*arguments)\n"
-    "state._COMMIT_SECONDS, state.State.add = 0.0, add_and_die\n"
-    "from nasnet_cli.cli.main import run\n"
-    "run()\n"
-)
+KILLED = eager(4, f"state._COMMIT_SECONDS = 0.0; add(*arguments); {KILL}")
 
 
 @pytest.fixture
@@ -47,7 +35,7 @@ def photos(tmp_path, monkeypatch):
 
 def kill(*arguments: object) -> None:
     """Start a run that is killed with some rows on disk."""
-    done = run([sys.executable, "-c", KILLED], *arguments, timeout=WATCHDOG)
+    done = run(KILLED, *arguments, timeout=WATCHDOG)
     assert done.returncode == -signal.SIGKILL, done
 
 

@@ -18,11 +18,10 @@ from nasnet_cli.images.load import Limits, load
 from nasnet_cli.images.preprocess import Preprocessing, needed_size, preprocess
 from nasnet_cli.images.source import SkipCounter, Source
 
-RNG = np.random.default_rng(11)
-
 
 def noise(width: int, height: int) -> Image.Image:
-    return Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    random = np.random.default_rng([11, width, height])
+    return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def columns(width: int, height: int) -> Image.Image:

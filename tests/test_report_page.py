@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_cli.cli import main
 from nasnet_cli.labels import builtin_labels
 from nasnet_cli.results.records import Classified, Everyday, Prediction
 from nasnet_cli.search import Word
 from nasnet_cli.wordnet import load_hierarchy
+from support.cli import WATCHDOG, run_in_process
 from support.labels import BANANA, DOG, GOLDEN, LABRADOR, TABBY, failed, labelled, write_results
+from support.waiting import wait_until
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -76,24 +77,17 @@ def folder(tmp_path_factory):
             ("cat", "tiger cat", "tabby", TABBY, 0.9), ("flower", "daisy", OWN, "", 0.8))
     ]  # fmt: skip
     (folder / "mistakes.json").write_text(json.dumps({"mistakes": mistakes}, indent=1))
-    before = Path.cwd()
-    os.chdir(folder)
     pages = {"labels.jsonl": ["--vectors", "v.npy"], "groups.jsonl": [], "mistakes.json": []}
-    try:
-        for file, more in pages.items():
-            name = Path(file).stem
-            with pytest.raises(SystemExit) as end:
-                main.run(["report", file, "-o", f"{name}.html", "-q", *more])
-            assert not end.value.code
-    finally:
-        os.chdir(before)
+    for file, more in pages.items():
+        out = f"{Path(file).stem}.html"
+        run_in_process("report", file, "-o", out, "-q", *more, cwd=folder, expect=0)
     return folder
 
 
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as api:
-        browser = api.chromium.launch(executable_path=CHROMIUM)
+        browser = api.chromium.launch(executable_path=CHROMIUM, timeout=WATCHDOG * 1000)
         yield browser
         browser.close()
 
@@ -102,6 +96,7 @@ def browser():
 def open_page(browser, folder):
     """Open a page of the folder. In the end, it must have asked for and reported nothing."""
     context = browser.new_context(viewport={"width": 1100, "height": 800})
+    context.set_default_timeout(WATCHDOG * 1000)
     page = context.new_page()
     asked, reported = [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -324,8 +319,13 @@ def test_the_policy_stops_what_is_not_the_pages_own(browser, folder):
           document.body.lastChild.click();
         }"""
     )
-    assert page.evaluate("window.ran") is None
-    assert len([text for text in refused if "Content Security Policy" in text]) == 3
+
+    def count_refused():
+        assert page.evaluate("window.ran") is None
+        return len([text for text in refused if "Content Security Policy" in text])
+
+    wait_until(lambda: count_refused() >= 3)
+    assert count_refused() == 3
     page.close()
 
 

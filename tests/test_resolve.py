@@ -29,6 +29,7 @@ from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.network.spec import SIZES
 from nasnet_cli.network.weights import weight_shapes
 from support import crafted, golden
+from support.cli import WATCHDOG
 from support.hub_server import Answer, hub_server, tar_of
 from support.models import open_saved_model, resolve_path
 from support.waiting import wait_until
@@ -361,7 +362,7 @@ def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path):
             [sys.executable, "-m", "nasnet_cli", command, named, *options],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=WATCHDOG,
         )
         assert done.returncode == 1 and "m.onnx is not a model nasnet can read" in done.stderr
 
@@ -425,7 +426,7 @@ def start(handle):
 def test_processes_that_start_at_once_download_once(hub, packed, cache_folder):
     handle = hub.put("/m/1", Answer(packed, pause=0.05))
     processes = [start(handle) for _ in range(4)]
-    answers = {process.communicate(timeout=60) for process in processes}
+    answers = {process.communicate(timeout=WATCHDOG) for process in processes}
     assert len(answers) == 1
     assert [process.returncode for process in processes] == [0] * 4
     assert hub.count("/m/1") == 1
@@ -435,7 +436,7 @@ def test_processes_that_start_at_once_download_once(hub, packed, cache_folder):
 def test_a_killed_download_leaves_nothing_whole_and_is_gone_on_with(
     hub, packed, module, cache_folder
 ):
-    handle = hub.put("/m/1", Answer(packed, pause=0.3))
+    handle = hub.put("/m/1", Answer(packed, held_at=2**18))
     with start(handle) as process:
         parts = lambda: cache_folder.glob("partial/*.part")  # noqa: E731
         wait_until(lambda: any(path.stat().st_size > 2**17 for path in parts()))
@@ -443,8 +444,8 @@ def test_a_killed_download_leaves_nothing_whole_and_is_gone_on_with(
             process.send_signal(signal.SIGKILL)
             process.wait()
             assert store.names() == []
-            hub.answers["/m/1"].pause = 0.0
-            out, err = waiting.communicate(timeout=60)  # the kill has freed the lock
+            hub.let_go.set()
+            out, err = waiting.communicate(timeout=WATCHDOG)  # the kill has freed the lock
     assert waiting.returncode == 0, err
     assert same(Path(out.strip()), module)
     assert hub.requests[-1][1].startswith("bytes=")

@@ -22,6 +22,7 @@ from nasnet_cli.errors import OutputError
 from nasnet_cli.results.atomic import is_direct, open_output, open_outputs
 from nasnet_cli.results.meta import meta_path
 from support import disks
+from support.cli import WATCHDOG
 
 PACKAGE = Path(nasnet_cli.__file__).parents[1]
 
@@ -295,7 +296,7 @@ def test_a_named_pipe_is_written_to_directly(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
     write(pipe, b"x" * 200_000)
-    reader.join(10)
+    reader.join(WATCHDOG)
     assert got == [b"x" * 200_000]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 

@@ -25,7 +25,7 @@ from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.state import open_state
 from nasnet_cli.jobs.state_file import state_path
 from support.cli import WATCHDOG
-from support.killing import EAGER, NASNET, contents, kill_when_grown, make_pictures, run
+from support.killing import EAGER, KILL, NASNET, contents, eager, make_pictures, run
 from support.waiting import wait_until
 
 
@@ -133,21 +133,10 @@ def test_killed_and_resumed_runs_write_the_same_bytes(
         return (*command, many, "-m", tiny_module, *labelled, *outs, *more)
 
     assert run(NASNET, *arguments(clean, "--workers", 1)).returncode == 3
-    state = killed / f".{labels}.resume"
-    kills = 0
-    for _ in range(30):
-        workers = random.randint(1, 4)
-        by = random.randrange(8192, 60_000)
-        again = arguments(killed, "--resume", "--workers", workers)
-        if kill_when_grown(EAGER, *again, state=state, by=by):
-            kills += 1
-        else:  # it was done before its kill, and starts over
-            kills = 0
-            for path in killed.iterdir():
-                path.unlink()
-        if kills == 2:
-            break
-    assert kills == 2
+    for _ in range(2):
+        again = arguments(killed, "--resume", "--workers", random.randint(1, 4))
+        done = run(eager(random.randrange(20, 140), KILL), *again)
+        assert done.returncode == -signal.SIGKILL, done
     assert run(EAGER, *arguments(killed, "--resume")).returncode == 3
     assert contents(killed) == contents(clean)
 

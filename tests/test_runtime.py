@@ -15,6 +15,7 @@ from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import LARGEST_REQUEST, Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
 from support import golden
+from support.cli import WATCHDOG
 from support.models import open_saved_model
 
 
@@ -165,7 +166,7 @@ def test_processes_that_start_at_once_share_one_cache(plan, cache_folder, tiny_m
     command = [sys.executable, "-m", "nasnet_cli", "classify", str(tmp_path / "one.png")]
     command += ["-m", str(tiny_module), "-q"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
-    outputs = {process.communicate(timeout=120)[0] for process in started}
+    outputs = {process.communicate(timeout=WATCHDOG)[0] for process in started}
     assert len(outputs) == 1 and all(process.returncode == 0 for process in started)
     assert len(blobs(cache_folder)) == 1
 

@@ -12,11 +12,12 @@ import pytest
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
 from nasnet_cli.models.detect import detect
+from support.cli import exit_status
+from support.documents import ROOT
 from support.models import load_network
 from support.modules import FILES
-from test_export import status
 
-PHOTOS = "examples/photos"
+PHOTOS = ROOT / "examples" / "photos"
 COMPANIONS = {
     "onnx": [],
     "openvino": ["m.bin"],
@@ -70,7 +71,7 @@ def test_format_is_recognized_by_the_content(form, runtime_files, tmp_path):
 
 
 def test_classify_with_a_feature_vector_file_is_an_error(runtime_files, capfd):
-    assert status("classify", "-m", runtime_files / "features-m.onnx", PHOTOS) == 1
+    assert exit_status("classify", "-m", runtime_files / "features-m.onnx", PHOTOS) == 1
     said = capfd.readouterr().err
     assert "features-m.onnx has no classes, only a feature vector." in said
 
@@ -84,7 +85,7 @@ def test_truncated_file_is_a_one_line_error(form, command, runtime_files, tmp_pa
     if form == "openvino":
         shutil.copy(runtime_files / "m.bin", tmp_path)
     arguments = ["-m", cut, PHOTOS] if command == "classify" else [cut]
-    assert status(command, *arguments) == 1
+    assert exit_status(command, *arguments) == 1
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err.startswith("Error: ") and said.err.count("\n") == 1
@@ -102,7 +103,7 @@ def test_xml_without_its_complete_bin_is_a_one_line_error(
     if share is not None:
         whole = (runtime_files / "m.bin").read_bytes()
         (tmp_path / "m.bin").write_bytes(whole[: int(len(whole) * share)])
-    assert status("inspect", tmp_path / "m.xml") == 1
+    assert exit_status("inspect", tmp_path / "m.xml") == 1
     said = capfd.readouterr().err
     assert words in said and said.count("\n") == 1
 
@@ -112,7 +113,7 @@ def test_tflite_of_any_name_is_read(name, runtime_files, tmp_path, capfd, cache_
     """OpenVINO by itself takes it for what its name says, and complains on standard error."""
     for part in ("m.tflite", *COMPANIONS["tflite"]):
         shutil.copy(runtime_files / part, tmp_path / part.replace("m.tflite", name))
-    assert status("classify", "-q", "-m", tmp_path / name, PHOTOS) == 0
+    assert exit_status("classify", "-q", "-m", tmp_path / name, PHOTOS) == 0
     said = capfd.readouterr()
     assert said.err == "" and '"label": "thing' in said.out
 
@@ -128,7 +129,7 @@ def test_tflite_with_foreign_operations_is_refused_by_their_names(kind, tmp_path
     path = tmp_path / "m.tflite"
     path.write_bytes(lite_with_strings(kind))
     for command in (["inspect", path], ["classify", "-m", path, PHOTOS]):
-        assert status(*command) == 1
+        assert exit_status(*command) == 1
         name = "FlexAsString" if kind == "TensorFlow's" else "AsString"
         assert capfd.readouterr().err == (
             f"Error: {path} has operations that OpenVINO cannot run: {name}. Convert it again without "
@@ -178,7 +179,8 @@ def test_error_of_a_damaged_card_names_its_file(name, shown, runtime_files, tmp_
 
 def test_tensorflow_runtime_refuses_a_file(runtime_files, capfd):
     assert (
-        status("classify", "-m", runtime_files / "m.onnx", "--runtime", "tensorflow", PHOTOS) == 1
+        exit_status("classify", "-m", runtime_files / "m.onnx", "--runtime", "tensorflow", PHOTOS)
+        == 1
     )
     assert "TensorFlow doesn't run" in capfd.readouterr().err
 
@@ -242,7 +244,7 @@ class TestOthersFiles:
     def test_softmax_is_not_applied_twice(self, tmp_path, cache_folder):
         path = self.onnx(tmp_path / "m.onnx", ["n", 3, 8, 8], last="Softmax")
         assert load_model(path).inspect()["output"] == "probabilities"
-        (row,) = load_model(path).classify(["examples/photos/cat.jpg"])
+        (row,) = load_model(path).classify([PHOTOS / "cat.jpg"])
         assert sum(p.probability for p in row.predictions) == pytest.approx(1, abs=1e-5)
 
     @pytest.mark.parametrize(

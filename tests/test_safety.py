@@ -20,6 +20,7 @@ from PIL import Image
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
+from support.cli import WATCHDOG
 
 SECRET = "a line that nobody may read"
 
@@ -99,7 +100,7 @@ def picture(tmp_path: Path) -> Path:
 
 def classify(picture: Path, module: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nasnet_cli", "classify", str(picture), "-m", str(module)]
-    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=WATCHDOG)
 
 
 def was_read(path: Path) -> bool:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,9 +22,8 @@ from nasnet_cli.jobs.shards.shard import finished_shards
 from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.results.records import Summary
 from support import disks
-from support.cli import NASNET
+from support.killing import eager, run
 from support.shards import content, make_photos, states_of, status
-from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -219,16 +217,14 @@ def test_overwrite_starts_over(job, again):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_next_run_finishes_a_killed_one(nasnet, tiny_module, tmp_path, how):
+    """The signal comes in the middle of the third shard."""
     photos, job, one = tmp_path / "photos", tmp_path / "job", tmp_path / "one.npy"
-    make_photos(photos, 400)
+    make_photos(photos, 80)
     command = ("embed", photos, "-m", tiny_module, "--shards", 8, "--out", job)
-    process = subprocess.Popen([*NASNET, *map(str, command)], stderr=subprocess.PIPE)
-    wait_until((job / "shard-00001.json").exists, process)
-    process.send_signal(how)
-    _, errors = process.communicate()
-    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), errors
+    stopped = run(eager(25, f"os.kill(os.getpid(), {int(how)})"), *command)
+    assert stopped.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), stopped
     done = set(times(job))
-    assert "missing" in states_of(status(job, expect=3))
+    assert states_of(status(job, expect=3)) == ["done"] * 2 + ["missing"] * 6
     kept = {name: time for name, time in times(job).items() if name.endswith(".json")}
     nasnet(*command, expect=0)
     assert done <= set(times(job))
@@ -245,16 +241,14 @@ def test_next_run_finishes_a_killed_one(nasnet, tiny_module, tmp_path, how):
 
 def test_removed_job_folder_is_an_error(nasnet, tiny_module, tmp_path):
     photos, job = tmp_path / "photos", tmp_path / "job"
-    make_photos(photos, 400)
-    command = ("classify", photos, "-m", tiny_module, "--shards", 20, "--out", job)
-    process = subprocess.Popen([*NASNET, *map(str, command)], stderr=subprocess.PIPE, text=True)
-    wait_until((job / "shard-00001.json").exists, process)
-    job.rename(tmp_path / "elsewhere")
-    _, errors = process.communicate()
-    assert process.returncode == 1 and len(errors.splitlines()) == 1
-    assert "job" in errors and not job.exists()
+    make_photos(photos, 40)
+    command = ("classify", photos, "-m", tiny_module, "--shards", 4, "--out", job)
+    rename = f"os.rename({str(job)!r}, {str(tmp_path / 'elsewhere')!r})"
+    done = run(eager(25, rename), *command)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "job" in done.stderr and not job.exists()
     nasnet(*command, expect=0)
-    assert states_of(status(job)) == ["done"] * 20
+    assert states_of(status(job)) == ["done"] * 4
 
 
 def test_full_disk_is_an_error_and_space_lets_the_next_run_finish(

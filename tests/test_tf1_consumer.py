@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from support import golden
+from support.cli import WATCHDOG
 
 pytestmark = pytest.mark.slow  # the environment alone takes minutes to install
 
@@ -80,7 +81,7 @@ def found(consumer: Path, golden_module: Path) -> dict[str, tuple[bool, str]]:
             [consumer, SCRIPT, golden_module, expected],
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=2 * WATCHDOG,
         )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -24,6 +24,7 @@ from nasnet_cli.models.savedmodel.extract import find_signature, needs_extractio
 from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import RuntimeName
 from support import golden
+from support.cli import WATCHDOG
 from support.modules import TINY
 
 SIZE = 32
@@ -331,7 +332,7 @@ def classify(photos: Path) -> Classify:
     def call(module: Path, *options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "nasnet_cli", "classify", str(photos), "-m", str(module)]
         command += ["--crop-fraction", "1", *options]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG)
 
     return call
 

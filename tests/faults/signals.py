@@ -28,6 +28,7 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 BOUND_SECONDS = 2.0
 # Signals that come before our first line of code end Python itself, each in its own way.
 _BEFORE_OURS = (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
+_NO_START = ("Fatal Python error: init_", "Could not import runpy module")
 
 
 @dataclass
@@ -94,7 +95,9 @@ def _signal(process: subprocess.Popen[str], sent: signal.Signals, out: Path, fou
     found.seconds.append(time.monotonic() - begin)
     found.signals += 1
     label = f"{sent.name}, signal {found.signals}"
-    before_ours = process.returncode in _BEFORE_OURS
+    before_ours = process.returncode in _BEFORE_OURS or (
+        process.returncode == 1 and stderr.startswith(_NO_START)
+    )
     found.before_ours += before_ours
     if process.returncode not in (STATUS[sent], 3) and not before_ours:
         found.faults.append(f"{label}: status {process.returncode}")

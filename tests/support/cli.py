@@ -70,6 +70,14 @@ def run_in_process(
     return _checked(result, expect)
 
 
+def exit_status(*arguments: object) -> int:
+    """Run nasnet in this process, with the test's own streams, and return its exit code."""
+    with _process_state_restored():
+        status = _exit_code([str(argument) for argument in arguments])
+        wait_for_openings()
+    return status
+
+
 def wait_for_openings() -> None:
     """Wait for the models that still open, as after a command that failed before it needed one.
 

@@ -26,9 +26,10 @@ from support.loopback import serving
 class Answer:
     """The answer for a path.
 
-    The first failures requests get the status failing, with retry_after in its header. cuts are sizes after which one request each
-    is cut off. pause is the wait in seconds after each 64 kB, silent that before the answer. With
-    needs_format only ?tf-hub-format=compressed has the file, as on the hub.
+    The first failures requests get the status failing, with retry_after in its header. cuts are
+    sizes after which one request each is cut off. A silent one never comes; of one that is held_at
+    a size, the rest comes when the server lets go. pause is the wait in seconds after each 64 kB.
+    With needs_format only ?tf-hub-format=compressed has the file, as on the hub.
     """
 
     data: bytes = b""
@@ -39,7 +40,8 @@ class Answer:
     retry_after: str = ""
     cuts: tuple[int, ...] = ()
     pause: float = 0.0
-    silent: float = 0.0
+    silent: bool = False
+    held_at: int | None = None
     ranges: bool = True
     has_length: bool = True
     has_etag: bool = True
@@ -53,6 +55,8 @@ class HubServer:
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.lock = threading.Lock()
+        self.let_go = threading.Event()
+        self.closed = threading.Event()
         outer = self
 
         class Handler(_Handler):
@@ -76,7 +80,11 @@ class HubServer:
 def hub_server() -> Iterator[HubServer]:
     server = HubServer()
     with serving(server.http):
-        yield server
+        try:
+            yield server
+        finally:
+            server.let_go.set()
+            server.closed.set()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -113,7 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _file(self, answer: Answer) -> None:
-        time.sleep(answer.silent)
+        if answer.silent:
+            self.hub.closed.wait()
+            return
         data, status, start = answer.data, 200, 0
         etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         requested = self.headers.get("Range")
@@ -134,6 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
                 answer.cuts = tuple(rest)
         try:
             for at in range(start, end, 2**16):
+                if answer.held_at is not None and at >= answer.held_at:
+                    self.hub.let_go.wait()
                 self.wfile.write(data[at : min(end, at + 2**16)])
                 self.wfile.flush()
                 time.sleep(answer.pause)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-# The command line with a state that goes to disk after each few rows, so that small runs have
-# something to lose and something to keep.
-EAGER = [
-    sys.executable,
-    "-c",
-    "from nasnet_cli.jobs import state\n"
-    "state._COMMIT_SECONDS = 0.01\n"
-    "state._AT_ONCE = 8\n"
-    "from nasnet_cli.cli.main import run\n"
-    "run()\n",
-]
 NASNET = [sys.executable, "-m", "nasnet_cli"]
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def eager(row: int = 0, act: str = "pass") -> list[str]:
+    """Return the command line with a state that goes to disk after each few rows.
+
+    Small runs then have something to lose and something to keep. The process acts before it adds
+    that row, if any: a kill of its own comes in time on a machine of any speed.
+    """
+    code = (
+        "import os, signal\n"
+        "from nasnet_cli.jobs import state\n"
+        "state._COMMIT_SECONDS = 0.01\n"
+        "state._AT_ONCE = 8\n"
+        "add, count = state.State.add, []\n"
+        "def add_and_act(*arguments):\n"
+        "    count.append(1)\n"
+        f"    if len(count) == {row}: {act}\n"
+        "    add(*arguments)\n"
+        "state.State.add = add_and_act\n"
+        "from nasnet_cli.cli.main import run\n"
+        "run()\n"
+    )
+    return [sys.executable, "-c", code]
+
+
+EAGER = eager()
 
 
 def make_pictures(folder: Path, count: int, *, side: int = 64) -> None:
@@ -49,19 +63,3 @@ def run(command: list[str], *arguments: object, **more: object) -> subprocess.Co
     return subprocess.run(
         [*command, *map(str, arguments)], capture_output=True, text=True, check=False, **more
     )
-
-
-def kill_when_grown(command: list[str], *arguments: object, state: Path, by: int) -> bool:
-    """Kill the command a moment after its state has grown by so many bytes.
-
-    Return False if it ended first.
-    """
-    start = state.stat().st_size if state.exists() else 0
-    process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.DEVNULL)
-    while process.poll() is None:
-        if state.exists() and state.stat().st_size >= start + by:
-            time.sleep(random.uniform(0, 0.02))  # so that kills hit every place
-            process.kill()
-            break
-        time.sleep(0.002)
-    return process.wait() == -9
