@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import hypothesis
 import pytest
 
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
-from support import cli, disks
+from support import cli, disks, rights
 from support.modules import TINY, copy_of_exports, copy_of_module, write_labels
 
 # How long an example takes depends on what else the machine does.
@@ -149,6 +150,26 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NASNET_CACHE_DIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """A function that drops root's rights until the test ends; tmp_path may still be entered."""
+    rights.let_others_enter(tmp_path)
+    with rights.as_nobody() as drop:
+        yield drop
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tests_own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for temporary files that goes with the tests: locks stay, and what kills leave."""
+    folder = str(tmp_path_factory.mktemp("tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        # The names of Ray's sockets would be too long there.
+        patch.setenv("RAY_TMPDIR", os.environ.get("RAY_TMPDIR", str(rights.TEMPORARY)))
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,10 +8,9 @@ import io
 import os
 import struct
 import tarfile
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,18 +28,6 @@ PNG_START = b"\x89PNG\r\n\x1a\n" + bytes(20)
 @pytest.fixture(autouse=True)
 def in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def as_nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """A function that drops root's rights until the test ends."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path(tempfile.gettempdir()):
-            break
-        folder.chmod(0o755)
-    user = os.geteuid()
-    yield lambda: os.seteuid(65534) if user == 0 else None
-    os.seteuid(user)
 
 
 def sources(

@@ -34,6 +34,7 @@ HEAVY = {
     "tqdm",
     "urllib.request",
 }
+WITH_MODEL = ("classify", "embed", "inspect")
 RUNS = {"PIL", "google.protobuf", "numpy", "openvino"}
 
 # What runs use and help does not: together a quarter of the processor time of help.
@@ -59,8 +60,8 @@ except SystemExit as end:
 
 
 def imported(arguments: list[str], cwd: Path, watched: set[str] = HEAVY) -> set[str]:
-    """Return those watched that a command imports when it is run for the second time."""
-    for _ in range(2):
+    """Return those watched that a command imports; of one with a model, the second time."""
+    for _ in range(2 if "--help" not in arguments and arguments[0] in WITH_MODEL else 1):
         command = [sys.executable, "-c", CODE, *arguments]
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
     status, *modules = done.stderr.splitlines()[-1].split()

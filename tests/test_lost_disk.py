@@ -11,7 +11,7 @@ import pytest
 
 from support import disks
 from support.cli import WATCHDOG
-from support.killing import EAGER, NASNET, contents, make_pictures, run
+from support.killing import EAGER, contents, make_pictures, run
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def free_bytes(disk):
     ],
 )
 def test_full_disk_leaves_no_partial_file_and_can_be_resumed(
-    command, name, left, photos, tiny_module, small_disk, tmp_path
+    nasnet, command, name, left, photos, tiny_module, small_disk, tmp_path
 ):
     """The disk is full from the start, while rows are stored, or while files are written."""
     ballast = small_disk / "ballast"
@@ -69,10 +69,10 @@ def test_full_disk_leaves_no_partial_file_and_can_be_resumed(
     assert "there is no space left on the disk" in done.stderr
 
     ballast.unlink()
-    assert run(NASNET, *arguments, "-o", out, "--resume").returncode == 3
+    assert nasnet(*arguments, "-o", out, "--resume").exit_code == 3
     clean = tmp_path / "clean"
     clean.mkdir()
-    run(NASNET, *arguments, "-o", clean / name)
+    nasnet(*arguments, "-o", clean / name)
     assert contents(small_disk) == contents(clean)
 
 
@@ -124,7 +124,7 @@ def test_output_folder_removed_during_a_run(going):
     assert not out.parent.exists()
 
 
-def test_output_folder_made_read_only_during_a_run(going, photos, tiny_module):
+def test_output_folder_made_read_only_during_a_run(nasnet, going, photos, tiny_module):
     """An immutable folder, which holds for root too."""
     running, out = going
     disks.run_or_skip("chattr", "+i", out.parent)
@@ -135,7 +135,7 @@ def test_output_folder_made_read_only_during_a_run(going, photos, tiny_module):
     assert is_clean(done, out), done
     assert "permission is denied" in done.stderr
     arguments = ("classify", photos, "-m", tiny_module)
-    assert run(NASNET, *arguments, "-o", out, "--resume").returncode == 3
+    assert nasnet(*arguments, "-o", out, "--resume").exit_code == 3
     clean = out.parent.parent / "clean.jsonl"
-    run(NASNET, *arguments, "-o", clean)
+    nasnet(*arguments, "-o", clean)
     assert out.read_bytes() == clean.read_bytes()

@@ -14,6 +14,7 @@ import pytest
 from nasnet_cli.models.reach import is_out_of_reach
 from nasnet_cli.models.resolve import resolve
 from support.cli import Result
+from support.rights import TEMPORARY
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners")
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have n
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
     """A folder that others may enter: pytest's are private, which protects all that is in them."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=TEMPORARY) as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
         if any(not above.stat().st_mode & 0o011 for above in folder.parents):

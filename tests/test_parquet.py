@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.killing import NASNET, run
+from support.killing import run
 
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402  (only after it is known to be there)
@@ -35,7 +35,7 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outputs(photos, tiny_module, label_file, tmp_path_factory):
+def outputs(nasnet, photos, tiny_module, label_file, tmp_path_factory):
     """The outputs of the commands for them, in each format that is tested here."""
     folder = tmp_path_factory.mktemp("outputs")
     for labels, vectors, more in (
@@ -46,8 +46,7 @@ def outputs(photos, tiny_module, label_file, tmp_path_factory):
     ):
         outs = ("-o", folder / labels, "--embed", folder / vectors)
         labelled = ("--labels", label_file, "--sure", 0.3)
-        done = run(NASNET, "classify", photos, "-m", tiny_module, *labelled, *outs, *more)
-        assert done.returncode == 3, done.stderr
+        nasnet("classify", photos, "-m", tiny_module, *labelled, *outs, *more, expect=3)
     return folder
 
 

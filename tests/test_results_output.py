@@ -10,9 +10,8 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -170,20 +169,12 @@ def test_a_socket_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def folder_of_others() -> Iterator[Path]:
+def folder_of_others(tmp_path: Path, as_nobody: Callable[[], None]) -> Path:
     """A folder in which this process may not write, not even as root."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o555)
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.seteuid(65534)
-    try:
-        yield folder
-    finally:
-        if is_root:
-            os.seteuid(0)
-        folder.chmod(0o700)
-        shutil.rmtree(folder)
+    folder = tmp_path / "others"
+    folder.mkdir(mode=0o555)
+    as_nobody()
+    return folder
 
 
 def test_a_folder_without_permission_is_an_error(folder_of_others: Path) -> None:

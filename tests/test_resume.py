@@ -25,7 +25,7 @@ from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.state import open_state
 from nasnet_cli.jobs.state_file import state_path
 from support.cli import WATCHDOG
-from support.killing import EAGER, KILL, NASNET, contents, eager, make_pictures, run
+from support.killing import EAGER, KILL, contents, eager, make_pictures, run
 from support.waiting import wait_until
 
 
@@ -119,7 +119,7 @@ KILLED = [
 
 @pytest.mark.parametrize(("command", "labels", "vectors"), KILLED)
 def test_killed_and_resumed_runs_write_the_same_bytes(
-    command, labels, vectors, many, tiny_module, label_file, tmp_path
+    nasnet, command, labels, vectors, many, tiny_module, label_file, tmp_path
 ):
     if "parquet" in labels + vectors:
         pytest.importorskip("pyarrow")
@@ -132,17 +132,19 @@ def test_killed_and_resumed_runs_write_the_same_bytes(
         labelled = ("--labels", label_file, "--sure", 0.3)
         return (*command, many, "-m", tiny_module, *labelled, *outs, *more)
 
-    assert run(NASNET, *arguments(clean, "--workers", 1)).returncode == 3
+    assert nasnet(*arguments(clean, "--workers", 1)).exit_code == 3
     for _ in range(2):
         again = arguments(killed, "--resume", "--workers", random.randint(1, 4))
         done = run(eager(random.randrange(20, 140), KILL), *again)
         assert done.returncode == -signal.SIGKILL, done
-    assert run(EAGER, *arguments(killed, "--resume")).returncode == 3
+    assert nasnet(*arguments(killed, "--resume")).exit_code == 3
     assert contents(killed) == contents(clean)
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_resume_keeps_finished_rows_and_redoes_changed_images(sent, status, few, tiny_module, out):
+def test_resume_keeps_finished_rows_and_redoes_changed_images(
+    sent, status, nasnet, few, tiny_module, out
+):
     """An image gets other pixels but keeps its size and time: its row must stay."""
     labels = out / "labels.jsonl"
     arguments = ("classify", "-m", tiny_module, "-o", labels)
@@ -160,30 +162,30 @@ def test_resume_keeps_finished_rows_and_redoes_changed_images(sent, status, few,
     os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns + 10**9))
     deleted.unlink()
     draw(few / "00a.png", 102)
-    assert run(NASNET, *arguments, few, "--resume").returncode == 0
+    assert nasnet(*arguments, few, "--resume").exit_code == 0
     assert not state_of(labels).exists()
 
     found = lines(labels)
-    run(NASNET, "classify", few, "-m", tiny_module, "-o", out / "now.jsonl")
+    nasnet("classify", few, "-m", tiny_module, "-o", out / "now.jsonl")
     now = lines(out / "now.jsonl")
     assert list(found) == list(now) and deleted.name not in found
     assert found.pop(kept.name) != now.pop(kept.name)
     assert found == now
 
 
-def test_check_content_detects_changes_behind_size_and_time(few, tiny_module, out):
+def test_check_content_detects_changes_behind_size_and_time(nasnet, few, tiny_module, out):
     arguments = ("classify", "-m", tiny_module, "-o", out / "a.jsonl", "--check", "content")
     names = sorted(few.iterdir())
     Started(*arguments, names=names).stop(signal.SIGINT)
     times = names[2].stat()
     draw(names[2], 100)
     os.utime(names[2], ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert run(NASNET, *arguments, few, "--resume").returncode == 0
-    run(NASNET, "classify", few, "-m", tiny_module, "-o", out / "now.jsonl")
+    assert nasnet(*arguments, few, "--resume").exit_code == 0
+    nasnet("classify", few, "-m", tiny_module, "-o", out / "now.jsonl")
     assert (out / "a.jsonl").read_bytes() == (out / "now.jsonl").read_bytes()
 
 
-def test_resume_refuses_other_options_and_names_them(few, tiny_module, out):
+def test_resume_refuses_other_options_and_names_them(nasnet, few, tiny_module, out):
     labels = out / "labels.csv"
     arguments = ("classify", few, "-m", tiny_module, "-o", labels)
     Started("classify", "-m", tiny_module, "-o", labels, names=sorted(few.iterdir())).stop(
@@ -191,8 +193,8 @@ def test_resume_refuses_other_options_and_names_them(few, tiny_module, out):
     )
 
     def refused(*more):
-        done = run(NASNET, *arguments, "--resume", *more)
-        assert done.returncode == 1 and not labels.exists()
+        done = nasnet(*arguments, "--resume", *more)
+        assert done.exit_code == 1 and not labels.exists()
         return done.stderr
 
     assert "labels.csv was started with --top 5; this run has --top 3." in refused("--top", "3")
@@ -209,51 +211,51 @@ def test_resume_refuses_other_options_and_names_them(few, tiny_module, out):
     assert "was started with nasnet 0.0.1, instruction set sse; this run has nasnet" in stderr
 
 
-def test_resume_starts_a_new_run_and_accepts_a_complete_one(few, tiny_module, out):
+def test_resume_starts_a_new_run_and_accepts_a_complete_one(nasnet, few, tiny_module, out):
     labels = out / "labels.json"
     (few / "broken.png").write_bytes(b"broken")
     arguments = ("classify", few, "-m", tiny_module, "-o", labels, "--resume")
-    first = run(NASNET, *arguments)
-    assert first.returncode == 3
+    first = nasnet(*arguments)
+    assert first.exit_code == 3
     before = labels.stat()
-    again = run(NASNET, *arguments)
+    again = nasnet(*arguments)
     after = labels.stat()
-    assert again.returncode == 3
+    assert again.exit_code == 3
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert "already complete" in again.stderr
-    other = run(NASNET, *arguments, "--top", 2)
-    assert other.returncode == 1 and "--top 5; this run has --top 2" in other.stderr
+    other = nasnet(*arguments, "--top", 2)
+    assert other.exit_code == 1 and "--top 5; this run has --top 2" in other.stderr
     Path(f"{labels}.meta.json").write_text("{}")
-    unknown = run(NASNET, *arguments)
-    assert unknown.returncode == 1 and "has changed since nasnet wrote it" in unknown.stderr
+    unknown = nasnet(*arguments)
+    assert unknown.exit_code == 1 and "has changed since nasnet wrote it" in unknown.stderr
 
 
 def test_unfinished_run_is_refused_without_resume_and_starts_over_with_overwrite(
-    few, tiny_module, out
+    nasnet, few, tiny_module, out
 ):
     labels = out / "labels.jsonl"
     arguments = ("classify", "-m", tiny_module, "-o", labels)
     Started(*arguments, names=sorted(few.iterdir())).stop(signal.SIGKILL)
     kept = state_of(labels).read_bytes()
-    refused = run(NASNET, *arguments, few)
-    assert refused.returncode == 1
+    refused = nasnet(*arguments, few)
+    assert refused.exit_code == 1
     assert re.search(r"unfinished run of .*labels\.jsonl has \d+ finished rows?", refused.stderr)
     assert "--resume" in refused.stderr and "--overwrite" in refused.stderr
     assert state_of(labels).read_bytes() == kept
-    done = run(NASNET, *arguments, few, "--top", 1, "--overwrite")
-    assert done.returncode == 0
+    done = nasnet(*arguments, few, "--top", 1, "--overwrite")
+    assert done.exit_code == 0
     assert "starts over" in done.stderr
     assert len(lines(labels)) == 12
     assert not state_of(labels).exists()
 
 
-def test_second_run_with_the_same_output_is_refused(few, tiny_module, out):
+def test_second_run_with_the_same_output_is_refused(nasnet, few, tiny_module, out):
     labels = out / "labels.jsonl"
     arguments = ("classify", "-m", tiny_module, "-o", labels)
     first = Started(*arguments, names=sorted(few.iterdir()))
     for more in ((), ("--resume",), ("--overwrite",)):
-        second = run(NASNET, *arguments, few, *more)
-        assert second.returncode == 1
+        second = nasnet(*arguments, few, *more)
+        assert second.exit_code == 1
         assert f"Another run is writing {labels}" in second.stderr
     assert first.more()[0] == 3
     assert len(lines(labels)) == 13
@@ -290,7 +292,7 @@ DYING_AFTER = (
         *(DYING_AFTER.format(after=number) for number in (1, 2, 4)),
     ],
 )
-def test_kill_during_publishing_is_resumed(patch, few, tiny_module, tmp_path):
+def test_kill_during_publishing_is_resumed(patch, nasnet, few, tiny_module, tmp_path):
     folders = [tmp_path / "clean", tmp_path / "killed"]
     for folder in folders:
         folder.mkdir()
@@ -300,24 +302,24 @@ def test_kill_during_publishing_is_resumed(patch, few, tiny_module, tmp_path):
         outs = ("-o", folder / names[0], "--embed", folder / names[1])
         return ("classify", few, "-m", tiny_module, *outs, *more)
 
-    run(NASNET, *arguments(folders[0]))
+    nasnet(*arguments(folders[0]))
     dying = [sys.executable, "-c", DYING.format(patch=patch)]
     assert run(dying, *arguments(folders[1])).returncode == -signal.SIGKILL
-    assert run(NASNET, *arguments(folders[1], "--resume")).returncode == 0
+    assert nasnet(*arguments(folders[1], "--resume")).exit_code == 0
     assert contents(folders[1]) == contents(folders[0])
 
 
-def test_archive_members_with_one_name_keep_their_own_rows(few, tiny_module, tmp_path, out):
+def test_archive_members_with_one_name_keep_their_own_rows(nasnet, few, tiny_module, tmp_path, out):
     archive = tmp_path / "twice.tar"
     with tarfile.open(archive, "w") as tar:
         for path in sorted(few.iterdir()):
             tar.add(path, "same.png")
     arguments = ("classify", archive, "-m", tiny_module)
-    whole = run(NASNET, *arguments).stdout
+    whole = nasnet(*arguments).stdout
     assert len(set(whole.splitlines())) == 12
     dying = [sys.executable, "-c", DYING.format(patch="state.State.remove = die")]
     run(dying, *arguments, "-o", out / "a.jsonl")
-    assert run(NASNET, *arguments, "-o", out / "a.jsonl", "--resume").returncode == 0
+    assert nasnet(*arguments, "-o", out / "a.jsonl", "--resume").exit_code == 0
     assert (out / "a.jsonl").read_text() == whole
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
-from support.cli import WATCHDOG
+from support.cli import WATCHDOG, Result
 
 SECRET = "a line that nobody may read"
 
@@ -114,7 +114,7 @@ def forget_reading(path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unsafe_operation_is_refused_by_name(
-    name: str, picture: Path, tmp_path: Path, cache_folder: Path
+    nasnet: Callable[..., Result], name: str, picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     target = tmp_path / "target"
     module = write_module(tmp_path / "module", attacks(target)[name])
@@ -123,8 +123,8 @@ def test_unsafe_operation_is_refused_by_name(
         target.write_text(SECRET)
         forget_reading(target)
     for runtime in ("openvino", "tensorflow"):
-        done = classify(picture, module, "--runtime", runtime)
-        assert done.returncode == 1 and done.stdout == ""
+        done = nasnet("classify", picture, "-m", module, "--runtime", runtime, expect=1)
+        assert done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"Error: The model {module} has operations that could touch files")
         assert f"{name} in the function __inference" in line
