@@ -153,9 +153,15 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def as_nobody(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """A function that drops root's rights until the test ends; tmp_path may still be entered."""
-    rights.let_others_enter(tmp_path)
+def public_path() -> Iterator[Path]:
+    """A folder like tmp_path, which other users may enter."""
+    with rights.public_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Callable[[], None]]:
+    """A function that drops root's rights until the test ends."""
     with rights.as_nobody() as drop:
         yield drop
 

@@ -192,10 +192,15 @@ def test_an_archive_in_another_compression_is_unsupported(tmp_path: Path, module
 
 
 def test_an_archive_without_permission_is_unreadable(
-    tmp_path: Path, as_nobody: Callable[[], None]
+    public_path: Path, as_nobody: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_zip(tmp_path / "p.zip", {"a.jpg": b"a"}).chmod(0)
-    write_tar(tmp_path / "p.tar", {"a.jpg": b"a"}).chmod(0)
+    monkeypatch.chdir(public_path)
+    for path in (
+        write_zip(Path("p.zip"), {"a.jpg": b"a"}),
+        write_tar(Path("p.tar"), {"a.jpg": b"a"}),
+    ):
+        assert contents(sources(path)) == [(f"{path}!/a.jpg", b"a")]  # imports, as nobody cannot
+        path.chmod(0)
     as_nobody()
     for name in ("p.zip", "p.tar", "p.zip!/a.jpg"):
         ((_, kind),) = contents(list_sources([name], skips=SkipCounter()))

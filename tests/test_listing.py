@@ -168,15 +168,15 @@ def test_excluded_names_are_skipped_in_folders(
 
 
 def test_what_must_be_read_to_know_it_and_cannot_has_a_row(
-    tmp_path: Path, as_nobody: Callable[[], None]
+    public_path: Path, as_nobody: Callable[[], None]
 ) -> None:
     for name in ("bare", "notes.txt"):
-        (tmp_path / name).write_bytes(PNG_START)
-        (tmp_path / name).chmod(0)
+        (public_path / name).write_bytes(PNG_START)
+        (public_path / name).chmod(0)
     as_nobody()
     skips = SkipCounter()
-    (source,) = list_sources([str(tmp_path)], skips=skips)
-    assert source.path == f"{tmp_path}/bare"
+    (source,) = list_sources([str(public_path)], skips=skips)
+    assert source.path == f"{public_path}/bare"
     assert failure(source)[0] == "unreadable"
     assert skips.kinds == {"TXT": 1}
 
@@ -304,13 +304,13 @@ def test_dangling_links_have_rows_if_named_like_images(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_and_folders_have_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_nobody: Callable[[], None]
+    public_path: Path, monkeypatch: pytest.MonkeyPatch, as_nobody: Callable[[], None]
 ) -> None:
-    (tmp_path / "locked").mkdir(mode=0)
-    (tmp_path / "locked.jpg").write_bytes(b"")
-    (tmp_path / "locked.jpg").chmod(0)
-    (tmp_path / "open.jpg").write_bytes(b"")
-    monkeypatch.chdir(tmp_path)
+    (public_path / "locked").mkdir(mode=0)
+    (public_path / "locked.jpg").write_bytes(b"")
+    (public_path / "locked.jpg").chmod(0)
+    (public_path / "open.jpg").write_bytes(b"")
+    monkeypatch.chdir(public_path)
     as_nobody()
     found = list(list_sources([".", "locked"], skips=SkipCounter()))
     assert [s.path for s in found] == ["./locked", "./locked.jpg", "./open.jpg", "locked"]
@@ -320,16 +320,16 @@ def test_unreadable_files_and_folders_have_rows(
 
 
 def test_a_folder_that_cannot_be_entered_has_one_row(
-    tmp_path: Path, as_nobody: Callable[[], None]
+    public_path: Path, as_nobody: Callable[[], None]
 ) -> None:
-    (tmp_path / "closed").mkdir()
+    (public_path / "closed").mkdir()
     for name in ("a.jpg", "b.jpg", "notes"):
-        (tmp_path / "closed" / name).write_bytes(b"")
-    (tmp_path / "closed").chmod(0o744)
-    (tmp_path / "z.jpg").write_bytes(b"")
+        (public_path / "closed" / name).write_bytes(b"")
+    (public_path / "closed").chmod(0o744)
+    (public_path / "z.jpg").write_bytes(b"")
     as_nobody()
-    found = list(list_sources([str(tmp_path)], skips=SkipCounter()))
-    assert [s.path for s in found] == [f"{tmp_path}/closed", f"{tmp_path}/z.jpg"]
+    found = list(list_sources([str(public_path)], skips=SkipCounter()))
+    assert [s.path for s in found] == [f"{public_path}/closed", f"{public_path}/z.jpg"]
     assert failure(found[0]) == ("unreadable", "It cannot be read: Permission denied.")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from nasnet_cli.models.reach import is_out_of_reach
 from nasnet_cli.models.resolve import resolve
 from support.cli import Result
-from support.rights import TEMPORARY
+from support.rights import public_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners")
 
@@ -22,9 +21,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have n
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
     """A folder that others may enter: pytest's are private, which protects all that is in them."""
-    with tempfile.TemporaryDirectory(dir=TEMPORARY) as name:
-        folder = Path(name).resolve()
-        folder.chmod(0o755)
+    with public_folder() as folder:
         if any(not above.stat().st_mode & 0o011 for above in folder.parents):
             pytest.skip("the folder for temporary files is private")
         yield folder

@@ -169,9 +169,9 @@ def test_a_socket_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def folder_of_others(tmp_path: Path, as_nobody: Callable[[], None]) -> Path:
+def folder_of_others(public_path: Path, as_nobody: Callable[[], None]) -> Path:
     """A folder in which this process may not write, not even as root."""
-    folder = tmp_path / "others"
+    folder = public_path / "others"
     folder.mkdir(mode=0o555)
     as_nobody()
     return folder

@@ -13,12 +13,13 @@ TEMPORARY = Path(tempfile.gettempdir())
 NOBODY = 65534
 
 
-def let_others_enter(folder: Path) -> None:
-    """Let other users enter a folder, and those above it up to one that they may enter."""
-    for each in (folder, *folder.parents):
-        if each.stat().st_mode & 0o001:
-            return
-        each.chmod(0o755)
+@contextmanager
+def public_folder() -> Iterator[Path]:
+    """Yield a folder that others may enter: pytest's become private whenever a pytest starts."""
+    with tempfile.TemporaryDirectory(prefix="nasnet-", dir=TEMPORARY) as name:
+        folder = Path(name).resolve()
+        folder.chmod(0o755)
+        yield folder
 
 
 @contextmanager
