@@ -366,11 +366,11 @@ def test_whatever_a_decoder_raises_is_the_row_of_its_image(
 IMPATIENT = """
 import os, threading
 from nasnet_cli.images import isolated
-run, image = isolated._Worker.run, threading.local()
-def run_and_look(worker, task):
+decode, image = isolated._Worker.run, threading.local()
+def look_and_decode(worker, task):
     image.hangs = b"hang" in os.pread(task.descriptor, 100, 0)
-    return run(worker, task)
-isolated._Worker.run = run_and_look
+    return decode(worker, task)
+isolated._Worker.run = look_and_decode
 isolated._timeout = lambda size: 1.0 if image.hangs else 600.0
 """
 PATIENT = """
