@@ -1,4 +1,4 @@
-"""What other users may do: folders that they may enter, and this process as one of them."""
+"""Rights of other users: a folder that they may enter, and this process as one of them."""
 
 from __future__ import annotations
 
