@@ -351,7 +351,7 @@ def test_odd_lines_of_the_list_are_refused(lines, number, tmp_path):
         undo(tmp_path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+@pytest.mark.linux
 def test_a_list_that_is_a_pipe_or_a_link_is_refused(tmp_path):
     """A pipe would be waited for, and a link could lead to a device without end."""
     os.mkfifo(tmp_path / NAME)

@@ -16,6 +16,7 @@ from PIL import Image
 from nasnet_cli.errors import ModelError
 from nasnet_cli.runtime.base import Plan
 from nasnet_cli.runtime.openvino import OpenVINORuntime
+from support.cli import run_in_process, run_process
 from support.models import open_saved_model
 
 SIZE = 32
@@ -164,18 +165,12 @@ def test_commands_give_the_same_bytes_for_any_workers(
     (tmp_path / "photos").mkdir()
     for number, pixels in enumerate(make_images(9)):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    """In this process and in one of its own, where TensorFlow would print."""
     made = []
-    for workers in ("1", "8"):
+    for workers, run_command in ((1, run_in_process), (8, run_process)):
         out = tmp_path / f"{workers}{'.npy' if command == 'embed' else '.jsonl'}"
         arguments = [command, "photos", "-m", convolutions, "--runtime", "tensorflow", "-o", out]
-        arguments += ["--workers", workers]
-        done = subprocess.run(
-            [sys.executable, "-m", "nasnet_cli", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
+        done = run_command(*arguments, "--workers", workers, cwd=tmp_path, expect=0)
         (summary,) = done.stderr.splitlines()  # and not a line of TensorFlow's
         assert summary.startswith("9 images: 9 ")
         made.append((out.read_bytes(), Path(f"{out}.meta.json").read_bytes()))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from PIL import Image
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
-from support.cli import WATCHDOG, Result
+from support.cli import Result, run_in_process
 
 SECRET = "a line that nobody may read"
 
@@ -98,9 +96,8 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
-def classify(picture: Path, module: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nasnet_cli", "classify", str(picture), "-m", str(module)]
-    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=WATCHDOG)
+def classify(picture: Path, module: Path, *options: str) -> Result:
+    return run_in_process("classify", picture, "-m", module, *options)
 
 
 def was_read(path: Path) -> bool:
@@ -114,7 +111,7 @@ def forget_reading(path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unsafe_operation_is_refused_by_name(
-    nasnet: Callable[..., Result], name: str, picture: Path, tmp_path: Path, cache_folder: Path
+    name: str, picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     target = tmp_path / "target"
     module = write_module(tmp_path / "module", attacks(target)[name])
@@ -123,8 +120,8 @@ def test_unsafe_operation_is_refused_by_name(
         target.write_text(SECRET)
         forget_reading(target)
     for runtime in ("openvino", "tensorflow"):
-        done = nasnet("classify", picture, "-m", module, "--runtime", runtime, expect=1)
-        assert done.stdout == ""
+        done = classify(picture, module, "--runtime", runtime)
+        assert done.exit_code == 1 and done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"Error: The model {module} has operations that could touch files")
         assert f"{name} in the function __inference" in line
@@ -141,7 +138,7 @@ def test_allow_unsafe_ops_runs_operations_that_write(
 ) -> None:
     module = write_module(tmp_path / "module", attacks(tmp_path / "target")[name])
     done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert '"status": "ok"' in done.stdout
     assert list(tmp_path.glob("target*"))
 
@@ -158,7 +155,7 @@ def test_allow_unsafe_ops_runs_operations_that_read(
     forget_reading(target)
     module = write_module(tmp_path / "module", attacks(target)["ReadFile"], reads=True)
     done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "--logits")
-    assert done.returncode == 0 and was_read(target)
+    assert done.exit_code == 0 and was_read(target)
     assert json.loads(done.stdout)["predictions"][0]["logit"] > len(SECRET)
 
 
@@ -217,11 +214,11 @@ def test_interchangeable_function_with_an_unsafe_operation_is_refused(
     swapped: Path, picture: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     done = classify(picture, swapped, "--runtime", "tensorflow")
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.exit_code == 1 and done.stdout == ""
     assert "WriteFile in the function __inference_harms" in done.stderr
     assert not (tmp_path / "target").exists()
     done = classify(picture, swapped, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
-    assert done.returncode == 0 and (tmp_path / "target").exists()
+    assert done.exit_code == 0 and (tmp_path / "target").exists()
 
 
 def test_file_that_tensorflow_would_read_on_loading_is_not_read(
@@ -248,10 +245,10 @@ def test_file_that_tensorflow_would_read_on_loading_is_not_read(
     edited(module, lambda graph: graph.graph_def.library.function.append(unused))
     forget_reading(target)
     done = classify(picture, module, "--runtime", "tensorflow")
-    assert done.returncode == 1 and "ReadFile in the function unused" in done.stderr
+    assert done.exit_code == 1 and "ReadFile in the function unused" in done.stderr
     assert not was_read(target)
     done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert was_read(target)
 
 
@@ -270,7 +267,7 @@ def test_text_form_is_refused(picture: Path, tmp_path: Path, cache_folder: Path)
     assert tf.saved_model.contains_saved_model(str(module))  # TensorFlow itself would read it
     for options in ([], ["--runtime", "tensorflow"], ["--allow-unsafe-ops"]):
         done = classify(picture, module, *options)
-        assert done.returncode == 1 and "saved_model.pbtxt" in done.stderr
+        assert done.exit_code == 1 and "saved_model.pbtxt" in done.stderr
     assert not target.exists()
 
 

@@ -381,6 +381,7 @@ def test_a_marker_names_only_its_shards_files(again, job):
     assert output.read_bytes() == whole and not output.is_symlink()
 
 
+@pytest.mark.linux
 def test_a_marker_that_is_a_pipe_blocks_nobody(job):
     marker = job / "shard-00001.json"
     marker.unlink()

@@ -24,7 +24,7 @@ from nasnet_cli.models.savedmodel.extract import find_signature, needs_extractio
 from nasnet_cli.network.weights import weight_shapes
 from nasnet_cli.runtime.base import RuntimeName
 from support import golden
-from support.cli import WATCHDOG
+from support.cli import Result, run_in_process
 from support.modules import TINY
 
 SIZE = 32
@@ -324,15 +324,13 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-Classify = Callable[..., subprocess.CompletedProcess[str]]
+Classify = Callable[..., Result]
 
 
 @pytest.fixture
 def classify(photos: Path) -> Classify:
-    def call(module: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "nasnet_cli", "classify", str(photos), "-m", str(module)]
-        command += ["--crop-fraction", "1", *options]
-        return subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG)
+    def call(module: Path, *options: str) -> Result:
+        return run_in_process("classify", photos, "-m", module, "--crop-fraction", 1, *options)
 
     return call
 
@@ -344,7 +342,7 @@ def test_probabilities_are_given_as_they_are(
     """Another softmax over Keras' own would make all classes about equal."""
     for name in ("softmax", "keras export"):
         done = classify(modules.folders[name], "--top", "9", "--runtime", runtime)
-        assert done.returncode == 0
+        assert done.exit_code == 0
         rows = [json.loads(line)["predictions"] for line in done.stdout.splitlines()]
         got = np.zeros((6, 9))
         for row, predictions in enumerate(rows):
@@ -373,7 +371,7 @@ def test_tensorflow_runs_what_openvino_cannot_read_and_it_is_said(
     out = tmp_path / "out.jsonl"
     # The signature may be taken for either; classification is looked for in default too.
     done = classify(odd_module, "--out", str(out))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     *notes, last = done.stderr.splitlines()
     assumed, first = sorted(notes)
     assert "doesn't say what it takes for pixels" in assumed
@@ -385,5 +383,5 @@ def test_tensorflow_runs_what_openvino_cannot_read_and_it_is_said(
 
     assert (recorded["name"], recorded["version"]) == ("tensorflow", tf.__version__)
     asked = classify(odd_module, "--runtime", "openvino")
-    assert asked.returncode == 1 and asked.stdout == ""
+    assert asked.exit_code == 1 and asked.stdout == ""
     assert "Try it with --runtime tensorflow." in asked.stderr
