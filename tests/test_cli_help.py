@@ -43,7 +43,10 @@ def test_help_has_three_examples_before_the_options(help_text, names):
     assert next(iter(sections_of(help_text))) == "Examples"
     examples = sections_of(help_text)["Examples"].partition("\n\n")[0].splitlines()
     prefix = " ".join(["nasnet", *names])
-    assert len([line for line in examples if re.match(rf" +(\w+=\S+ )?{prefix}\b", line)]) == 3
+    assert (
+        len([line for line in examples if re.match(rf" +(\w+=\S+ |source <\()?{prefix}\b", line)])
+        == 3
+    )
 
 
 def test_each_option_is_in_one_of_the_sections(help_text, names):

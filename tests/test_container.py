@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -41,10 +41,10 @@ def test_the_image_runs_nasnet_as_a_user_of_its_own():
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """A virtual environment by the steps of the image, and its warm cache."""
-    if not shutil.which("uv"):
-        pytest.skip("uv is not installed")
     folder = tmp_path_factory.mktemp("image")
-    environment = {**os.environ, "NASNET_CACHE_DIR": str(folder / "cache")}
+    # The uv of the environment that the tests run in.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "NASNET_CACHE_DIR": str(folder / "cache")}
     environment.pop("PYTHONPATH", None)
     install = [ROOT / "docker" / "install.sh", folder / "nasnet"]
     subprocess.run(install, env=environment, check=True)
@@ -79,8 +79,9 @@ def test_it_has_no_tensorflow_and_says_so(installed, tmp_path):
         [nasnet, "--version", "-v"], env=environment, capture_output=True, text=True, check=True
     )
     assert "tensorflow is not installed" in done.stdout.splitlines()
+    listing = [sys.executable, "-m", "uv", "pip", "list", "--format", "json"]
     listed = subprocess.run(
-        ["uv", "pip", "list", "--python", folder / "nasnet", "--format", "json"],
+        [*listing, "--python", folder / "nasnet"],
         env=environment,
         capture_output=True,
         text=True,

@@ -16,8 +16,7 @@ import click
 import pytest
 
 from nasnet_cli.cli.main import COMMANDS, main
-from support.documents import all_blocks, library, run_shell, shell_blocks, write_cuts
-from support.object_store import object_store
+from support.documents import all_blocks, is_command_alone, library, readme_lines, write_cuts
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,10 +124,9 @@ def test_every_option_is_on_the_page_of_commands():
     assert missing == set()
 
 
-# Blocks have a language. Those of sh, console and Python run here, recipes in test_recipes.py;
+# Blocks have a language. Those of sh, console and Python run in test_as_typed.py;
 # a comment in the line above a block says why it does not run.
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
-RUN_ELSEWHERE = "docs/recipes.md"
 LANGUAGES = {"sh", "console", "python", "text", "crontab", "layers"}
 COMMAND = re.compile(r"(\$ )?(nasnet|pip|pipx|uv|make|python|docker|git|find|sqlite3) ")
 
@@ -140,59 +138,9 @@ def test_blocks_have_a_language_and_commands_are_no_text(page):
         assert block.language != "text" or not COMMAND.match(block.code), block
 
 
-def python_blocks(page: str) -> list[str]:
-    return [each.code for each in all_blocks(page) if each.language == "python"]
-
-
-RUN = [page for page in PAGES if shell_blocks(page) or python_blocks(page)]
-RUN.remove(RUN_ELSEWHERE)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder, also the user's, with all that the pages name."""
-    photos = library(tmp_path) / "photos"
-    for name in ("inbox", "library"):
-        shutil.copytree(photos, tmp_path / name)
-    truth = "path,label\nphotos/espresso.jpg,espresso\nphotos/rocket.jpg,missile\n"
-    (tmp_path / "truth.csv").write_text(truth)
-    imagenet = tmp_path / "ILSVRC" / "Data" / "CLS-LOC" / "val"
-    imagenet.mkdir(parents=True)
-    answers = ["ImageId,PredictionString"]
-    names = {"espresso": ("n07920052", "espresso.jpg"), "missile": ("n03773504", "rocket.jpg")}
-    for number, (label, (wnid, photo)) in enumerate(names.items(), 1):
-        for classes in ("photos_by_class", "my_classes", "my_test_images"):
-            write_cuts(photos / photo, tmp_path / classes / label)
-        shutil.copy(photos / photo, imagenet / f"ILSVRC2012_val_{number:08}.JPEG")
-        answers.append(f"ILSVRC2012_val_{number:08},{wnid} 85 1 499 272")
-    (tmp_path / "LOC_val_solution.csv").write_text("\n".join(answers) + "\n")
-    return tmp_path
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", RUN)
-def test_the_blocks_of_a_page_run(page, folder):
-    """Run them one after the other; the built-in model stands in for the published ones."""
-    if page == "docs/evaluation.md":
-        run_shell("nasnet classify photos/espresso.jpg photos/rocket.jpg -o labels.jsonl", folder)
-    with object_store() as store:
-        store.put("bucket", {"photos/cat.jpg": (folder / "photos" / "cat.jpg").read_bytes()})
-        for code in shell_blocks(page).values():
-            code = re.sub(r"--model imagenet-\S+", "--model builtin", code)
-            run_shell(code, folder, HOME=str(folder), **store.variables)
-    for code in python_blocks(page):
-        (folder / "block.py").write_text(code)
-        run_shell("python block.py", folder)
-
-
-# Lines of the README that the command alone can run, and those that need a shell or a server.
-LINES = [line for code in shell_blocks("README.md").values() for line in code.splitlines()]
 COMMANDS_SHOWN = [
-    line.partition(" #")[0].strip()
-    for line in LINES
-    if line.startswith("nasnet ") and "://" not in line and "|" not in line
+    line.partition(" #")[0].strip() for line in readme_lines() if is_command_alone(line)
 ]
-SHELL_SHOWN = [line for line in LINES if line.partition(" #")[0].strip() not in COMMANDS_SHOWN]
 
 
 @pytest.fixture(scope="module")
@@ -224,22 +172,6 @@ def test_the_commands_of_the_readme_run(nasnet, workplace):
                 remove_output(workplace / value)
         result = nasnet(*arguments, cwd=workplace)
         assert result.exit_code == 0, f"{line}\n{result.stderr}"
-
-
-@pytest.mark.slow
-def test_the_other_lines_of_the_readme_run(folder):
-    run_shell(
-        "nasnet classify photos/ -q -o labels.csv; nasnet classify photos/ -q -o labels.jsonl",
-        folder,
-    )
-    (folder / "dogs").mkdir()
-    with object_store() as store:
-        store.put("bucket", {"photos/cat.jpg": (folder / "photos" / "cat.jpg").read_bytes()})
-        for line in SHELL_SHOWN:
-            run_shell(line, folder, **store.variables)
-    for code in python_blocks("README.md"):
-        (folder / "block.py").write_text(code)
-        run_shell("python block.py", folder)
 
 
 def remove_output(path: Path) -> None:

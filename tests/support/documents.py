@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +64,21 @@ def shell_blocks(page: str) -> dict[str, str]:
     return found
 
 
+def python_blocks(page: str) -> list[str]:
+    """Return the blocks of Python of a page."""
+    return [each.code for each in all_blocks(page) if each.language == "python"]
+
+
+def readme_lines() -> list[str]:
+    """Return the lines that the README has its readers type."""
+    return [line for code in shell_blocks("README.md").values() for line in code.splitlines()]
+
+
+def is_command_alone(line: str) -> bool:
+    """Tell whether a line needs neither a shell nor a server."""
+    return line.startswith("nasnet ") and "://" not in line and "|" not in line
+
+
 def programs(folder: Path) -> Path:
     """Write nasnet and python, of these tests, into a folder of programs, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +109,41 @@ def write_cuts(photo: Path, folder: Path) -> None:
             part.convert("RGB").save(folder / f"{cut}.png")
 
 
-def run_shell(code: str, folder: Path, **variables: str) -> str:
-    """Run code with bash in a folder; a command that fails fails the test. Returns its output."""
-    path = f"{programs(folder / '.programs')}:{os.environ['PATH']}"
+def install_fresh(folder: Path) -> Path:
+    """Install the wheel of this checkout, with its extras, and return the folder of its programs."""
+    run = functools.partial(subprocess.run, check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "wheel", "--no-deps", "-w", folder, ROOT])
+    (wheel,) = folder.glob("*.whl")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    uv = [sys.executable, "-m", "uv"]
+    run([*uv, "venv", "--quiet", "--python", sys.executable, folder / "fresh"])
+    run(
+        [
+            *(*uv, "pip", "install", "--quiet", "--python", folder / "fresh"),
+            f"{wheel}[{','.join(project['optional-dependencies'])}]",
+            "duckdb",  # which a recipe asks for
+        ]
+    )
+    return folder / "fresh" / "bin"
+
+
+def run_shell(code: str, folder: Path, programs: Path, **variables: str) -> str:
+    """Run code with bash in a folder, which is the user's too; return its output.
+
+    A command that fails fails the test. Of the variables of this process, those that concern
+    nasnet and Python are left out.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("NASNET_", "PYTHON", "XDG_"))
+    }
+    path = f"{programs}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
         cwd=folder,
-        env={**os.environ, "PATH": path, **variables},
+        env={**kept, "PATH": path, "HOME": str(folder), **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -26,17 +26,17 @@ _INSTALL = {
 
 
 @command_with(
-    "nasnet completion bash > ~/.local/share/bash-completion/completions/nasnet",
-    "nasnet completion zsh > ~/.zfunc/_nasnet",
-    "nasnet completion fish > ~/.config/fish/completions/nasnet.fish",
+    "source <(nasnet completion bash)",
+    "source <(nasnet completion zsh)",
+    "nasnet completion fish | source",
 )
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
 @quiet_option
 def command(shell: str, quiet: bool) -> None:
     """Print the script that makes a shell complete commands, options and models.
 
-    Standard error says where to save it. A new shell then completes the names of commands and
-    options, their choices, models for --model, and items of the cache.
+    It completes the names of commands and options, their choices, models for --model, and items of
+    the cache. Standard error says where to save it for all new shells.
     """
     script = Path(__file__).with_suffix(f".{shell}").read_text(encoding="utf-8")
     click.echo(script, nl=False)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @command_with(
     "nasnet find dog labels.jsonl",
     "nasnet find vehicle labels.db --min 0.8",
-    "nasnet find dog labels.jsonl -0 | xargs -0 cp -t dogs/",
+    "nasnet find dog labels.jsonl -0 | tar -cf dogs.tar --null -T -",
 )
 @click.argument("word")
 @options.results_argument
