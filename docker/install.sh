@@ -14,5 +14,5 @@ for command in "classify -o $made/1.jsonl" "embed -o $made/2.npy" \
   "$1/bin/nasnet" $command --quiet --model builtin "$source/examples/photos/cat.jpg"
 done
 rm -r "$made"
-# Whoever runs the container may use the cache.
-chmod -R a+rwX "$NASNET_CACHE_DIR"
+# Whoever runs the container may use the cache; one that others can write to is not used.
+chmod -R a+rX,go-w "$NASNET_CACHE_DIR"

@@ -56,6 +56,7 @@ def test_an_installation_by_the_same_steps_starts_warm(installed, tmp_path):
     folder, environment = installed
     compiled = folder / "cache" / "compiled"
     before = {path.name: path.stat().st_mtime_ns for path in compiled.iterdir()}
+    assert len(before) == 3
     nasnet = folder / "nasnet" / "bin" / "nasnet"
     photos = ROOT / "examples" / "photos"
     for command in (
@@ -66,7 +67,15 @@ def test_an_installation_by_the_same_steps_starts_warm(installed, tmp_path):
         ["find", "matter", "labels.jsonl"],
         ["report", "labels.jsonl", "-o", "report.html"],
     ):
-        subprocess.run([nasnet, *command], cwd=tmp_path, env=environment, check=True)
+        done = subprocess.run(
+            [nasnet, *command],
+            cwd=tmp_path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert "cache is not used" not in done.stderr
     assert len((tmp_path / "labels.jsonl").read_text().splitlines()) == 9
     assert {path.name: path.stat().st_mtime_ns for path in compiled.iterdir()} == before
 

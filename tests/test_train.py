@@ -166,7 +166,7 @@ def test_sets_that_are_refused(colours, tiny_module, nasnet, tmp_path):
 def test_files_of_other_makers_are_refused(colours, nasnet, tmp_path):
     model = write_onnx(tmp_path / "theirs.onnx", [])
     result = nasnet("train", colours, "--from", model, "--out", tmp_path / "out", expect=1)
-    assert "is no NASNet-A and is a file, so it cannot get a new last layer" in result.stderr
+    assert "is not a NASNet-A and is a file, so it cannot get a new last layer" in result.stderr
 
 
 def test_training_without_scipy_is_refused(colours, tiny_module, nasnet, tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ def test_what_needs_full_and_what_cannot_be_trained_whole(colours, nasnet, tmp_p
         assert "--full" in nasnet("train", colours, "--out", out, *option, expect=2).stderr
     model = write_onnx(tmp_path / "theirs.onnx", [])
     result = nasnet("train", colours, "--from", model, "--full", "--out", out, expect=1)
-    assert "is no NASNet-A, so only a new last layer can be trained" in result.stderr
+    assert "is not a NASNet-A, so only a new last layer can be trained" in result.stderr
 
 
 def test_the_rate_falls_along_a_cosine():

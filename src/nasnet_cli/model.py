@@ -158,8 +158,8 @@ class Model:
         """Return an iterator of records, one for each image, in order.
 
         images is one of these, or several in any mix: a path (a file, folder, archive or URL), a PIL
-        image, an array [height, width, 3] of uint8 in RGB. Images in memory are named <image 0>,
-        <image 1> by their place, and shown upright by their EXIF data like files.
+        image, an array [height, width, 3] of uint8 in RGB. Images in memory are named `<image 0>`,
+        `<image 1>` by their place, and shown upright by their EXIF data like files.
 
         A record has up to top classes with at least the probability threshold, in [0, 1], and an
         everyday label where one has at least the probability sure. With logits, each prediction has

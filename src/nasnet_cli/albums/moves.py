@@ -53,7 +53,7 @@ def open_album(folder: str | os.PathLike[str], *, create: bool = False) -> Itera
             lock.enter_context(locked_folder(name))
     except BlockingIOError:
         raise NasnetError(
-            f"Another nasnet is at work on {name}.", "Run this again when it has ended."
+            f"Another nasnet is working in {name}.", "Run this again when it has ended."
         ) from None
     except (NotADirectoryError, FileExistsError):
         raise NasnetError(f"{name} is not a folder.", "Name a folder.") from None

@@ -37,7 +37,7 @@ _EMPTY = (
     b' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n </rdf:RDF>\n'
     b'</x:xmpmeta>\n<?xpacket end="w"?>'
 )
-_REMEDY = "Repair the sidecar with the program that has written it."
+_REMEDY = "Repair the sidecar with the program that wrote it."
 
 
 class Sidecar:
@@ -63,7 +63,7 @@ class Sidecar:
         self._has_declaration = re.match(rb"\xef\xbb\xbf<\?xml|<\?xml", raw) is not None
         found = next(root.iter(f"{_RDF}RDF"), None)
         if found is None:
-            raise NasnetError(f"{name} is no XMP: it has no rdf:RDF.", _REMEDY)
+            raise NasnetError(f"{name} is not XMP: it has no rdf:RDF.", _REMEDY)
         self._rdf: Any = found
         marks = (_CREATED in d.attrib or d.find(_CREATED) is not None for d in self._descriptions)
         self._is_ours = data is None or any(marks)
@@ -130,7 +130,7 @@ class Sidecar:
 
     def _odd(self, name: str) -> NasnetError:
         short = name.rpartition("}")[2]
-        return NasnetError(f"{self._name} has {short} in a form that is no list.", _REMEDY)
+        return NasnetError(f"{self._name} has {short} in a form that is not a list.", _REMEDY)
 
     def _take_away(self, name: str, values: set[str]) -> None:
         """Remove values from a property, and the property where nothing else is left in it."""

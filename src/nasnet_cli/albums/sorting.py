@@ -54,7 +54,7 @@ class Sorting:
             yield self.base.locate(row.path), f"{folder}/{_name(row.path)}"
         if self.by == "sure" and not self.file.has_everyday:
             raise NasnetError(
-                f"{self.file.name} has no everyday labels: an earlier version has written it.",
+                f"{self.file.name} has no everyday labels: an earlier version wrote it.",
                 "Use --by top1, or run nasnet classify again.",
             )
 

@@ -77,7 +77,7 @@ class Tagging:
             tags.setdefault(image, Tag(image, sidecar, keywords))
         if not self.file.has_everyday and not self.remove:
             raise NasnetError(
-                f"{self.file.name} has no everyday labels: an earlier version has written it.",
+                f"{self.file.name} has no everyday labels: an earlier version wrote it.",
                 "Run nasnet classify again.",
             )
         if self.skipped and not tags and set(self.skipped.values()) == {NOT_FOUND}:

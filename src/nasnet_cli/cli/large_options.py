@@ -27,8 +27,8 @@ run_options = gathered(
     large(
         "--resume",
         is_flag=True,
-        help="Continue an interrupted run of FILE, or bring a finished FILE up to date; process only "
-        "what is new, has changed or failed for a passing reason.",
+        help="Continue an interrupted run, or bring finished output up to date; process only what is "
+        "new, has changed or failed for a passing reason.",
     ),
     large(
         "--prune",

@@ -70,7 +70,7 @@ class Settings(NamedTuple):
         type=click.IntRange(min=0),
         default=0,
         metavar="N",
-        help="Seed that chooses the fraction that is held out, and the course of --full.",
+        help="Seed that chooses the images that are held out, and of training with --full.",
     ),
     option(
         "--from",
@@ -256,7 +256,7 @@ class _Training:
                 name = self._spec.model or source.path.name
                 if self._tuning:
                     raise ModelError(
-                        f"The model {name} is no NASNet-A, so only a new last layer can be trained.",
+                        f"The model {name} is not a NASNet-A, so only a new last layer can be trained.",
                         "Leave out --full.",
                     ) from None
                 check_wrappable(module, name)

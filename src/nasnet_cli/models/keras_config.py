@@ -75,7 +75,7 @@ def _check_heads(config: dict[str, Any], path: Path) -> None:
             places = list(places.values())
         if isinstance(places, list) and len(places) > 1 and isinstance(places[0], list):
             raise ModelError(
-                f"{path} has {len(places)} {what}, of which nasnet doesn't know what they are.",
+                f"{path} has {len(places)} {what}; nasnet cannot tell what they are.",
                 "Save a model with one input and one output.",
             )
 
@@ -143,7 +143,7 @@ def _input_range(layers: list[tuple[str, dict[str, Any]]], path: Path) -> str | 
 
 def _refuse_scale(path: Path, scale: float) -> str:
     raise ModelError(
-        f"{path} multiplies its images by {scale:g} first, which is not known of any NASNet.",
+        f"{path} multiplies its images by {scale:g} first, which no known NASNet does.",
         EXPORT,
     )
 

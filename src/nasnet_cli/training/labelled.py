@@ -80,7 +80,8 @@ def open_folders(folder: str, validation: str | None) -> Folders:
     inside = os.path.commonpath([train.folder, held.folder])
     if inside in (train.folder, held.folder):
         raise NasnetError(
-            f"{folder} and {validation} lie in one another.", "Name two separate folders."
+            f"{folder} and {validation} overlap: one contains the other.",
+            "Name two separate folders.",
         )
     if unknown := [name for name in held.names if name not in train.names]:
         raise NasnetError(

@@ -26,7 +26,7 @@ def check_wrappable(module: Any, name: str) -> None:
     if not isinstance(module, OpenedSavedModel) or module.features is None:
         what = "has no feature vector" if isinstance(module, OpenedSavedModel) else "is a file"
         raise ModelError(
-            f"The model {name} is no NASNet-A and {what}, so it cannot get a new last layer.",
+            f"The model {name} is not a NASNet-A and {what}, so it cannot get a new last layer.",
             "Train from a NASNet, or from a SavedModel or TF Hub module with feature vectors.",
         )
     if module.features.input.dtype != "float32" or module.image_size is None:
