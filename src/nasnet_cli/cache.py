@@ -139,7 +139,7 @@ def cannot_write(error: OSError) -> CacheError:
     """Return the error to raise when a file cannot be written to the cache."""
     return CacheError(
         f"Cannot write to the cache {cache_folder()}: {error.strerror or error}.",
-        "Free some space, or set NASNET_CACHE_DIR to another folder.",
+        "Free some space or make it writable, or set NASNET_CACHE_DIR to another folder.",
     )
 
 
