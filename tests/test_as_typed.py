@@ -185,7 +185,7 @@ RUN = [page for page in PAGES if page != PAGE and (shell_blocks(page) or python_
 
 @pytest.fixture
 def all_named(type_in, tmp_path):
-    """What the pages name, in the folder with the photos."""
+    """The folder with the photos, and all else that the pages name."""
     photos = tmp_path / "photos"
     for name in ("inbox", "library"):
         shutil.copytree(photos, tmp_path / name)
