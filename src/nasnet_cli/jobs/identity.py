@@ -74,8 +74,10 @@ def with_earlier_versions(identity: Identity, old: Identity) -> Identity:
     merged = dict(identity)
     for name in _VERSIONS:
         part, before = identity.get(name, {}), old.get(name, {})
-        versions = [*before.get("earlier_versions", ()), before.get("version")]
-        versions = [v for v in dict.fromkeys(versions) if v not in (None, part.get("version"))]
+        earlier = before.get("earlier_versions")
+        known = [*(earlier if isinstance(earlier, list) else ()), before.get("version")]
+        versions = [version for version in known if isinstance(version, str)]
+        versions = [v for v in dict.fromkeys(versions) if v != part.get("version")]
         if versions:
             merged[name] = {**part, "earlier_versions": versions}
     return merged
@@ -114,17 +116,17 @@ def difference(old: Identity, new: Identity) -> str:
     ]
     if ("model", "digest") in changed:
         # What else differs follows from it.
-        names = {identity["model"].get("location") for identity in (old, new)}
-        key = ("model", "location" if len(names) == 2 else "digest")
+        before, now = (identity.get("model", {}).get("location") for identity in (old, new))
+        key = ("model", "location" if before != now else "digest")
         changed = [key, *(other for other in changed if other[0] != "model")]
     changed = [key for key in changed if key not in _DIGESTS] or changed
     if not changed:
         return ""
-    before, now = (
+    shown_before, shown_now = (
         ", ".join(_setting(*key, identity.get(key[0], {}).get(key[1])) for key in changed[:_SHOWN])
         for identity in (old, new)
     )
-    return f"was started with {before}; this run has {now}"
+    return f"was started with {shown_before}; this run has {shown_now}"
 
 
 def _setting(section: str, name: str, value: Any) -> str:

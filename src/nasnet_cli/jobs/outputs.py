@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -42,10 +43,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Records:
-    """The rows of a job and the keys of their inputs, in order, as often as they are asked for."""
+    """The rows of a job and the keys of their inputs, in order, as often as they are asked for.
+
+    output is what errors about them call the job.
+    """
 
     rows: Callable[[], Iterator[Row]]
     keys: Callable[[], Iterable[bytes]]
+    output: str
     identity: Identity
     summary: Summary
     spec: JobSpec
@@ -70,10 +75,26 @@ class Records:
         )
 
     def _labels(self) -> Iterator[Classified]:
-        return classified_rows(self.rows(), self.spec, self.model)
+        with self._damage():
+            yield from classified_rows(self.rows(), self.spec, self.model)
 
     def _vectors(self) -> Iterator[Embedded]:
-        return embedded_rows(self.rows(), self.spec)
+        depth = self.model.feature_depth
+        with self._damage():
+            for row in embedded_rows(self.rows(), self.spec):
+                if row.vector is not None and len(row.vector) != depth:
+                    raise ValueError(f"a vector of {len(row.vector)} numbers, not {depth}")
+                yield row
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Say that the state is damaged where a row of it is none that this job packs."""
+        try:
+            yield
+        except (ValueError, LookupError) as error:
+            from nasnet_cli.jobs.state_errors import BrokenStateError  # and SQLite
+
+            raise BrokenStateError(self.output) from error
 
 
 def output_files(targets: Sequence[Target], *, with_meta: bool) -> tuple[Path, ...]:

@@ -184,7 +184,9 @@ def run_to_files(
                     added, gone = state.changes()
                     reporter.note(f"Since the last run: {added:,} new or changed, {gone:,} gone.")
                 state.commit()
-                records = Records(state.rows, state.keys, state.identity, summary, spec, model)
+                records = Records(
+                    state.rows, state.keys, str(main), state.identity, summary, spec, model
+                )
                 publish(
                     targets,
                     records,

@@ -31,7 +31,7 @@ from nasnet_cli.jobs.identity import Identity, check_same_settings, with_earlier
 from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.state_errors import START_OVER, BrokenStateError, database_errors
 from nasnet_cli.jobs.state_rows import COLUMNS, INSERT, pack, path_bytes, unpack
-from nasnet_cli.kept_files import parse_json
+from nasnet_cli.kept_files import check_fields, parse_object
 
 VERSION = 4
 """Of the tables, and of the pixels that decoding gives."""
@@ -228,6 +228,8 @@ class State:
         query = "SELECT path FROM rows WHERE id <= ? AND kind IS NOT 'not_found'"
         with database_errors(self._output):
             for (path,) in self._database.execute(query, (self._old_id,)):
+                if not isinstance(path, bytes):
+                    raise BrokenStateError(self._output)
                 yield path.decode("utf-8", "surrogatepass")
 
     def keys(self) -> Iterator[bytes]:
@@ -384,8 +386,9 @@ def _check_same_job(
     """Return the identity of a state that this job may go on with. Raises NasnetError."""
     try:
         version, text = database.execute("SELECT version, identity FROM job").fetchone()
-        old = {name: dict(part) for name, part in parse_json(text).items()}
-    except (sqlite3.Error, ValueError, TypeError, AttributeError, RecursionError) as error:
+        old = parse_object(text, {})
+        check_fields(old, dict.fromkeys(old, dict))
+    except (sqlite3.Error, ValueError, TypeError) as error:
         raise BrokenStateError(output) from error
     if version != VERSION:
         raise NasnetError(

@@ -6,11 +6,12 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, cast
 
-from nasnet_cli.errors import ErrorKind
+from nasnet_cli.errors import ERROR_KINDS, ErrorKind
 from nasnet_cli.jobs.rows import Row
 from nasnet_cli.results.records import Failure
 
 COLUMNS = "id, key, path, kind, message, labels, vector, checksum"
+_KINDS = {None, *ERROR_KINDS}
 INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -31,7 +32,7 @@ def unpack(record: Sequence[Any], key: bytes) -> Row | None:
             return None
     except (TypeError, AttributeError):  # a value of another type
         return None
-    if (kind is None) != (message is None) or kind == "":  # for the checksum, None is as empty
+    if (kind is None) != (message is None) or kind not in _KINDS:
         return None
     error = None
     if kind is not None:
