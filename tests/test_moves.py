@@ -7,11 +7,13 @@ import itertools
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nasnet_cli.albums import moves
 from nasnet_cli.albums.moves import open_album
@@ -361,6 +363,80 @@ def test_a_list_that_is_a_pipe_or_a_link_is_refused(tmp_path):
     (tmp_path / NAME).symlink_to("/dev/zero")
     with pytest.raises(NasnetError, match="Cannot read"):
         undo(tmp_path)
+
+
+def plant(folder, *transfers, mode=0o600):
+    lines = [{"nasnet_undo": 1, "created": []}, *transfers]
+    (folder / NAME).write_text("\n".join(map(json.dumps, lines)))
+    (folder / NAME).chmod(mode)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_list_that_others_can_write_to_is_refused(mode, sources, tmp_path):
+    run("move", tmp_path / "out", into_x(sources))
+    (tmp_path / "out" / NAME).chmod(mode)
+    with pytest.raises(NasnetError, match="others can write to it"):
+        undo(tmp_path / "out")
+    (tmp_path / "out" / NAME).chmod(0o777)  # as a disk without permissions shows it
+    assert undo(tmp_path / "out") == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs another user")
+def test_a_list_of_another_user_is_refused(sources, tmp_path):
+    run("move", tmp_path / "out", into_x(sources))
+    os.chown(tmp_path / "out" / NAME, 65534, 65534)
+    with pytest.raises(NasnetError, match="is another user's"):
+        undo(tmp_path / "out")
+
+
+def test_a_list_is_for_its_user_alone(sources, tmp_path):
+    before = os.umask(0o002)
+    try:
+        run("move", tmp_path / "out", into_x(sources))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out" / NAME).stat().st_mode) == 0o600
+    assert undo(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "content", "mode"),
+    [
+        ("a.sh", "bin/a.sh", b"#!/bin/sh", 0o755),
+        ("keys", ".ssh/authorized_keys", b"ssh-rsa AAAA", 0o600),
+        ("keys", ".ssh/authorized_keys", b"\xff\xd8\xff\nssh-rsa AAAA", 0o600),
+        ("ls", "bin/ls", b"BM=1;echo", 0o755),
+        ("a.jpg", ".bashrc", b"\xff\xd8\xff\nrm", 0o644),
+    ],
+)
+def test_a_planted_list_puts_nothing_where_it_counts(name, source, content, mode, tmp_path):
+    folder, home = tmp_path / "out", tmp_path / "home"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    (folder / name).chmod(mode)
+    plant(folder, {"action": "move", "source": str(home / source), "destination": name})
+    assert undo(folder) == {name: "it is not an image, so it stays"}
+    assert (folder / name).read_bytes() == content and not home.exists()
+
+
+def test_a_planted_list_takes_nothing_from_elsewhere(tmp_path):
+    folder, other = tmp_path / "out", tmp_path / "other"
+    for place in (folder, other):
+        place.mkdir()
+    (other / "a.jpg").write_bytes(b"a")
+    (folder / "x").symlink_to(other)
+    plant(folder, {"action": "move", "source": str(tmp_path / "b.jpg"), "destination": "x/a.jpg"})
+    assert undo(folder) == {"x/a.jpg": "its folder is a link that leads elsewhere, so it stays"}
+    assert (other / "a.jpg").exists()
+
+
+@pytest.mark.parametrize("name", ["IMG_1", "scan.dat", "A.JPG"])
+def test_images_of_any_name_go_back(name, tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "a" / name, "PNG")
+    run("move", tmp_path / "out", [(tmp_path / "a" / name, f"x/{name}")])
+    assert undo(tmp_path / "out") == {}
+    assert (tmp_path / "a" / name).exists()
 
 
 def test_a_folder_without_a_list_has_nothing_to_take_back(tmp_path):

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from pathlib import Path
@@ -122,10 +123,12 @@ def test_only_systems_names_what_other_systems_lack():
 
 def test_a_folder_is_locked_without_fcntl_too(tmp_path, monkeypatch):
     monkeypatch.setattr(systems, "fcntl", None)
-    with systems.locked_folder(str(tmp_path)):
+    locks = tmp_path / "cache" / "locks"
+    with systems.locked_folder(str(tmp_path), locks):
         code = (
-            "import sys; from nasnet_cli import systems; systems.fcntl = None\n"
-            "with systems.locked_folder(sys.argv[1]): pass"
+            "import sys; from pathlib import Path; from nasnet_cli import systems\n"
+            "systems.fcntl = None\n"
+            "with systems.locked_folder(sys.argv[1], Path(sys.argv[1], 'cache', 'locks')): pass"
         )
         command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
         environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
@@ -134,8 +137,49 @@ def test_a_folder_is_locked_without_fcntl_too(tmp_path, monkeypatch):
     subprocess.run(command, env=environment, check=True)
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(NotADirectoryError), systems.locked_folder(str(file)):
+    with pytest.raises(NotADirectoryError), systems.locked_folder(str(file), locks):
         pass
+
+
+HOLDS = """
+import sys
+from nasnet_cli.systems import temporary_folder
+with temporary_folder() as folder:
+    (folder / "file").touch()
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(place):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS],
+        env={**os.environ, "PYTHONPATH": str(SOURCE.parent), "TMPDIR": str(place)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return process, Path(process.stdout.readline().strip())
+
+
+@pytest.mark.linux
+def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "nasnet-held-file").touch()
+    (tmp_path / "nasnet-held-link").symlink_to(tmp_path)
+    (killed, left), (running, used) = holder(tmp_path), holder(tmp_path)
+    with running, killed:
+        killed.kill()
+        killed.wait()
+        assert left.is_dir()
+        with systems.temporary_folder() as first, systems.temporary_folder() as second:
+            assert not left.exists()
+            assert (used / "file").exists() and first != second and first.is_dir()
+        running.communicate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "nasnet-held-file",
+        "nasnet-held-link",
+    ]
 
 
 def test_threads_read_one_file_without_pread(tmp_path, monkeypatch):

@@ -1,15 +1,16 @@
 """Reading back what this tool wrote: whoever can write there may have changed it.
 
-Such a file is a regular file, not a link. Its JSON is parsed and checked field by field, and all
-that is wrong with it is a ValueError.
+Such a file is a regular file, and not a link unless users keep such files in other places. Its JSON
+is parsed and checked field by field, and all that is wrong with it is a ValueError.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -20,30 +21,34 @@ MAX_DOCUMENT_BYTES = 64 << 20
 """Far more than any document of this tool has."""
 
 
-def open_kept(path: Path) -> BufferedReader:
-    """Open a regular file for reading. Raises OSError, also for a link, a pipe or a device."""
+def open_kept(path: Path, *, follow: bool = False) -> BufferedReader:
+    """Open a regular file for reading; with follow, also through a link.
+
+    Raises OSError, also for a pipe or a device.
+    """
     # Opening a pipe must not block.
-    flags = os.O_RDONLY | open_flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
+    flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
+    flags |= 0 if follow else open_flags("O_NOFOLLOW")
     stream = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
-        raise OSError(None, "it is not a file", os.fspath(path))
+        raise OSError(errno.EINVAL, "it is not a file", os.fspath(path))
     return stream
 
 
-def read_kept(path: Path) -> bytes:
+def read_kept(path: Path, *, follow: bool = False, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Return a document's bytes. Raises OSError as open_kept does; ValueError for too many."""
-    with open_kept(path) as stream:
-        data = stream.read(MAX_DOCUMENT_BYTES + 1)
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"it has more than {MAX_DOCUMENT_BYTES:,} bytes")
+    with open_kept(path, follow=follow) as stream:
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes:,} bytes")
     return data
 
 
-def parse_json(data: bytes | str) -> Any:
-    """Parse JSON. Raises ValueError for whatever is wrong with it."""
+def parse_json(data: bytes | str, object_pairs_hook: Callable[[Any], Any] | None = None) -> Any:
+    """Parse JSON, as json.loads does. Raises ValueError for whatever is wrong with it."""
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=object_pairs_hook)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
 

@@ -33,6 +33,7 @@ except ImportError:
 
 _PR_SET_PDEATHSIG = 1
 _PARENT_SECONDS = 1.0
+_HELD = "nasnet-held-"
 
 # mallopt's parameter. Pillow allocates images in blocks of up to 16 MB.
 _M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
@@ -113,11 +114,52 @@ def temporary_files(count: int) -> Iterator[list[Path]]:
             ]
             yield [Path(f"/proc/self/fd/{file.fileno()}") for file in made]
             return
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nasnet-")))
+        folder = stack.enter_context(temporary_folder())
         paths = [folder / str(number) for number in range(count)]
         for path in paths:
             path.touch()
         yield paths
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder, which is removed after the block: by a later call, if we are killed.
+
+    Its process holds a lock on it, where the system has such locks. Raises OSError.
+    """
+    import shutil
+    import tempfile
+
+    place = tempfile.gettempdir()
+    for left in Path(place).glob(f"{_HELD}*"):
+        with contextlib.suppress(OSError), _flock(left):
+            if is_mine(left.lstat()):
+                shutil.rmtree(left)
+    new = Path(tempfile.mkdtemp(prefix="nasnet-new-"))
+    folder = new
+    try:
+        with _flock(new):
+            # Under this name only once it is held.
+            folder = new.with_name(new.name.replace("nasnet-new-", _HELD))
+            new.rename(folder)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _flock(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder. Raises OSError where another process does; never without locks."""
+    if fcntl is None:
+        yield
+        return
+    flags = open_flags("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC")
+    descriptor = os.open(folder, os.O_RDONLY | flags)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def opened_again(file: BinaryIO) -> BinaryIO:
@@ -152,13 +194,13 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def locked_folder(folder: str) -> Iterator[None]:
+def locked_folder(folder: str, locks: Path) -> Iterator[None]:
     """Keep other processes out of a folder, as far as they ask here too.
 
-    Raises BlockingIOError when another process is in it, NotADirectoryError for a file.
+    Where folders have no locks, a file in the folder locks has that of this one. Raises BlockingIOError when another process is in it, NotADirectoryError for a file.
     """
     if fcntl is None:
-        with _lock_file(folder):
+        with _lock_file(folder, locks):
             yield
         return
     descriptor = os.open(folder, os.O_RDONLY | open_flags("O_DIRECTORY"))
@@ -175,16 +217,15 @@ def locked_folder(folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def _lock_file(folder: str) -> Iterator[None]:
-    """Lock a file for the folder, in the folder for temporary files."""
+def _lock_file(folder: str, locks: Path) -> Iterator[None]:
     import hashlib
-    import tempfile
 
     from filelock import FileLock, Timeout
 
     os.scandir(folder).close()
     name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir(), f"nasnet-{name}.lock"))
+    locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(locks / f"folder-{name}.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:

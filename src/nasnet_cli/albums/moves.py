@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from nasnet_cli import cache
 from nasnet_cli.albums.contents import Contents
 from nasnet_cli.albums.planning import Plan, Planner
-from nasnet_cli.albums.transfers import carry_out, take_back
+from nasnet_cli.albums.transfers import carry_out, check_confined, take_back
 from nasnet_cli.albums.undo_list import Action, Transfer, UndoList
 from nasnet_cli.atomic import leftovers
 from nasnet_cli.errors import NasnetError, OutputError
@@ -50,7 +51,7 @@ def open_album(folder: str | os.PathLike[str], *, create: bool = False) -> Itera
         if create:
             os.makedirs(name, exist_ok=True)
         if os.path.lexists(name):
-            lock.enter_context(locked_folder(name))
+            lock.enter_context(locked_folder(name, cache.subfolder("locks")))
     except BlockingIOError:
         raise NasnetError(
             f"Another nasnet is working in {name}.", "Run this again when it has ended."
@@ -151,6 +152,7 @@ class Album:
         for transfer in filter(self._is_begun, reversed(self._list.transfers)):
             target = self._target(transfer.destination)
             try:
+                check_confined(transfer, self._folder, target)
                 take_back(transfer, target, contents)
             except OSError as error:
                 if error.errno in FATAL:

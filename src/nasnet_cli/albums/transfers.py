@@ -18,6 +18,8 @@ from nasnet_cli.albums.contents import Contents, is_file
 from nasnet_cli.albums.paths import exists
 from nasnet_cli.albums.undo_list import Transfer
 from nasnet_cli.atomic import hidden_file
+from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
+from nasnet_cli.kept_files import open_kept
 from nasnet_cli.systems import sync_folder
 
 # File systems without hard links say one of these, and Linux where the file is someone else's.
@@ -71,6 +73,32 @@ def take_back(transfer: Transfer, target: str, contents: Contents) -> None:
             _move(target, source)
         except FileExistsError:
             raise OSError(errno.EEXIST, f"there is another {source} now") from None
+
+
+def check_confined(transfer: Transfer, folder: str, target: str) -> None:
+    """Raise OSError where an undo list, which came with the folder perhaps, would do harm.
+
+    Nothing is taken from outside of the folder, and only what nasnet moves goes back: a program or
+    a file of settings could be put in a place where it counts.
+    """
+    if not Path(os.path.realpath(os.path.dirname(target))).is_relative_to(folder):
+        raise OSError(errno.EXDEV, "its folder is a link that leads elsewhere, so it stays")
+    if transfer.action == "move" and not _is_moved_kind(transfer.source, target):
+        raise OSError(errno.EPERM, "it is not an image, so it stays")
+
+
+def _is_moved_kind(source: str, target: str) -> bool:
+    """Return whether a file at target is one to go to source: an image or a sidecar.
+
+    Under another name, it has to be an image by its content, and neither a program nor hidden.
+    """
+    name = os.path.basename(source)
+    if has_image_suffix(name) or name.lower().endswith(".xmp"):
+        return True
+    with suppress(OSError), open_kept(Path(target), follow=True) as stream:
+        is_program = os.fstat(stream.fileno()).st_mode & 0o111
+        return not (is_program or "/." in source) and signature(stream.read(HEAD_BYTES)) is not None
+    return not os.path.lexists(target)  # which take_back will say
 
 
 def _check_equal(source: str, copy: str, contents: Contents) -> None:

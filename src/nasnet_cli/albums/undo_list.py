@@ -17,7 +17,7 @@ from nasnet_cli.images.source import is_remote
 from nasnet_cli.kept_files import open_kept, parse_json
 from nasnet_cli.results.atomic import in_words, open_output
 from nasnet_cli.results.text import json_text, undecodable
-from nasnet_cli.systems import sync_folder
+from nasnet_cli.systems import copy_mode, is_mine, only_ours, sync_folder
 
 NAME = ".nasnet-undo.jsonl"
 _VERSION = 1
@@ -41,7 +41,7 @@ class UndoList:
 
     created has the folders that did not exist before, relative to the folder, which is "." itself.
     Raises NasnetError, here and in write, when the list cannot be read or written, or has a line
-    that is none of its own.
+    that is none of its own, and here where others could have written it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,6 +51,7 @@ class UndoList:
         self.exists = False
         try:
             with open_kept(self.path) as file:  # of any size
+                is_ours = _only_ours(os.fstat(file.fileno()))
                 lines = file.read().splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -58,6 +59,12 @@ class UndoList:
             raise NasnetError(
                 f"Cannot read {self.path}: {error.strerror}.", "Make it a file that can be read."
             ) from error
+        if not is_ours:
+            raise NasnetError(
+                f"{self.path} is another user's, or others can write to it: it could move your "
+                "files anywhere.",
+                f"Look at it first. If it is right, make it yours: chmod 600 {NAME}",
+            )
         self.exists = True
         for number, line in enumerate(lines, start=1):
             try:
@@ -88,8 +95,9 @@ class UndoList:
         self.transfers.append(Transfer(action, source, _inside(_name(line, "destination"))))
 
     def write(self) -> None:
-        """Write the list whole, and wait until it is on disk."""
+        """Write the list whole, for this user alone, and wait until it is on disk."""
         with open_output(self.path, overwrite=True) as stream:
+            copy_mode(stream.fileno(), stream.raw.name, 0o600)  # type: ignore[attr-defined]
             for line in self._lines():
                 stream.write(f"{json_text(line)}\n".encode())
         try:
@@ -112,6 +120,15 @@ class UndoList:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
         self.exists = False
+
+
+def _only_ours(status: os.stat_result) -> bool:
+    """Return whether only this user could have written a list, as far as its disk tells.
+
+    On a disk without permissions, all can write to all files, and execute them as well.
+    """
+    has_no_permissions = status.st_mode & 0o777 == 0o777 and is_mine(status)
+    return has_no_permissions or only_ours(status)
 
 
 def _encoded(key: str, name: str) -> dict[str, str]:

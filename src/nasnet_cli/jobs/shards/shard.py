@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasnet_cli.errors import ERROR_KINDS, NasnetError
@@ -35,6 +34,7 @@ from nasnet_cli.jobs.state_file import state_path
 from nasnet_cli.kept_files import check_fields, open_kept, parse_object, read_kept
 from nasnet_cli.results.atomic import errors_in_words, open_output
 from nasnet_cli.results.records import Summary
+from nasnet_cli.systems import temporary_folder
 
 if TYPE_CHECKING:
     from nasnet_cli.images.source import Source
@@ -130,8 +130,8 @@ class ShardRunner:
         """Write the outputs of a shard, whose names are base with an extension."""
         if self._in_place:
             return self._write_here(sources, base)
-        with TemporaryDirectory(prefix="nasnet-") as folder:
-            counts, files = self._write_here(sources, Path(folder, base.name))
+        with temporary_folder() as folder:
+            counts, files = self._write_here(sources, folder / base.name)
             return counts, [_copy(path, base.with_name(path.name)) for path in files]
 
     def _write_here(self, sources: Iterator[Source], base: Path) -> tuple[Summary, list[Path]]:

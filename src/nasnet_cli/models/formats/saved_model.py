@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from nasnet_cli.models.savedmodel.reader import (
 )
 from nasnet_cli.models.savedmodel.signatures import Choice, Purpose, pick_signature
 from nasnet_cli.models.values import InputValues
+from nasnet_cli.systems import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,9 +176,9 @@ class OpenedSavedModel(OpenedModel):
             loaded.override_all_outputs(places)
             yield frontend.convert(loaded)
             return
-        with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
-            write_extract(self.model, tensors, Path(folder))
-            graph = frontend.convert(frontend.load(folder))
+        with temporary_folder() as folder:
+            write_extract(self.model, tensors, folder)
+            graph = frontend.convert(frontend.load(str(folder)))
             named = {name: i for i, port in enumerate(graph.outputs) for name in port.get_names()}
             yield select_outputs(graph, [named[output_name(i)] for i in range(len(tensors))])
 

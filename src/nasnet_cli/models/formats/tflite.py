@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.labels import read_labels
 from nasnet_cli.models.card import CARD, LABELS, read_card_file
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
@@ -31,6 +31,7 @@ from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.reader import Tensor
 from nasnet_cli.models.tflite_graph import LiteGraph, labels_in_file, read_lite_graph
 from nasnet_cli.models.values import BYTES, RANGES, InputValues, nearest, whole_range
+from nasnet_cli.systems import temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,8 +94,8 @@ class TFLite(Format):
         if path.suffix == ".tflite":
             return read_graph(self, path, path, if_incomplete=if_incomplete)
         # OpenVINO recognizes TFLite by the file's name alone.
-        with tempfile.TemporaryDirectory(prefix="nasnet-") as folder:
-            link = Path(folder, "model.tflite")
+        with temporary_folder() as folder:
+            link = folder / "model.tflite"
             link.symlink_to(path.absolute())
             return read_graph(self, path, link, if_incomplete=if_incomplete)
 
@@ -138,7 +139,7 @@ class TFLite(Format):
 
     def record_check(self, path: Path, result: dict[str, Any]) -> None:
         beside = _beside(path, _CARD_SUFFIX)
-        card = {**json.loads(beside.read_text(encoding="utf-8")), "export": result}
+        card = {**parse_json(read_kept(beside)), "export": result}
         text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
         beside.write_text(text, encoding="utf-8")
 
