@@ -23,7 +23,7 @@ ODD = st.one_of(
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
-RAW = st.sampled_from([b"", b"[" * 100_000, b"\xff\xfe", b"1" * 5000, b"null", b"{}", b'""'])
+RAW = st.sampled_from([b"", b"[" * 100_000, b"\xff\xfe", b"1" * 5000, b"null", b"{}", b'""', b"\0"])
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,12 @@ def kept(
     nasnet("embed", *photos, "-o", "vectors.npy", expect=0, cwd=folder)
     names = "".join(f"n0000000{number} class {number}\n" for number in range(7))
     (folder / "names.txt").write_text(names)
+    (folder / "names.json").write_text(json.dumps([f"class {number}" for number in range(7)]))
     nasnet("sort", "labels.jsonl", "--into", "sorted", expect=0, cwd=folder)
+    nasnet("tag", "labels.jsonl", expect=0, cwd=folder)
+    (folder / "config.toml").write_bytes(b'model = "builtin"')
+    (folder / "config").mkdir()
+    (folder / "config" / "nasnet").symlink_to("..")
     return folder
 
 
@@ -61,7 +66,11 @@ CASES = {
     "vectors.npy": ("duplicates", "vectors.npy"),
     "sorted/.nasnet-undo.jsonl": ("sort", "--undo", "sorted"),
     "names.txt": ("classify", "photos", "-m", "module", "--labels", "names.txt"),
+    "names.json": ("classify", "photos", "-m", "module", "--labels", "names.json"),
     "module/assets.extra/nasnet.json": ("inspect", "module"),
+    "module/assets.extra/labels.tsv": ("inspect", "module"),
+    "config.toml": ("models", "default"),
+    "photos/0.png.xmp": ("tag", "labels.jsonl"),
 }  # fmt: skip
 
 
@@ -77,7 +86,7 @@ def test_whatever_a_file_holds_is_no_surprise(
     before[path] = path.read_bytes()
     try:
         path.write_bytes(data.draw(RAW) if data.draw(st.booleans()) else odd(before[path], data))
-        done = nasnet(*CASES[name], cwd=kept)
+        done = nasnet(*CASES[name], cwd=kept, XDG_CONFIG_HOME=str(kept / "config"))
         assert done.exit_code in (0, 1, 3), done
         assert "Unexpected error" not in done.stderr, done
         assert "\x1b" not in done.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.kept_files import parse_json, read_kept
 
 _MAX_BYTES = 10_000_000
 _EXPECTED = (
@@ -123,15 +123,15 @@ def digest(labels: Sequence[Label]) -> str:
 
 def _read_text(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = read_kept(Path(path), follow=True, max_bytes=_MAX_BYTES)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise NasnetError(
             f"Cannot read the labels in {path}: {reason}.", "Check the path after --labels."
         ) from error
-    if len(data) > _MAX_BYTES:
-        raise NasnetError(f"{path} is over 10 MB, too large for a list of labels.", _EXPECTED)
+    except ValueError:
+        message = f"{path} is over 10 MB, too large for a list of labels."
+        raise NasnetError(message, _EXPECTED) from None
     if b"\0" in data:
         raise NasnetError(f"{path} is not text, or not UTF-8.", "Save it as UTF-8 text.")
     try:
@@ -191,8 +191,8 @@ def _from_table(text: str, header: list[str], delimiter: str) -> list[Label]:
 def _from_json(text: str) -> list[Label]:
     try:
         # As pairs, because json silently takes the last of two equal keys.
-        data = json.loads(text, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(text, _Pairs)
+    except ValueError as error:
         raise _LabelFormatError(f"is not valid JSON: {str(error).lower()}.") from None
     if isinstance(data, _Pairs):
         return _in_order((key, _json_label(value, f"index {key}")) for key, value in data.pairs)

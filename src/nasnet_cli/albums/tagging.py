@@ -19,6 +19,7 @@ from nasnet_cli.albums.sidecar_names import Stems, full_name, stem_name
 from nasnet_cli.atomic import leftovers
 from nasnet_cli.errors import ErrorKind, NasnetError, OutputError
 from nasnet_cli.images.source import is_remote
+from nasnet_cli.kept_files import read_kept
 from nasnet_cli.results.atomic import in_words, open_output
 from nasnet_cli.results.reading import LabelFile
 
@@ -137,9 +138,11 @@ def _change(tag: Tag) -> tuple[Change, Sidecar]:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_kept(path, follow=True)
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise NasnetError(f"Cannot read {path}: {error}.", "Remove it.") from None
     except OSError as error:
         is_long = error.errno == errno.ENAMETOOLONG
         remedy = "Use --naming stem." if is_long else "Make it readable."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from nasnet_cli.errors import ModelError, NasnetError
-from nasnet_cli.kept_files import parse_json
+from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.labels import Label, parse_labels, read_labels
 from nasnet_cli.models.values import CHANNELS, RANGES, UNIT, factors
 
@@ -73,13 +73,14 @@ def read_card_file(path: Path) -> Card | None:
     Raises ModelError, which names the file, when it is not a card.
     """
     try:
-        if not path.exists():
-            return None
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise ModelError(f"{path} is over {_SIZE_LIMIT >> 20} MiB.", _REMEDY)
-        return _parse_card(path.read_bytes(), str(path), _REMEDY)
+        data = read_kept(path, follow=True, max_bytes=_SIZE_LIMIT)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        raise ModelError(f"{path} is over {_SIZE_LIMIT >> 20} MiB.", _REMEDY) from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.", _REMEDY) from None
+    return _parse_card(data, str(path), _REMEDY)
 
 
 def read_module_labels(folder: Path) -> Labels | None:
@@ -168,7 +169,7 @@ def _parse_card(text: str | bytes, name: str, remedy: str) -> Card:
     """Parse a card, which errors call name. Unknown keys are ignored."""
     try:
         data = parse_json(_decode(text, name, remedy))
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ModelError(f"{name} is not JSON.", remedy) from None
     if not isinstance(data, dict):
         raise ModelError(f"{name} is not a JSON object.", remedy)

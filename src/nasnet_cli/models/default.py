@@ -14,9 +14,11 @@ from typing import Any
 
 from nasnet_cli.atomic import hidden_file
 from nasnet_cli.errors import NasnetError
+from nasnet_cli.kept_files import read_kept
 from nasnet_cli.models.resolve import BUILTIN
 
 VARIABLE = "NASNET_MODEL"
+_MAX_BYTES = 1 << 16
 _LINE = re.compile(r"^[ \t]*model[ \t]*=.*$", re.MULTILINE)
 
 
@@ -52,15 +54,16 @@ def configured_model() -> str | None:
     except NasnetError:
         return None
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise _refused(path, "is not a file")
-        text = path.read_text(encoding="utf-8")
+        # A link, as to a repository of dotfiles, is followed.
+        text = read_kept(path, follow=True, max_bytes=_MAX_BYTES).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except UnicodeDecodeError:
+        raise _refused(path, "is not UTF-8") from None
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise _refused(path, "is not UTF-8") from None
+    except ValueError as error:
+        raise _refused(path, f"cannot be read: {error}") from None
     return _model_in(text, path)
 
 
@@ -102,7 +105,7 @@ def _model_in(text: str, path: Path) -> str | None:
         values = tomllib.loads(text)
     except RecursionError:
         raise _refused(path, "is nested too deeply") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with too many digits
         raise _refused(path, f"is not TOML: {error}") from None
     if unknown := sorted(values.keys() - {"model"}):
         raise _refused(path, f"has the unknown key {unknown[0]!r}")
@@ -112,7 +115,7 @@ def _model_in(text: str, path: Path) -> str | None:
 def _checked(model: Any, path: Path) -> str:
     from nasnet_cli.models.hub.published import PUBLISHED
 
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not model or "\0" in model:
         raise _refused(path, "has a model that is not a text")
     if model in (BUILTIN, *PUBLISHED) or "://" in model:
         return model

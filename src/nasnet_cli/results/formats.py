@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
+from nasnet_cli.kept_files import read_kept
 from nasnet_cli.results.meta import meta_path
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ResultFormat:
             from nasnet_cli.results.npy import read_npz_meta
 
             return read_npz_meta(path)
-        return meta_path(path).read_bytes()
+        return read_kept(meta_path(path), follow=True)
 
     @property
     def is_readable(self) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.kept_files import check_fields, parse_json
+from nasnet_cli.kept_files import check_fields, open_kept, parse_json, read_kept
 from nasnet_cli.results.meta import meta_path
 from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.text import json_text
@@ -72,7 +72,7 @@ class Index:
 
     def paths(self, rows: Iterable[int]) -> Iterator[str]:
         """Yield the paths of these rows; bytes that are not UTF-8 are surrogate escapes."""
-        with self.lines.open("rb") as lines:
+        with open_kept(self.lines, follow=True) as lines:
             for row in rows:
                 lines.seek(self.offsets[row])
                 yield self._parsed(lines.readline())[0]
@@ -81,7 +81,7 @@ class Index:
         """Return the first row of each path; None unless all of them are in the index."""
         parts = {path: json_text(path)[1:-1].encode() for path in paths}
         rows: dict[str, int] = {}
-        with self.lines.open("rb") as lines:
+        with open_kept(self.lines, follow=True) as lines:
             for line in lines:
                 for path, part in parts.items():
                     if part in line and path not in rows:
@@ -131,7 +131,7 @@ def read_meta(vectors: str | os.PathLike[str]) -> dict[str, Any]:
     path = meta_path(vectors)
     problem = f"{path} does not say which model made the vectors."
     try:
-        meta: dict[str, Any] = parse_json(path.read_bytes())
+        meta: dict[str, Any] = parse_json(read_kept(path, follow=True))
         if all(isinstance(meta[name]["digest"], str) for name in ("model", "preprocessing")):
             return meta
     except OSError as error:
@@ -189,7 +189,7 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[Vectors, list[str]]:
 
 def _mapped(path: Path) -> Vectors:
     try:
-        with path.open("rb") as stream:
+        with open_kept(path, follow=True) as stream:
             is_npy = stream.read(6) == b"\x93NUMPY"
         if not is_npy:
             raise NasnetError(f"{path} is not a .npy file.", "Name a file that nasnet embed wrote.")
@@ -212,7 +212,7 @@ def _offsets(path: Path, lines: Path, rows: int) -> NDArray[np.int64]:
     offsets = np.zeros(rows, np.int64)
     count = position = 0
     try:
-        with lines.open("rb") as stream:
+        with open_kept(lines, follow=True) as stream:
             for line in stream:
                 # A million lines as embed writes them take three seconds to parse.
                 is_next = line.startswith(_START) and line.endswith(_END % count)

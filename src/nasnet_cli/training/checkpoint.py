@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_cli.kept_files import parse_object
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -48,7 +50,7 @@ def save_checkpoint(path: Path, state: Checkpoint, copies: Sequence[Path] = ()) 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint that save_checkpoint wrote."""
     with np.load(path) as saved:
-        head = json.loads(str(saved["head"]))
+        head = parse_object(str(saved["head"]), {"step": int, "seen": int})
         kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "average": {}, "optimizer": {}}
         for key in saved.files:
             kind, _, name = key.partition("/")

@@ -14,6 +14,7 @@ import numpy as np
 from nasnet_cli.atomic import hidden_file
 from nasnet_cli.errors import OutputError
 from nasnet_cli.interruption import at_interruption
+from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.training.checkpoint import Arrays, Checkpoint, load_checkpoint, save_checkpoint
 
 HISTORY, CHECKPOINT, BEST = "history.json", "checkpoint.npz", "best.npz"
@@ -64,7 +65,7 @@ class ProgressFolder:
         if not checkpoint.exists():
             return None
         try:
-            known = json.loads((self._folder / HISTORY).read_text(encoding="utf-8"))
+            known = parse_json(read_kept(self._folder / HISTORY))
             if known["identity"] != self._identity:
                 raise OutputError(
                     f"The unfinished run in {self._folder} has other images, another model, other "

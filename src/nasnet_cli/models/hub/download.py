@@ -28,7 +28,7 @@ from urllib.parse import urljoin, urlsplit
 
 from nasnet_cli.cache import cannot_write
 from nasnet_cli.errors import ModelError
-from nasnet_cli.kept_files import parse_json
+from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.systems import open_flags
 
@@ -300,7 +300,7 @@ class _Download:
 
     def _state(self) -> dict[str, Any]:
         try:
-            state = parse_json(state_file(self.path).read_bytes())
+            state = parse_json(read_kept(state_file(self.path)))
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) and state.get("url") == self.url else {}

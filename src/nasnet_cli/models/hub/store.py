@@ -22,7 +22,7 @@ from typing import Literal
 from nasnet_cli import cache
 from nasnet_cli.atomic import hidden_folder, hidden_path, leftovers
 from nasnet_cli.errors import ModelError
-from nasnet_cli.kept_files import parse_json
+from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.models.files import digest, module_files
 from nasnet_cli.models.listener import ProgressListener
 
@@ -78,11 +78,9 @@ def read_record(name: str) -> Record | None:
     """Return the record of a model, None when it is missing or damaged."""
     path = record_file(name)
     try:
-        if path.stat().st_size > _MAX_RECORD_BYTES:
-            return None
-        data = parse_json(path.read_bytes())
+        data = parse_json(read_kept(path, max_bytes=_MAX_RECORD_BYTES))
         values = {field.name: data[field.name] for field in fields(Record)}
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     files = values.pop("files")
     if not isinstance(files, dict) or not all(isinstance(v, str) for v in values.values()):
