@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nasnet_cli.errors import ModelError
+from nasnet_cli.models import own_copy
 from nasnet_cli.models.reach import is_out_of_reach
 from nasnet_cli.models.resolve import resolve
 from support.cli import Result
@@ -88,6 +90,48 @@ def test_no_copy_where_others_could_change_it_too(
     cache_folder.chmod(0o777)
     done = nasnet("inspect", shared, expect=1)
     assert "others can write" in done.stderr and "NASNET_CACHE_DIR" in done.stderr
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+def replace_by_a_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(__file__)
+
+
+def replace_by_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lengthen, "changed while it was copied"),
+        (replace_by_a_link, "changed while it was copied"),
+        (replace_by_a_pipe, "is not a file"),
+    ],
+)
+def test_a_model_that_changes_while_it_is_copied_is_refused(
+    change: Callable[[Path], None],
+    sentence: str,
+    shared: Path,
+    cache_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its digest is known by then, and each file changes right before it is copied."""
+    copy = own_copy._copy
+
+    def copy_changed(original: Path, place: Path) -> None:
+        change(original)
+        copy(original, place)
+
+    monkeypatch.setattr(own_copy, "_copy", copy_changed)
+    with pytest.raises(ModelError, match=sentence):
+        resolve(shared)
+    assert list((cache_folder / "modules").iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])

@@ -24,6 +24,7 @@ from PIL import Image
 from faults.signals import run_once
 from support.cli import NASNET, WATCHDOG
 from support.loopback import serving
+from support.others import lite
 from support.waiting import wait_until
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -42,6 +43,24 @@ def decode(stream, *arguments, **more):
             ctypes.CDLL(None).sleep(1000)
     return usual(stream, *arguments, **more)
 load.decode_and_preprocess = decode
+from nasnet_cli.cli.main import run
+run()
+"""
+
+# A runtime that opens its model again and again, and has left a file when it begins once more: the
+# thread is in native code nearly all of the time.
+OPENING = """
+import importlib, os, sys
+from pathlib import Path
+module, name, method = sys.argv.pop(1).split(":")
+runtime = getattr(importlib.import_module(f"nasnet_cli.runtime.{module}"), name)
+usual = getattr(runtime, method)
+def again(self, *arguments):
+    usual(self, *arguments)
+    Path(os.environ["MARK"]).touch()
+    while True:
+        usual(self, *arguments)
+setattr(runtime, method, again)
 from nasnet_cli.cli.main import run
 run()
 """
@@ -115,6 +134,47 @@ def test_a_model_that_never_ends(sent: signal.Signals, photo: Path, tmp_path: Pa
         wait_until(lambda: compiled.exists() and list(compiled.glob("*.blob")), process)
         process.send_signal(sent)
         ends(process, sent)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "method", "sent"),
+    [
+        ("openvino", "openvino:OpenVINORuntime:_compile", signal.SIGTERM),
+        ("openvino", "openvino:OpenVINORuntime:_compile", signal.SIGINT),
+        ("tensorflow", "tensorflow:TensorFlowRuntime:_trace", signal.SIGTERM),
+        ("tflite", "tflite:TFLiteRuntime:_open", signal.SIGHUP),
+    ],
+    ids=["openvino", "openvino, interrupted", "tensorflow", "tflite"],
+)
+def test_a_runtime_that_opens_a_model(
+    runtime: str,
+    method: str,
+    sent: signal.Signals,
+    photo: Path,
+    tiny_module: Path,
+    whole_numbers: Path,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("tensorflow")
+    model = whole_numbers if runtime == "tflite" else tiny_module
+    mark = tmp_path / "mark"
+    with started(
+        [sys.executable, "-c", OPENING, method], "classify", photo, "-m", model,
+        *(["--runtime", runtime] if runtime != "tflite" else []),
+        MARK=str(mark), NASNET_CACHE_DIR=str(tmp_path / "cache"),
+    ) as process:  # fmt: skip
+        wait_until(mark.exists, process)
+        process.send_signal(sent)
+        ends(process, sent)
+
+
+@pytest.fixture(scope="module")
+def whole_numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TFLite model that computes in integers."""
+    pytest.importorskip("tensorflow")
+    path = tmp_path_factory.mktemp("lite") / "model.tflite"
+    path.write_bytes(lite(quantized="uint8"))
+    return path
 
 
 def write_endless_model(path: Path) -> Path:
