@@ -336,6 +336,7 @@ GOOD = '{"nasnet_undo": 1, "created": []}'
         (["{}"], 1),
         (['{"nasnet_undo": 2, "created": []}'], 1),
         (['{"nasnet_undo": 1, "created": [{"name": "../x"}]}'], 1),
+        (['{"nasnet_undo": 1, "created": [null]}'], 1),
         ([GOOD, "[]"], 2),
         ([GOOD, '{"action": "delete", "source": "/a", "destination": "a"}'], 2),
         ([GOOD, '{"action": "move", "source": "a", "destination": "a"}'], 2),

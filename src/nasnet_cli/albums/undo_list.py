@@ -138,8 +138,8 @@ def _encoded(key: str, name: str) -> dict[str, str]:
 
 
 def _names(line: Mapping[str, Any], key: str) -> list[str]:
-    if not isinstance(line[key], list):
-        raise TypeError(f"{key} is no list")
+    if not (isinstance(line[key], list) and all(isinstance(one, dict) for one in line[key])):
+        raise TypeError(f"{key} is no list of objects")
     return [_name(entry, "name") for entry in line[key]]
 
 
