@@ -171,6 +171,7 @@ def test_control_characters_in_a_source_are_escaped(module, tmp_path):
     assert "\x1b" not in out and "\\x1b[31m" in out
 
 
+@pytest.mark.linux
 def test_a_cache_that_others_can_write_to_is_not_used(cache_folder, tiny_module, tmp_path, nasnet):
     photo = tmp_path / "a.png"
     Image.new("RGB", (9, 9)).save(photo)

@@ -397,7 +397,8 @@ def kill(movable, tmp_path_factory):
         environment = {**os.environ, "TMPDIR": str(elsewhere)}
         killed = subprocess.run(command, cwd=movable, env=environment, capture_output=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert not list(elsewhere.iterdir())
+        # Where folders have no locks, a file that is locked instead may stay.
+        assert not [left for left in elsewhere.iterdir() if left.suffix != ".lock"]
 
     return run
 

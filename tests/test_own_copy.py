@@ -17,7 +17,10 @@ from nasnet_cli.models.resolve import resolve
 from support.cli import Result
 from support.rights import public_folder
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners")
+pytestmark = [
+    pytest.mark.linux,
+    pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners"),
+]
 
 
 @pytest.fixture

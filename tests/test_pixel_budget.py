@@ -110,6 +110,7 @@ def peak(arguments: list[str], cwd: Path) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.linux
 def test_memory_is_bounded_whatever_the_number_of_workers(
     tiny_module: Path, cache_folder: Path, tmp_path: Path
 ) -> None:
