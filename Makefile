@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test test-all test-random test-portable coverage chaos signals soak fuzz bench lint docs man site lock format types clean
+.PHONY: demo test test-all test-random test-portable coverage chaos signals train-kills soak fuzz bench lint docs man site lock format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -49,6 +49,10 @@ chaos: $(TOOLS)
 # Half an hour: 200 signals at random moments, each resumed.
 signals: $(TOOLS)
 	$(BIN)/python tests/faults/signals.py
+
+# Two runs of nasnet train --full, some 20 minutes each; one of them is killed five times.
+train-kills: $(TOOLS)
+	$(BIN)/python tests/faults/training.py
 
 # An hour in one process: memory and open files stay flat, and the rate holds.
 soak: $(TOOLS)

@@ -15,6 +15,7 @@ from nasnet_cli import cache, load_model
 from nasnet_cli.images.source import Source
 from nasnet_cli.training.calibration import class_weights
 from nasnet_cli.training.head import fit_head, solve
+from nasnet_cli.training.labelled import open_folders
 from nasnet_cli.training.split import hold_out, near_duplicates, split
 from support.others import write_onnx
 
@@ -61,6 +62,9 @@ def test_every_command_takes_the_trained_module(trained, colours, tiny_module, n
     assert found["top1"]["share"] > 0.9
     shown = json.loads(nasnet("inspect", trained, "--json", expect=0).stdout)
     assert (shown["classes"], shown["accuracy"]["pictures"]) == (3, 6)
+    in_words = nasnet("inspect", trained, expect=0).stdout
+    share = 100 * shown["accuracy"]["top1"]
+    assert f"  top-1 {share:.1f} % of 6 images of the validation part of colours\n" in in_words
     # The network is the old one.
     before, after = tmp_path / "before.npy", tmp_path / "after.npy"
     nasnet("embed", colours, "--model", tiny_module, "--out", before, expect=0)
@@ -158,9 +162,26 @@ def test_sets_that_are_refused(colours, tiny_module, nasnet, tmp_path):
     (one / "Red").mkdir()
     twice = write_images(tmp_path / "twice", {"red": 2})
     shutil.copytree(twice / "red", twice / "red ")
-    assert "has two folders of the class 'red'" in refused(twice)
+    assert "has two folders of one class: 'red' and 'red '" in refused(twice)
+    for names in (
+        ("Robin", "robin"),
+        ("Gr\u00fcn", "Gru\u0308n"),
+        ("n01558993", "n01558993 Turdus"),
+        ("n01558993", "Robin"),
+    ):
+        same = tmp_path / names[1]
+        for name in names:
+            (same / name).mkdir(parents=True, exist_ok=True)
+        assert "has two folders of one class: " in refused(same)
     usage = nasnet("train", colours, "--out", tmp_path / "out", "--val", "1.5", expect=2)
     assert "a fraction between 0 and 1" in usage.stderr
+
+
+def test_classes_of_one_name_and_different_ids_are_two(tmp_path):
+    for name in ("n02012849", "n03126707"):
+        (tmp_path / name).mkdir()
+    labels = open_folders(str(tmp_path), None).labels
+    assert [label.name for label in labels] == ["crane", "crane"]
 
 
 def test_files_of_other_makers_are_refused(colours, nasnet, tmp_path):
@@ -209,6 +230,18 @@ def test_a_head_is_calibrated_and_folds_the_scale(features):
     difference = head.logits(shifted[held]) - same.logits(plain[held])
     np.testing.assert_allclose(difference - difference.mean(axis=1, keepdims=True), 0, atol=0.02)
     assert (head.logits(shifted[held]).argmax(axis=1) == classes[held]).mean() > 0.6
+
+
+def test_a_feature_that_hardly_varies_does_not_decide(features):
+    vectors, classes = features
+    held = np.arange(len(classes)) % 3 == 0
+    hardly = np.where(classes == 0, 0, 1e-6)[:, None]
+    alike = np.concatenate([vectors, hardly], axis=1).astype(np.float32)
+    head = fit_head(alike[~held], classes[~held], alike[held], classes[held], 3)
+    assert np.abs(head.weights[-1]).max() < 100
+    constant = np.ones((len(classes), 2), np.float32)
+    head = fit_head(constant[~held], classes[~held], constant[held], classes[held], 3)
+    np.testing.assert_allclose(head.weights, 0, atol=1e-6)
 
 
 def test_parts_are_stratified_and_keep_duplicates_together():

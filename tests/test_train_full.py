@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faults import training as faults
 from nasnet_cli import load_model
 from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.network.spec import SIZES
@@ -73,6 +75,19 @@ def test_a_run_that_was_killed_five_times_and_interrupted_is_one_that_was_not(tm
 
 
 @pytest.mark.slow
+def test_kills_of_the_command_and_what_they_change(tiny_module, tmp_path, monkeypatch):
+    train = [*faults.write_images(tmp_path / "images", 8), "--from", str(tiny_module)]
+    notes: list[str] = []
+    assert faults.run_once(tmp_path, train, 2, notes.append, lambda _: 0) == []
+    assert notes[0].startswith("8 steps")
+    assert [note.partition(" when ")[0] for note in notes[1:]] == ["killed"] * 2
+    monkeypatch.setattr(faults, "contents", lambda folder: {"model": folder})
+    shutil.rmtree(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "broken")
+    assert faults.run_once(tmp_path, train, 0) == ["other bytes: model"]
+
+
+@pytest.mark.slow
 def test_networks_without_room_and_states_of_other_runs_are_refused(tmp_path, monkeypatch):
     from nasnet_cli.training import finetune
 
@@ -103,6 +118,7 @@ def test_the_whole_network_is_trained(colours, tiny_module, nasnet, tmp_path):
     arguments = ("train", colours, "--from", tiny_module, "--full", "--epochs", 2, "--out", out)
     result = nasnet(*arguments, expect=0)
     assert "2 steps of 32 images" not in result.stderr  # too few to measure
+    assert "too small for an auxiliary head: it is trained without one" in result.stderr
     assert "Epoch 0 of 2: validation loss" in result.stderr
     assert "Epoch 2 of 2: training loss" in result.stderr
     curves = json.loads((tmp_path / "model.curves.json").read_text())
@@ -129,6 +145,7 @@ def test_a_network_is_trained_from_scratch(colours, nasnet, tmp_path, monkeypatc
     assert "Epoch 0" not in result.stderr
     assert "Epoch 3 of 3: training loss" in result.stderr
     assert "last layer" not in result.stderr
+    assert "auxiliary" not in result.stderr
     curves = json.loads((tmp_path / "model.curves.json").read_text())
     assert [epoch["epoch"] for epoch in curves["epochs"]] == [1, 2, 3]
     shown = json.loads(nasnet("inspect", out, "--json", expect=0).stdout)

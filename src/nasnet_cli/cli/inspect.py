@@ -160,5 +160,7 @@ def _everyday(everyday: dict[str, Any]) -> str:
 
 
 def _accuracy(accuracy: dict[str, Any]) -> str:
-    figures = " / ".join(f"{100 * accuracy[k]:.1f} %" for k in ("top1", "top5") if k in accuracy)
-    return f"top-1 / top-5 {figures} of {accuracy['pictures']:,} images of {accuracy['dataset']}"
+    known = [key for key in ("top1", "top5") if key in accuracy]
+    names = " / ".join(key.replace("top", "top-") for key in known)
+    figures = " / ".join(f"{100 * accuracy[key]:.1f} %" for key in known)
+    return f"{names} {figures} of {accuracy['pictures']:,} images of {accuracy['dataset']}"

@@ -165,6 +165,8 @@ class _Training:
             self._tuning.begin()
         fraction, validation = self._validation()
         folders = open_folders(self._folder, validation)
+        if folders.loose:
+            self._console.note(f"{counted(folders.loose, 'image')} in no folder of a class.")
         network = None if self._is_scratch else self._read_network()
         inputs = options.InputOptions(folders.paths, None, recursive=True)
         self._job = Job(self._spec, inputs, self._run_options, self._console)
@@ -173,7 +175,7 @@ class _Training:
         held = validation_part(labelled, fraction, self._settings.seed, self._console)
         # Nothing of the output's name, so that equal images give equal bytes.
         about = {
-            "dataset": f"the validation images of {Path(folders.train.folder).name}",
+            "dataset": f"the validation part of {Path(folders.train.folder).name}",
             "how": self._how(fraction, validation),
         }
         trained = self._train(network, labelled, held, about)

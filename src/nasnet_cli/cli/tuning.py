@@ -229,6 +229,10 @@ class Tuning:
         return images, validation
 
     def _run(self, tuning: FineTuning) -> None:
+        if not tuning.has_auxiliary:
+            self._console.note(
+                "The network's images are too small for an auxiliary head: it is trained without one."
+            )
         if tuning.step or tuning.epochs:
             self._console.note(f"Continuing after step {tuning.step:,} of {tuning.total:,}.")
         with self._progress(tuning) as report:

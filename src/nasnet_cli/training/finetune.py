@@ -98,6 +98,11 @@ class FineTuning:
         return self._training.course.last
 
     @property
+    def has_auxiliary(self) -> bool:
+        """True with an auxiliary head, for which the feature map must be large enough."""
+        return "AuxLogits" in self._training.model(self._phase.size).output
+
+    @property
     def losses(self) -> Sequence[float]:
         """The training loss of each step so far."""
         return self._losses

@@ -17,6 +17,9 @@ from nasnet_cli.training.calibration import class_weights, fit_temperature, prob
 PENALTIES = tuple(float(10.0**exponent) for exponent in np.arange(1, -6.1, -0.5))
 """Strengths of the penalty, from strong to weak; each solution is the next one's start."""
 
+_LEAST_DEVIATION = 0.01
+"""What a feature's deviation counts as at least, as a share of the largest one."""
+
 _PATIENCE = 3
 _STEPS = 1000
 
@@ -74,7 +77,8 @@ def fit_head(
         features.mean(axis=0, dtype=np.float64),
         features.std(axis=0, dtype=np.float64),
     )
-    deviation[deviation == 0] = 1.0
+    # What hardly varies here may vary elsewhere, and would then decide alone.
+    deviation = np.maximum(deviation, max(_LEAST_DEVIATION * deviation.max(), 1e-12))
     train, held = ((part - mean) / deviation for part in (features, validation))
     weights, held_weights = class_weights(classes), class_weights(validation_classes)
     best: tuple[float, float, float, _Solution] | None = None

@@ -15,6 +15,7 @@ from nasnet_cli.jobs.rows import Row
 from nasnet_cli.labels import Label
 from nasnet_cli.results.records import Failure
 from nasnet_cli.results.text import counted, readable, shortened
+from nasnet_cli.search import folded
 from nasnet_cli.wordnet import load_hierarchy
 
 FEW = 20
@@ -37,6 +38,11 @@ class Folders:
         """The folders of all classes, those of training first."""
         parts = [self.train] if self.validation is None else [self.train, self.validation]
         return tuple(part.path(name) for part in parts for name in part.names)
+
+    @property
+    def loose(self) -> int:
+        """The number of images that lie beside the folders of classes."""
+        return self.train.loose + (self.validation.loose if self.validation else 0)
 
     def place(self, path: str) -> tuple[int, bool]:
         """Return the number of an image's class, and whether it lies in the validation folder."""
@@ -69,11 +75,7 @@ def open_folders(folder: str, validation: str | None) -> Folders:
             f"{folder} has one class only: {train.names[0]}.",
             "Name a folder with a subfolder for each of two classes or more.",
         )
-    labels = [" ".join(_label(name).name.split()) for name in train.names]
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise NasnetError(
-            f"{folder} has two folders of the class {twice[0]!r}.", "Put their images together."
-        )
+    _check_distinct(folder, train.names)
     if validation is None:
         return Folders(train, None)
     held = class_folders(os.path.abspath(validation))  # noqa: PTH100
@@ -89,6 +91,27 @@ def open_folders(folder: str, validation: str | None) -> Folders:
             "Remove them, or add images of them to both.",
         )
     return Folders(train, held)
+
+
+def _check_distinct(folder: str, names: Sequence[str]) -> None:
+    """Raise NasnetError where two folders stand for one class, by their ids or by their labels.
+
+    Labels with different ids may be alike: WordNet has two cranes.
+    """
+    ids, labels = dict[str, str](), dict[str, list[str]]()
+    for name in names:
+        label = _label(name)
+        alike = labels.setdefault(folded(label.name), [])
+        others = [other for other in alike if not (label.wnid and _label(other).wnid)]
+        others += [ids[label.wnid]] if label.wnid in ids else []
+        if others:
+            raise NasnetError(
+                f"{folder} has two folders of one class: {others[0]!r} and {name!r}.",
+                "Put their images together.",
+            )
+        alike.append(name)
+        if label.wnid:
+            ids[label.wnid] = name
 
 
 @dataclass

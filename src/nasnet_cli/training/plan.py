@@ -26,7 +26,7 @@ class Plan:
     decay of kernels are the network's own (NASNetA); the clipping of gradients is that of the
     built-in model's training (Settings), the moving averages reach back over a tenth of the run.
     Training ends early when the validation loss has not fallen for patience epochs. auxiliary and
-    ramps are those of Settings.
+    ramps are those of Settings; the weight of the auxiliary head is the published training's.
     """
 
     epochs: int = EPOCHS
@@ -34,7 +34,7 @@ class Plan:
     rate: float = 0.01
     smoothing: float = 0.1
     patience: int = 5
-    auxiliary: float = 0.0
+    auxiliary: float = 0.4
     ramps: bool = False
     checkpoint_steps: int = 50
     seed: int = 0
@@ -43,11 +43,11 @@ class Plan:
 def scratch_plan(epochs: int = SCRATCH_EPOCHS, seed: int = 0) -> Plan:
     """Return the settings of training from random weights.
 
-    The rate for 32 images, the auxiliary head's weight, the clipping and path dropout that grows
-    are those of TF-Slim's notes for training NASNet-A on CIFAR-10 (nasnet.py); 600 epochs are for
-    50,000 images there, and fewer epochs, like the patience, are this project's.
+    The rate for 32 images, the clipping and path dropout that grows are those of TF-Slim's notes
+    for training NASNet-A on CIFAR-10 (nasnet.py); 600 epochs are for 50,000 images there, and fewer
+    epochs, like the patience, are this project's.
     """
-    return Plan(epochs, rate=0.025, patience=20, auxiliary=0.4, ramps=True, seed=seed)
+    return Plan(epochs, rate=0.025, patience=20, ramps=True, seed=seed)
 
 
 def untrained(size: str, image_size: int | None, labels: tuple[Label, ...]) -> Network:
