@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,12 +22,14 @@ from nasnet_cli.images.source import Source
 from support.icc import (
     DISPLAY_P3,
     PROPHOTO,
+    SRGB,
     cmyk_profile,
     grey_profile,
     linear_to_srgb,
     rgb_profile,
     rgb_to_srgb,
     srgb_profile,
+    srgb_to_linear,
 )
 
 COLORS = np.array(
@@ -78,6 +82,52 @@ def test_rgb_profiles_are_converted_to_srgb(
 def test_saturated_colours_are_converted_by_the_formula() -> None:
     data = saved(Image.fromarray(COLORS), "PNG", icc_profile=P3)
     assert difference(srgb(data), rgb_to_srgb(COLORS, DISPLAY_P3, 2.2)) <= 2
+
+
+def parametric(kind: int, *parameters: float) -> bytes:
+    values = (round(value * 65536) for value in parameters)
+    return struct.pack(f">4s4xH2x{len(parameters)}i", b"para", kind, *values)
+
+
+Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+CURVES: dict[str, tuple[bytes, Curve]] = {
+    "identity": (struct.pack(">4s4xI", b"curv", 0), lambda x: x),
+    "gamma": (struct.pack(">4s4xIH", b"curv", 1, 512), lambda x: x**2),
+    "table": (
+        struct.pack(">4s4xI3H", b"curv", 3, 0, 16384, 65535),
+        lambda x: np.interp(x, [0, 0.5, 1], [0, 16384 / 65535, 1]),
+    ),
+    "parametric gamma": (parametric(0, 2), lambda x: x**2),
+    "linear start": (
+        parametric(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
+        srgb_to_linear,
+    ),
+    "other parameters": (parametric(1, 2, 1, 0), lambda x: x**2),
+}
+
+
+@pytest.mark.parametrize(("curve", "function"), CURVES.values(), ids=CURVES.keys())
+def test_curves_of_all_kinds_are_converted(curve: bytes, function: Curve) -> None:
+    for curves, gammas in (([curve], (1, 1, 1)), ([2.0, curve, 2.0], (0, 1, 0))):
+        linear = np.where(gammas, function(COLORS / 255.0), (COLORS / 255.0) ** 2)
+        expected = linear_to_srgb(linear @ DISPLAY_P3.T @ np.linalg.inv(SRGB).T)
+        profile = rgb_profile(DISPLAY_P3, *curves)
+        actual = srgb(saved(Image.fromarray(COLORS), "PNG", icc_profile=profile))
+        assert difference(actual, expected) <= 2
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("gamma", [-1, -1000, 1000])
+def test_absurd_curves_fail_no_run(gamma: int) -> None:
+    profile = rgb_profile(DISPLAY_P3, parametric(0, gamma))
+    assert srgb(saved(Image.fromarray(COLORS), "PNG", icc_profile=profile)).shape == COLORS.shape
+
+
+def test_large_images_are_converted_as_small_ones() -> None:
+    image = made_noise(70, 300)
+    rows = [image.crop((0, y, 70, y + 1)) for y in range(300)]
+    whole, *parts = (srgb(saved(each, "PNG", icc_profile=P3)) for each in (image, *rows))
+    assert np.array_equal(whole, np.concatenate(parts))
 
 
 def test_grey_profiles_are_converted_to_srgb() -> None:

@@ -445,6 +445,27 @@ def test_jpeg_without_its_last_pixels_is_truncated() -> None:
             assert decode_error(data[:-cut]).kind == "truncated"
 
 
+@pytest.mark.parametrize(
+    ("marker", "data"),
+    [
+        (0xEE, b"Adobe"),
+        (0xE0, b"JFIF\0\1"),
+        (0xED, b"Photoshop 3.0\0008BIM\4\4"),
+        (0xE2, b"MPF\0II*\0"),
+        (0xE1, b"Exif\0\0"),
+    ],
+)
+def test_jpeg_with_segments_cut_short_is_decoded(marker: int, data: bytes) -> None:
+    damaged = struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for image in jpegs():
+        start = image[:2] + damaged + image[2:]
+        assert np.array_equal(pixels(start), pixels(image))
+    turned = saved(Image.open(io.BytesIO(image)), "JPEG", exif=exif, comment=b"x")
+    assert np.array_equal(pixels(turned[:2] + damaged + turned[2:]), pixels(turned))
+
+
 def test_pixels_are_reserved_once_for_a_damaged_file(tmp_path: Path) -> None:
     held: list[int] = []
 

@@ -37,6 +37,8 @@ _HELD = "nasnet-held-"
 
 # mallopt's parameter. Pillow allocates images in blocks of up to 16 MB.
 _M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 8 << 20
+# A thread keeps so many free bytes, or the system would clear the same memory for every image.
+_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 16 << 20
 
 _reading = threading.Lock()
 
@@ -262,7 +264,9 @@ def return_freed_memory() -> None:
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def end_with_parent() -> None:

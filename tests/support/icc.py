@@ -20,11 +20,16 @@ DISPLAY_P3 = np.array(
 PROPHOTO = np.array([[0.79767, 0.13519, 0.03134], [0.28804, 0.71188, 0.00009], [0.0, 0.0, 0.82491]])
 
 
-def rgb_profile(primaries: NDArray[np.float64], gamma: float) -> bytes:
-    """Return an RGB profile with these primaries, one a column."""
+def rgb_profile(primaries: NDArray[np.float64], *curves: float | bytes) -> bytes:
+    """Return an RGB profile with these primaries, one a column.
+
+    The curves are one for all channels or one each: gammas, or curves as tags.
+    """
     tags = {b"wtpt": _xyz(D50)}
-    for name, column in zip((b"r", b"g", b"b"), primaries.T, strict=True):
-        tags |= {name + b"XYZ": _xyz(column), name + b"TRC": _gamma(gamma)}
+    for i, (name, column) in enumerate(zip((b"r", b"g", b"b"), primaries.T, strict=True)):
+        curve = curves[i % len(curves)]
+        tag = curve if isinstance(curve, bytes) else _gamma(curve)
+        tags |= {name + b"XYZ": _xyz(column), name + b"TRC": tag}
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 

@@ -15,6 +15,8 @@ from nasnet_cli.images import tiff
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
+    from nasnet_cli.images.matrix_profile import MatrixTransform
+
 _PROFILE = "icc_profile"
 _MAX_PROFILE_BYTES = 1 << 24
 # Display, scanner, printer and colour space profiles; the others join or name colours.
@@ -94,12 +96,14 @@ def _profile_mode(image: Image.Image) -> str | None:
 
 
 @functools.lru_cache(maxsize=32)
-def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
+def _transform(profile: bytes, mode: str) -> ImageCmsTransform | MatrixTransform | None:
     """Return the transform from a profile to sRGB; None where it is sRGB or broken.
 
     A transform may be used by several threads at once.
     """
     from PIL import ImageCms
+
+    from nasnet_cli.images.matrix_profile import MatrixTransform
 
     try:
         transform = ImageCms.ImageCmsTransform(
@@ -113,10 +117,22 @@ def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
         levels = np.arange(0, 256, 15, dtype=np.uint8)
         grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
         sample = Image.fromarray(grid).convert(mode)
-        change = np.asarray(transform.apply(sample), int) - np.asarray(sample.convert("RGB"))
+        converted = transform.apply(sample)
     except (OSError, ValueError, ImageCms.PyCMSError):
         return None
-    return transform if np.abs(change).max() > _SRGB_TOLERANCE else None
+    if _difference(converted, sample.convert("RGB")) <= _SRGB_TOLERANCE:
+        return None
+    try:
+        faster = MatrixTransform(profile)
+    except ValueError:
+        return transform
+    # Tables for other purposes in a profile go before its matrix.
+    return faster if _difference(converted, faster.apply(sample)) <= 1 else transform
+
+
+def _difference(one: Image.Image, other: Image.Image) -> int:
+    """Return the largest difference of two RGB images' levels."""
+    return int(np.abs(np.asarray(one, int) - np.asarray(other)).max())
 
 
 def _16_bit_to_grey(image: Image.Image) -> Image.Image:

@@ -282,13 +282,16 @@ def _decode_repaired(
     decoder: _Decoder, name: str | None, stream: BinaryIO, failure: InputError
 ) -> Image.Image | None:
     """Decode a file that viewers show although it is damaged; None where they don't either."""
-    if (name, failure.kind) not in (("JPEG", "truncated"), ("PNG", "decode_failed")):
+    essential = {"JPEG": jpeg.essential_segments, "PNG": png.essential_chunks}.get(name or "")
+    if essential is None or failure.kind not in ("truncated", "decode_failed"):
         return None
     try:
         stream.seek(0)
         content = stream.read()
+        if failure.kind == "decode_failed":
+            return decoder.decode(name, io.BytesIO(essential(content)))
         if name == "PNG":
-            return decoder.decode(name, io.BytesIO(png.essential_chunks(content)))
+            return None
         digests = set[bytes]()
         for candidate in jpeg.completions(content):
             image = decoder.decode(name, io.BytesIO(candidate))

@@ -1,4 +1,4 @@
-"""JPEG markers: the frame header, and files that lack their end marker."""
+"""JPEG markers: the frame header, and files that viewers show although they are damaged."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ _BLOCK_BYTES = 1 << 20
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _SCAN = b"\xff\xda"
+_APPLICATIONS = frozenset(range(0xE0, 0xF0))
+_COMMENT = 0xFE
+_EXIF, _PROFILE = (0xE1, b"Exif\0\0"), (0xE2, b"ICC_PROFILE\0")
+_JFIF, _ADOBE = (0xE0, b"JFIF\0"), (0xEE, b"Adobe")
+# The bytes from which on libjpeg reads a segment.
+_SEGMENT_BYTES = {_EXIF: 14, _PROFILE: 14, _JFIF: 14, _ADOBE: 12}
 # Huffman tables, extensions and arithmetic conditioning lie among the frame markers.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, by Huffman or arithmetic coding.
@@ -41,19 +47,35 @@ class Frame(NamedTuple):
 
 def read_frame(stream: BinaryIO, position: int = 0) -> Frame | None:
     """Return the frame header of the JPEG at a position, or None when it has none."""
-    stream.seek(position)
-    if stream.read(2) != _START:
+    if _read_at(stream, position, 2) != _START:
         return None
-    while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
-        _, marker, length = struct.unpack(">BBH", head)
+    for marker, start, _ in _segments(stream, position):
         if marker in _FRAMES:
-            body = stream.read(5)
+            body = _read_at(stream, start, 5)
             return Frame(marker, *struct.unpack(">BHH", body)) if len(body) == 5 else None
         if marker in (_END_OF_IMAGE, _START_OF_SCAN):
             return None
-        # A marker may be preceded by any number of fill bytes.
-        stream.seek(-3 if marker == 0xFF else length - 2, io.SEEK_CUR)
     return None
+
+
+def _segments(stream: BinaryIO, position: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment of the JPEG at a position, and where its data start and end.
+
+    Goes on behind a scan's header as if it were a segment: the caller has to stop there.
+    """
+    position += len(_START)
+    while len(head := _read_at(stream, position, 4)) == 4 and head[0] == 0xFF:
+        _, marker, length = struct.unpack(">BBH", head)
+        if marker == 0xFF:  # a marker may be preceded by any number of fill bytes
+            position += 1
+            continue
+        yield marker, position + 4, position + 2 + length
+        position += 2 + length
+
+
+def _read_at(stream: BinaryIO, position: int, size: int) -> bytes:
+    stream.seek(position)
+    return stream.read(size)
 
 
 def check_scans(stream: BinaryIO, pixels: int) -> None:
@@ -79,22 +101,39 @@ def check_scans(stream: BinaryIO, pixels: int) -> None:
 
 def _has_further_scans(stream: BinaryIO) -> bool:
     """Return whether libjpeg may read more than one scan: also where the header is unclear."""
-    stream.seek(2)
     components = None
-    while len(head := stream.read(4)) == 4 and head[0] == 0xFF:
-        _, marker, length = struct.unpack(">BBH", head)
+    for marker, start, _ in _segments(stream):
         if marker == _START_OF_SCAN:
-            count = stream.read(1)
+            count = _read_at(stream, start, 1)
             return not count or count[0] != components
         if marker in _FRAMES:
-            body = stream.read(6)
+            body = _read_at(stream, start, 6)
             if marker not in _SEQUENTIAL or components is not None or len(body) < 6:
                 return True
             components = body[5]
-            length -= 6
-        # A marker may be preceded by any number of fill bytes.
-        stream.seek(-3 if marker == 0xFF else length - 2, io.SEEK_CUR)
     return True
+
+
+def essential_segments(content: bytes) -> bytes:
+    """Return a JPEG without comments and those application segments that change no pixel.
+
+    Those that do are left out where they are shorter than libjpeg reads them. Viewers ignore what
+    is wrong in the others; Pillow fails.
+    """
+    kept, position = [_START], len(_START)
+    for marker, start, end in _segments(io.BytesIO(content)):
+        if marker == _START_OF_SCAN:
+            break
+        if marker != _COMMENT and (
+            marker not in _APPLICATIONS
+            or any(
+                marker == application and end - start >= size and content.startswith(name, start)
+                for (application, name), size in _SEGMENT_BYTES.items()
+            )
+        ):
+            kept.append(content[start - 4 : end])
+        position = end
+    return b"".join(kept) + content[position:]
 
 
 def completions(content: bytes) -> Iterator[bytes]:

@@ -170,6 +170,8 @@ def _resample(image: Image.Image, box: Box, size: tuple[int, int], resample: Res
     method = Image.Resampling[resample.upper()]
     if "icc_profile" not in image.info:
         return np.asarray(image.resize(size, method, box=box))
+    if image.mode == "CMYK":  # several times as slow to convert
+        return np.asarray(to_srgb(image.resize(size, method, box=box)))
     # A resize averages along one side, then along the other. Converted in between, half of it is
     # done in sRGB, as viewers do all of it, at a small part of the cost of converting every pixel.
     left, top, right, bottom = box
