@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nasnet_cli.cli.main import COMMANDS
+
 HEAVY = {
     "PIL",
     "google.protobuf",
@@ -115,7 +117,7 @@ def test_a_command_imports_what_it_needs(
     assert imported(command.split(), tmp_path) == expected
 
 
-@pytest.mark.parametrize("command", ["", "classify", "embed", "similar"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_imports_nothing_of_runs(command: str, tmp_path: Path) -> None:
     assert imported([*command.split(), "--help"], tmp_path, OF_RUNS) == set()
 

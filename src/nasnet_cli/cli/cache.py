@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
-from nasnet_cli import cache
 from nasnet_cli.cli import exits
 from nasnet_cli.cli.model_names import complete_cached
 from nasnet_cli.cli.sections import (
@@ -20,17 +19,12 @@ from nasnet_cli.cli.sections import (
     print_line,
 )
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.models.hub import store
 
-COMPILED = "compiled"
-SCANNED = "scanned"
-FEATURES = "features"
-UNFINISHED = "unfinished"
+COMPILED, SCANNED, FEATURES, UNFINISHED = "compiled", "scanned", "features", "unfinished"
 _UNKNOWN = ("broken", "", "", "")  # the kind, label, source and date of a model without a record
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """An item of the cache. label is the user's name for it, made the date and time in UTC."""
 
     name: str
@@ -67,7 +61,7 @@ def ls(as_json: bool) -> None:
     """List the items in the cache with their sizes."""
     items = list(_items())
     if as_json:
-        print_json({"cache": _root(), "items": [asdict(item) for item in items]})
+        print_json({"cache": _root(), "items": [item._asdict() for item in items]})
         return
     width = max((len(item.name) for item in items), default=0)
     for item in items:
@@ -138,7 +132,7 @@ def rm(names: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool) -
         for item in items:
             _remove(item)
     if as_json:
-        print_json({"dry_run": dry_run, "items": [asdict(item) for item in items]})
+        print_json({"dry_run": dry_run, "items": [item._asdict() for item in items]})
         return
     action = "would be removed" if dry_run else "removed"
     for item in items:
@@ -151,6 +145,8 @@ for _command in (ls, path, verify, rm):
 
 def item_names() -> list[str]:
     """Return the names that items in the cache can have now, without reading the items."""
+    from nasnet_cli.models.hub import store
+
     return [*store.names(), COMPILED, SCANNED, UNFINISHED]
 
 
@@ -171,19 +167,18 @@ def _find(name: str, items: list[Item]) -> list[Item]:
 
 
 def _items() -> Iterator[Item]:
+    from nasnet_cli import cache
+    from nasnet_cli.models.hub import store
+
     for name in store.names():
         folder, record = store.folder_of(name), store.read_record(name)
         count, size = _measure([folder, store.record_file(name)])
         known = (record.kind, record.label, record.source, record.made) if record else _UNKNOWN
         yield Item(name, *known, size, count, str(folder))
     unfinished = store.unfinished()
-    for name, folder, paths in (
-        (COMPILED, cache.subfolder("compiled"), [cache.subfolder("compiled")]),
-        (SCANNED, cache.subfolder("scanned"), [cache.subfolder("scanned")]),
-        (FEATURES, cache.subfolder("features"), [cache.subfolder("features")]),
-        (UNFINISHED, cache.subfolder("partial"), unfinished),
-    ):
-        count, size = _measure(paths)
+    folders = [cache.subfolder(kind) for kind in ("compiled", "scanned", "features", "partial")]
+    for name, folder in zip((COMPILED, SCANNED, FEATURES, UNFINISHED), folders, strict=True):
+        count, size = _measure(unfinished if name == UNFINISHED else [folder])
         if count or (name == UNFINISHED and unfinished):
             yield Item(name, name, name, "", "", size, count, str(folder))
 
@@ -205,6 +200,9 @@ def _measure(paths: list[Path]) -> tuple[int, int]:
 def _fault(item: Item) -> str | None:
     if item.name in (UNFINISHED, FEATURES):  # rows of features are checked when they are read
         return None
+    from nasnet_cli import cache
+    from nasnet_cli.models.hub import store
+
     if item.name not in (COMPILED, SCANNED):
         return store.fault(item.name, thorough=True)
     files = [path for path in sorted(Path(item.path).iterdir()) if not path.name.startswith(".")]
@@ -213,6 +211,8 @@ def _fault(item: Item) -> str | None:
 
 
 def _remove(item: Item) -> None:
+    from nasnet_cli.models.hub import store
+
     if item.name == UNFINISHED:
         store.remove_unfinished()
     elif item.name in (COMPILED, SCANNED, FEATURES):
@@ -223,7 +223,9 @@ def _remove(item: Item) -> None:
 
 
 def _root() -> str:
-    return str(cache.cache_folder())
+    from nasnet_cli.cache import cache_folder
+
+    return str(cache_folder())
 
 
 def _size(count: int) -> str:

@@ -9,43 +9,22 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nasnet_cli.cli import exits, moving, neighbours
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.options import OutputOptions
-from nasnet_cli.cli.run import Job
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
-    from nasnet_cli.albums.duplicates import Keep
     from nasnet_cli.albums.moves import Album
+    from nasnet_cli.cli.duplicates import Rules
+    from nasnet_cli.cli.run import Job
     from nasnet_cli.results.neighbours import Group, Role
     from nasnet_cli.results.writers import Section
     from nasnet_cli.similarity import Index
 
 Pair = TypeVar("Pair")
-
-
-class Rules(NamedTuple):
-    """The rules by which images stay, as the command line has them."""
-
-    threshold: float
-    keep: Keep
-    references: tuple[str, ...]
-    across_folders: bool
-    base: str | None
-    move_to: str | None
-    dry_run: bool
-
-    def settings(self) -> dict[str, object]:
-        """Return the rules that results depend on."""
-        return {
-            "threshold": self.threshold,
-            "keep": self.keep,
-            "references": list(self.references),
-            "across_folders": self.across_folders,
-        }
 
 
 @dataclass(frozen=True)

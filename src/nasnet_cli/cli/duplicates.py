@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from nasnet_cli.cli import moving, neighbours, options, startup
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.copies import Rules, Search, report
-from nasnet_cli.cli.run import Job
 from nasnet_cli.cli.sections import command_with, gathered, option
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 
 if TYPE_CHECKING:
+    from nasnet_cli.albums.duplicates import Keep
     from nasnet_cli.albums.moves import Album
+
+
+class Rules(NamedTuple):
+    """The rules by which images stay, as the command line has them."""
+
+    threshold: float
+    keep: Keep
+    references: tuple[str, ...]
+    across_folders: bool
+    base: str | None
+    move_to: str | None
+    dry_run: bool
+
+    def settings(self) -> dict[str, object]:
+        """Return the rules that results depend on."""
+        names = ("threshold", "keep", "references", "across_folders")
+        return {name: getattr(self, name) for name in names}
+
 
 rule_options = gathered(
     "rules",
@@ -118,6 +135,9 @@ def command(
         raise click.UsageError("--dry-run is for --move-to DIR.")
     if rules.dry_run and output.format_ and not output.out:
         raise click.UsageError("With --dry-run, --format is for --out FILE.")
+    from nasnet_cli.cli.copies import Search, report
+    from nasnet_cli.cli.run import Job
+
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
     startup.limit_blas_threads()  # the comparison has threads of its own
     vectors = neighbours.named_vectors(inputs)

@@ -12,7 +12,6 @@ import click
 
 from nasnet_cli.cli import exits, large_options, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.run import Inputs, Job, target
 from nasnet_cli.cli.sections import (
     OUTPUT,
     command_with,
@@ -25,11 +24,11 @@ from nasnet_cli.cli.sections import (
 from nasnet_cli.cli.summary import errors_by_kind
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
-from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.text import counted, shortened
 
 if TYPE_CHECKING:
     from nasnet_cli.albums.paths import Base
+    from nasnet_cli.cli.run import Job
     from nasnet_cli.evaluation.outcome import Outcome
     from nasnet_cli.evaluation.tally import Tally
     from nasnet_cli.evaluation.truth import Truth
@@ -191,6 +190,7 @@ class _Evaluation:
 
         loose counts the images without a class; None stands for the names without one.
         """
+        from nasnet_cli.cli.run import Inputs, Job
         from nasnet_cli.evaluation.outcome import Outcome
         from nasnet_cli.evaluation.tally import Tally
         from nasnet_cli.evaluation.truth import Truth
@@ -213,6 +213,7 @@ class _Evaluation:
             for row in classified_rows(job.rows(), job.spec, job.model):
                 tally.add(row)
             return
+        from nasnet_cli.cli.run import target
         from nasnet_cli.results.reading import LabelFile
 
         self._check_free(self._folder)
@@ -344,6 +345,7 @@ def _no_dash(path: str) -> str:
 
 def _about(source: str, format_: str) -> dict[str, Any]:
     """Return what a result file says of its model and preprocessing, as far as it does."""
+    from nasnet_cli.kept_files import parse_json
     from nasnet_cli.results.formats import FORMATS
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 import click
 
@@ -12,10 +12,7 @@ from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.model_names import model_option
 from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
-from nasnet_cli.models.formats.table import WRITABLE, format_for
-
-if TYPE_CHECKING:
-    from nasnet_cli.models.formats.base import Kind, Precision
+from nasnet_cli.models.formats.base import Kind, Precision, WritableName
 
 
 @command_with(
@@ -28,18 +25,18 @@ if TYPE_CHECKING:
 @options.of_output(
     "--format",
     "format_name",
-    type=click.Choice(list(WRITABLE)),
+    type=click.Choice(get_args(WritableName)),
     help="Format of OUT.  [default: by the suffix of OUT]",
 )
 @options.of_output(
     "--kind",
-    type=click.Choice(["classification", "feature-vector"]),
+    type=click.Choice(get_args(Kind)),
     default="classification",
     help="Keep or drop the classification layer.",
 )
 @options.of_output(
     "--precision",
-    type=click.Choice(["f32", "f16"]),
+    type=click.Choice(get_args(Precision)),
     default="f32",
     help="Precision of the weights; f16 for tflite only.",
 )
@@ -50,7 +47,7 @@ if TYPE_CHECKING:
 def command(
     out: str,
     model: str | None,
-    format_name: str | None,
+    format_name: WritableName | None,
     kind: Kind,
     precision: Precision,
     allow_unsafe_ops: bool,
@@ -65,6 +62,8 @@ def command(
     images. The largest difference from the model's own outputs is printed; if it is over 1e-4,
     nothing is kept. With --precision f16, at least 90 % of the images must have the same best class.
     """
+    from nasnet_cli.models.formats.table import WRITABLE, format_for
+
     path = Path(out)
     if path.name in ("", ".."):
         raise click.UsageError(f"{out!r} is not a name for a new file or folder.")

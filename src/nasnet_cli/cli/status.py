@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,8 @@ def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool
     DIR is the --out of the job. A shard is done when it has a marker that matches its images, the
     job and its files. Exit code: 0 if all shards are done, 3 if some are missing.
     """
+    import json
+
     from nasnet_cli.jobs.shards.manifest import open_manifest
     from nasnet_cli.jobs.shards.shard import states
     from nasnet_cli.results.records import Summary
@@ -65,6 +66,8 @@ def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool
 
 
 def _json_line(shard: ShardState) -> str:
+    import json
+
     line: dict[str, object] = {"shard": shard.shard, "state": shard.state, "pictures": shard.images}
     if shard.why:
         line["why"] = shard.why

@@ -10,7 +10,6 @@ import click
 
 from nasnet_cli.cli import exits, options
 from nasnet_cli.cli.console import Console, ConsoleListener
-from nasnet_cli.cli.run import Job
 from nasnet_cli.cli.sections import (
     MODEL,
     OUTPUT,
@@ -30,6 +29,7 @@ from nasnet_cli.results.text import counted
 if TYPE_CHECKING:
     import numpy as np
 
+    from nasnet_cli.cli.run import Job
     from nasnet_cli.labels import Label
     from nasnet_cli.models.formats.base import Network
     from nasnet_cli.training.labelled import Labelled
@@ -153,6 +153,7 @@ class _Training:
 
     def run(self, as_json: bool) -> int:
         """Train, write the module and print how good it is."""
+        from nasnet_cli.cli.run import Job
         from nasnet_cli.models.export import check_free
         from nasnet_cli.models.formats.tf1_hub import TF1Hub
         from nasnet_cli.training.head import require

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +115,8 @@ class Tuning:
 
     def begin(self) -> None:
         """Check what is there, before any work. Raises NasnetError."""
+        from shutil import rmtree
+
         from nasnet_cli.results.atomic import check_free
 
         _require_matplotlib()
@@ -125,7 +126,7 @@ class Tuning:
                     f"There is an unfinished run in {self._state}.",
                     "Continue it: --resume. Start over: --overwrite.",
                 )
-            shutil.rmtree(self._state)
+            rmtree(self._state)
         for path in self._curves.values():
             check_free(str(path), self._overwrite or self._options.resume)
 
@@ -183,7 +184,9 @@ class Tuning:
 
     def finish(self) -> None:
         """Remove the state: the output is whole."""
-        shutil.rmtree(self._state, ignore_errors=True)
+        from shutil import rmtree
+
+        rmtree(self._state, ignore_errors=True)
 
     def _plan(self, seed: int) -> Plan:
         from nasnet_cli.training.plan import EPOCHS, SCRATCH_EPOCHS, Plan, scratch_plan

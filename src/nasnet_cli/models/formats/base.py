@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["classification", "feature-vector"]
 Precision = Literal["f32", "f16"]
+WritableName = Literal["tf1-hub", "saved-model", "keras", "tflite", "openvino", "onnx"]
+"""The names of the formats that export writes (table.py), which help must not import."""
+
 Outputs = Mapping[str, "np.ndarray"]
 """Arrays [images, length] float32 by "logits" and "features"."""
 
