@@ -24,7 +24,7 @@ from nasnet_cli.errors import NasnetError
 from nasnet_cli.images.listing import list_sources, read_list
 from nasnet_cli.images.source import SkipCounter, Source, is_archive, is_remote
 from nasnet_cli.images.urls import shown
-from nasnet_cli.jobs.run import NoInputError, kept_rows, run_to_files, stream_rows
+from nasnet_cli.jobs.run import JobRun, NoInputError, kept_rows, stream_rows, write_files
 from nasnet_cli.jobs.spec import JobSpec, Kind, RunOptions
 from nasnet_cli.results.formats import FormatName, format_by_ending, formats_of
 from nasnet_cli.results.records import Summary
@@ -83,8 +83,6 @@ class Inputs:
         names = ["-" if self._list_file else "", *self._paths]
         if any(n == "-" or (os.path.isfile(n) and not is_archive(n)) for n in names):  # noqa: PTH113
             return ()
-        from nasnet_cli.images.urls import shown
-
         return tuple(shown(path) if is_remote(path) else path for path in self._paths)
 
     def sources(self) -> Iterator[Source]:
@@ -201,17 +199,10 @@ class Job:
         return self._counted(partial(kept_rows, kept))
 
     def _counted(
-        self, run: Callable[..., Iterator[Row]], to_terminal: bool = False
+        self, rows: Callable[[JobRun], Iterator[Row]], to_terminal: bool = False
     ) -> Iterator[Row]:
         with self._running(rows_are_shown=to_terminal):
-            yield from run(
-                self.spec,
-                self.model,
-                self.inputs.sources(),
-                self.run_options,
-                self.console,
-                self.summary,
-            )
+            yield from rows(self._run(self.run_options))
         self.summary.passed_over = self.inputs.skips.count
 
     def write(self, targets: Sequence[Target], *, overwrite: bool) -> None:
@@ -222,16 +213,12 @@ class Job:
         own = output_files(targets, with_meta=True)
         self.inputs.own = [os.path.realpath(path) for path in own]
         with self._running():
-            self.summary = run_to_files(
-                self.spec,
-                self.model,
-                self.inputs.sources(),
-                targets,
-                replace(self.run_options, overwrite=overwrite),
-                self.console,
-                self.inputs.skips,
-                self.inputs.roots,
-            )
+            run = self._run(replace(self.run_options, overwrite=overwrite))
+            write_files(run, targets, self.inputs.skips, self.inputs.roots)
+
+    def _run(self, options: RunOptions) -> JobRun:
+        sources = self.inputs.sources()
+        return JobRun(self.spec, self.model, sources, options, self.console, self.summary)
 
     def finish(self, verb: str) -> int:
         """Print the summary and return the exit code.

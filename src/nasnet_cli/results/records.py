@@ -158,6 +158,15 @@ class Summary:
     kept: int = field(default=0, compare=False)
     errors: Counter[ErrorKind] = field(default_factory=Counter, compare=False)
 
+    def add_row(self, error: Failure | None) -> None:
+        """Count a row."""
+        self.inputs += 1
+        if error is None:
+            self.ok += 1
+        else:
+            self.failed += 1
+            self.errors[error.kind] += 1
+
     def add(self, other: Summary) -> None:
         """Add the rows of another run."""
         self.inputs += other.inputs
