@@ -9,7 +9,7 @@ import click
 from nasnet_cli.cli import exits, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with, option
-from nasnet_cli.cli.summary import errors_by_kind
+from nasnet_cli.cli.summary import and_errors
 from nasnet_cli.results.text import counted
 
 
@@ -37,9 +37,7 @@ def command(folder: str, out: str, overwrite: bool, partial: bool, quiet: bool) 
     check_free(out, overwrite)
     parts = finished_parts(open_manifest(Path(folder)), partial=partial)
     merge(parts, Path(out), overwrite=overwrite)
-    summary = parts.summary
-    failed = f"; {errors_by_kind(summary.errors)}" if summary.failed else ""
-    Console(quiet=quiet).note(
-        f"{counted(summary.inputs, 'image')} in {counted(len(parts.shards), 'shard')}{failed}."
-    )
+    summary, shards = parts.summary, counted(len(parts.shards), "shard")
+    errors = and_errors(summary.errors)
+    Console(quiet=quiet).note(f"{counted(summary.inputs, 'image')} in {shards}{errors}.")
     return exits.SOME_FAILED if summary.failed else exits.OK

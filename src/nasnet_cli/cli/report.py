@@ -11,7 +11,7 @@ import click
 from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with, option
-from nasnet_cli.cli.summary import errors_by_kind
+from nasnet_cli.cli.summary import and_errors
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
@@ -79,6 +79,6 @@ def write_report(file: LabelFile, out: str, settings: ReportOptions, console: Co
     parts = [counted(counts.images, "image")]
     if counts.without:
         parts.append(f"{counts.without:,} that can no longer be read, without a thumbnail")
-    errors = f"; {errors_by_kind(counts.errors)}" if counts.errors else ""
+    errors = and_errors(counts.errors)
     size = f"{counts.bytes / 1e6:,.1f} MB"
     console.note(f"{out}: {', '.join(parts)}{errors}; {size}, {time.monotonic() - start:.1f} s.")

@@ -12,7 +12,7 @@ from nasnet_cli.cli import exits, moving, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with
 from nasnet_cli.cli.sections import option as any_option
-from nasnet_cli.cli.summary import errors_by_kind
+from nasnet_cli.cli.summary import and_errors
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
@@ -130,5 +130,5 @@ def _summary(sorting: Sorting, plan: Plan, problems: int, done: str) -> str:
     parts += [f"{number:,} skipped ({reason})" for reason, number in sorted(reasons.items())]
     if problems:
         parts.append(f"{problems:,} failed")
-    errors = f"; {errors_by_kind(sorting.errors)}" if sorting.errors else ""
+    errors = and_errors(sorting.errors)
     return f"{counted(sorting.rows, 'image')}: {', '.join(parts)}{errors}."

@@ -9,7 +9,7 @@ import click
 
 from nasnet_cli.cli import exits
 from nasnet_cli.cli.sections import command_with, json_option, option
-from nasnet_cli.cli.summary import errors_by_kind
+from nasnet_cli.cli.summary import and_errors
 from nasnet_cli.results.text import counted, printable
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def command(folder: str, verify: bool, as_json: bool, quiet: bool, verbose: bool
         totals = {"pictures": manifest.images, "shards": numbers, "counts": counts.rows()}
         click.echo(f'\n], "totals": {json.dumps(totals)}}}')
     elif not quiet:
-        failed = f"; {errors_by_kind(counts.errors)}" if counts.failed else ""
         click.echo(
             f"{numbers['done']:,} of {counted(numbers['all'], 'shard')} done, "
             f"{numbers['failed']:,} failed, {numbers['missing']:,} missing; "
-            f"{counts.inputs:,} of {counted(manifest.images, 'image')}{failed}."
+            f"{counts.inputs:,} of {counted(manifest.images, 'image')}"
+            f"{and_errors(counts.errors)}."
         )
     return exits.OK if numbers["done"] == manifest.shards else exits.SOME_FAILED
 

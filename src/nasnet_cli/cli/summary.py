@@ -35,6 +35,11 @@ def errors_by_kind(kinds: Mapping[ErrorKind, int]) -> str:
     return f"{counted(sum(kinds.values()), 'error')}: {', '.join(parts)}"
 
 
+def and_errors(kinds: Mapping[ErrorKind, int]) -> str:
+    """Return errors by kind as the last clause of a sentence: "; 3 errors: …", or nothing."""
+    return f"; {errors_by_kind(kinds)}" if kinds else ""
+
+
 def skips_by_kind(skipped: int, kinds: Mapping[str, int]) -> str:
     """Return what a run has skipped: "3 skipped: 1 CR3, 1 MOV, 1 XMP"; without kinds, only so many."""
     parts = [f"{count:,} {kind}" for kind, count in _by_count(kinds)]

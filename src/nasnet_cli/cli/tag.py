@@ -12,7 +12,7 @@ from nasnet_cli.cli import exits, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import command_with, print_line
 from nasnet_cli.cli.sections import option as any_option
-from nasnet_cli.cli.summary import errors_by_kind
+from nasnet_cli.cli.summary import and_errors
 from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.results.text import counted
 
@@ -124,5 +124,5 @@ def _summary(tagging: Tagging, changes: Counter[Change], problems: int, dry_run:
         "failed": problems,
     }
     parts += [f"{count:,} {name}" for name, count in counts.items() if count]
-    errors = f"; {errors_by_kind(tagging.errors)}" if tagging.errors else ""
+    errors = and_errors(tagging.errors)
     return f"{counted(tagging.rows, 'image')}: {', '.join(parts)}{errors}."

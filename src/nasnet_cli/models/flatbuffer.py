@@ -42,10 +42,6 @@ class Table:
         self._fields = at - reader.number("i", at)
         self._size = reader.number("H", self._fields)
 
-    def has(self, slot: int) -> bool:
-        """Return whether the field is there."""
-        return self._field(slot) is not None
-
     def number(self, slot: int, format_: str, default: int = 0) -> int:
         """Return a number; format_ is struct's letter for it."""
         place = self._field(slot)

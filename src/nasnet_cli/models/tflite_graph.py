@@ -61,6 +61,11 @@ class LiteTensor(NamedTuple):
         """True for integers that stand for numbers by a scale."""
         return self.dtype in _QUANTIZED and bool(self.scales)
 
+    @property
+    def zero_point(self) -> int:
+        """The integer that stands for 0, of a tensor with one scale."""
+        return self.zero_points[0] if self.zero_points else 0
+
 
 class Normalization(NamedTuple):
     """Metadata on the images: the range of their values; "rgb" where it says so."""
@@ -127,7 +132,7 @@ class LiteGraph:
             number = outputs[0]
         return scaling.stated()
 
-    def input_quantization(self) -> tuple[str, float, int] | None:
+    def entry_quantization(self) -> tuple[str, float, int] | None:
         """Return the type, scale and zero point of the images as they enter the network.
 
         For images of floats they are those of the operation that quantizes them. None without.
@@ -140,8 +145,7 @@ class LiteGraph:
         tensor = self.tensors[number]
         if not tensor.is_quantized or len(tensor.scales) != 1 or not tensor.scales[0] > 0:
             return None
-        zero_point = tensor.zero_points[0] if tensor.zero_points else 0
-        return tensor.dtype, tensor.scales[0], zero_point
+        return tensor.dtype, tensor.scales[0], tensor.zero_point
 
 
 def read_lite_graph(data: bytes) -> LiteGraph:
@@ -155,7 +159,7 @@ def read_lite_graph(data: bytes) -> LiteGraph:
     if not subgraphs:
         raise ValueError("it has no graph")
     codes = [_operation(code) for code in model.tables(1)]
-    buffers = [_buffer(buffer, view) for buffer in model.tables(4)]
+    buffers = [buffer_content(buffer, view) or None for buffer in model.tables(4)]
     tensors = tuple(_tensor(table, buffers) for graph in subgraphs[:1] for table in graph.tables(0))
     graph = subgraphs[0]
     operations = []
@@ -197,14 +201,11 @@ def _operation(code: Table) -> str:
     return _OPERATIONS.get(number, f"operation {number}")
 
 
-def _buffer(buffer: Table, file: memoryview) -> memoryview | None:
-    """Return a buffer's bytes, None if it is empty. Large files have them behind the flatbuffer."""
+def buffer_content(buffer: Table, file: memoryview) -> memoryview:
+    """Return a buffer's bytes, which very large files have behind the flatbuffer."""
     offset, size = buffer.number(1, "Q"), buffer.number(2, "Q")
-    if offset > 1:
-        if offset + size > len(file):
-            raise ValueError("a constant lies outside of the file")
-        return file[offset : offset + size]
-    return buffer.content(0) if buffer.has(0) and len(buffer.content(0)) else None
+    # 0 is the default, and 1 what converters write where there is nothing.
+    return file[offset : offset + size] if offset > 1 else buffer.content(0)
 
 
 def _tensor(table: Table, buffers: list[memoryview | None]) -> LiteTensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.reading import GROUPS_HEAD, LabelFile
-from nasnet_cli.results.records import Classified, Prediction
+from nasnet_cli.results.records import Classified, Prediction, recorded_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def read_entries(file: LabelFile) -> Iterator[Entry]:
 def _members(file: LabelFile) -> Iterator[Entry]:
     for number, member in _grouped(file):
         grouped = Grouped(number, float(member["similarity"]), str(member.get("role", "")))
-        yield Entry(Classified(_path(member), ()), grouped)
+        yield Entry(Classified(recorded_path(member), ()), grouped)
 
 
 def _grouped(file: LabelFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -92,12 +90,4 @@ def _mistakes(file: LabelFile) -> Iterator[Entry]:
         )
     for found in file.document["mistakes"]:
         label = Prediction(1, -1, found["wnid"], found["label"], float(found["probability"]))
-        yield Entry(Classified(_path(found), (label,)), true_class=str(found["title"]))
-
-
-def _path(values: Mapping[str, Any]) -> str:
-    raw = values.get("path_bytes")
-    path = values["path"] if raw is None else os.fsdecode(base64.b64decode(raw, validate=True))
-    if not isinstance(path, str):
-        raise TypeError("a path is not text")
-    return path
+        yield Entry(Classified(recorded_path(found), (label,)), true_class=str(found["title"]))

@@ -62,19 +62,12 @@ class ResultFormat:
 
     def read_meta(self, path: Path) -> bytes:
         """Return the description in or beside a file. Raises OSError, ValueError or KeyError."""
-        if self.name == "parquet":
-            from nasnet_cli.results.parquet import read_meta
+        if not self.holds_meta:
+            return read_kept(meta_path(path), follow=True)
+        from nasnet_cli.results import npy, parquet, sqlite
 
-            return read_meta(path)
-        if self.name == "sqlite":
-            from nasnet_cli.results.sqlite import read_meta as read_run
-
-            return read_run(path)
-        if self.name == "npz":
-            from nasnet_cli.results.npy import read_npz_meta
-
-            return read_npz_meta(path)
-        return read_kept(meta_path(path), follow=True)
+        readers = {"parquet": parquet.read_meta, "sqlite": sqlite.read_meta}
+        return readers.get(self.name, npy.read_npz_meta)(path)
 
     @property
     def is_readable(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import base64
 import itertools
 import os
 import zipfile
@@ -16,7 +15,7 @@ import numpy as np
 
 from nasnet_cli.errors import ERROR_KINDS
 from nasnet_cli.kept_files import check_fields, parse_object
-from nasnet_cli.results.records import Embedded, Failure
+from nasnet_cli.results.records import Embedded, Failure, recorded_path
 from nasnet_cli.results.text import readable
 from nasnet_cli.results.writers import json_vector_row
 
@@ -149,10 +148,7 @@ def _rows(vectors: IO[bytes], lines: IO[bytes]) -> Iterator[Embedded]:
     numbers, counter = shape.numbers, itertools.count()
     for line in lines:
         row = parse_object(line, {"path": str, "status": str})
-        name = row["path"]
-        if "path_bytes" in row:
-            text = check_fields(row, {"path_bytes": str})["path_bytes"]
-            name = os.fsdecode(base64.b64decode(text, validate=True))
+        name = recorded_path(row)
         if row["status"] == "error":
             error = check_fields(row.get("error"), {"kind": str, "message": str})
             if error["kind"] not in ERROR_KINDS:

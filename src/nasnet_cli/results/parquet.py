@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.results.records import Classified, Embedded, Failure
-from nasnet_cli.results.text import readable, rounded, undecodable
+from nasnet_cli.results.records import Classified, Embedded, Failure, recorded_path, row_members
+from nasnet_cli.results.text import undecodable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,10 +44,7 @@ def write_labels(
     schema = _labels_schema(meta, logits=logits, sure=True)
     with _writer(stream, schema) as writer:
         while block := list(islice(rows, ROWS)):
-            values = [
-                {**_row(row), "predictions": _predictions(row), "sure": _everyday(row)}
-                for row in block
-            ]
+            values = [{**row.to_dict(), "path_bytes": undecodable(row.path)} for row in block]
             writer.write_table(pa.Table.from_pylist(values, schema), row_group_size=ROWS)
 
 
@@ -65,7 +62,11 @@ def write_vectors(stream: BinaryIO, rows: Iterator[Embedded], shape: Shape, meta
             vectors = pa.FixedSizeListArray.from_arrays(
                 pa.array(numbers), type=schema.field("vector").type, mask=failed
             )
-            table = pa.Table.from_pylist([_row(row) for row in block], _schema(meta))
+            values = [
+                {**row_members(row.path, row.error), "path_bytes": undecodable(row.path)}
+                for row in block
+            ]
+            table = pa.Table.from_pylist(values, _schema(meta))
             table = table.append_column(schema.field("vector"), vectors)
             writer.write_table(table, row_group_size=ROWS)
 
@@ -114,7 +115,7 @@ def read_vectors(path: str | os.PathLike[str]) -> Iterator[Embedded]:
             vectors = iter(column.flatten().to_numpy().reshape(-1, column.type.list_size))
             columns = (batch.column(name).to_pylist() for name in ("path", "path_bytes", "error"))
             for name, raw, error in zip(*columns, strict=True):
-                shown = name if raw is None else os.fsdecode(raw)
+                shown = recorded_path({"path": name, "path_bytes": raw})
                 if error is None:
                     yield Embedded(shown, next(vectors))
                 else:
@@ -171,40 +172,3 @@ def _writer(stream: BinaryIO, schema: pa.Schema) -> Any:
     import pyarrow.parquet as pq
 
     return pq.ParquetWriter(stream, schema, compression="zstd", version="2.6")
-
-
-def _row(row: Classified | Embedded) -> dict[str, Any]:
-    error = row.error
-    return {
-        "path": readable(row.path),
-        "path_bytes": undecodable(row.path),
-        "status": "ok" if error is None else "error",
-        "error": error and {"kind": error.kind, "message": readable(error.message)},
-    }
-
-
-def _predictions(row: Classified) -> list[dict[str, Any]] | None:
-    if row.predictions is None:
-        return None
-    return [
-        {
-            "rank": prediction.rank,
-            "index": prediction.index,
-            "wnid": readable(prediction.wnid),
-            "label": readable(prediction.label),
-            "probability": rounded(prediction.probability),
-            "logit": rounded(prediction.logit),
-        }
-        for prediction in row.predictions
-    ]
-
-
-def _everyday(row: Classified) -> dict[str, Any] | None:
-    sure = row.sure
-    if sure is None:
-        return None
-    return {
-        "wnid": sure.wnid,
-        "label": readable(sure.label),
-        "probability": rounded(sure.probability),
-    }

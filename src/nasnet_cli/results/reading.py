@@ -6,7 +6,6 @@ a JSON document.
 
 from __future__ import annotations
 
-import base64
 import csv
 import itertools
 import os
@@ -20,10 +19,11 @@ from nasnet_cli.errors import NasnetError, describe_error
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.records import (
     Classified,
-    Everyday,
     Failure,
-    Prediction,
-    recorded_probability,
+    recorded_everyday,
+    recorded_path,
+    recorded_prediction,
+    recorded_text,
 )
 from nasnet_cli.results.writers import strip_formula_mark
 
@@ -139,15 +139,14 @@ class LabelFile:
 
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(ROWS):
-                for row in batch.to_pylist():
-                    yield self._record(row, row["path_bytes"])
+                yield from map(self._record, batch.to_pylist())
 
     def _json_lines(self) -> Iterator[Classified]:
         for number, line in enumerate(self.lines(), start=1):
             if not line.strip():
                 continue
             try:
-                yield self._of_json(parse_json(line))
+                yield self._record(parse_json(line))
             except _WRONG as error:
                 raise ValueError(f"line {number}, {_describe(error)}") from error
 
@@ -158,17 +157,10 @@ class LabelFile:
         return document
 
     def _json(self) -> Iterator[Classified]:
-        for row in self.document["results"]:
-            yield self._of_json(row)
+        yield from map(self._record, self.document["results"])
 
-    def _of_json(self, row: Mapping[str, Any]) -> Classified:
-        raw = row.get("path_bytes")
-        return self._record(row, None if raw is None else base64.b64decode(raw, validate=True))
-
-    def _record(self, row: Mapping[str, Any], raw: bytes | None) -> Classified:
-        path = row["path"] if raw is None else os.fsdecode(raw)
-        if not isinstance(path, str):
-            raise ValueError("a path is not text")
+    def _record(self, row: Mapping[str, Any]) -> Classified:
+        path = recorded_path(row)
         if row["status"] == "error":
             return Classified(path, None, _failure(**row["error"]))
         if row.get("predictions") is None:
@@ -177,8 +169,8 @@ class LabelFile:
         sure = row.get("sure")
         return Classified(
             path,
-            tuple(_prediction(**found) for found in row["predictions"]),
-            sure=None if sure is None else _everyday(**sure),
+            tuple(recorded_prediction(**found) for found in row["predictions"]),
+            sure=None if sure is None else recorded_everyday(**sure),
         )
 
     def _csv(self) -> Iterator[Classified]:
@@ -247,7 +239,7 @@ def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
     if first["status"] == "error":
         return Classified(first["path"], None, _failure(first["error_kind"], first["error"]))
     predictions = tuple(
-        _prediction(
+        recorded_prediction(
             rank=int(line["rank"]),
             index=int(line["index"]),
             wnid=strip_formula_mark(line["wnid"]),
@@ -261,26 +253,8 @@ def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
     sure = None
     if wnid := first.get("sure_wnid"):
         probability = _cell(first["sure_probability"])
-        sure = _everyday(wnid, strip_formula_mark(first["sure_label"]), probability)
+        sure = recorded_everyday(wnid, strip_formula_mark(first["sure_label"]), probability)
     return Classified(first["path"], predictions, sure=sure)
-
-
-def _prediction(
-    rank: int,
-    index: int,
-    wnid: str,
-    label: str,
-    probability: float | None,
-    logit: float | None = None,
-) -> Prediction:
-    raw = None if logit is None else float(logit)
-    return Prediction(
-        int(rank), int(index), _text(wnid), _text(label), recorded_probability(probability), raw
-    )
-
-
-def _everyday(wnid: str, label: str, probability: float | None) -> Everyday:
-    return Everyday(_text(wnid), _text(label), recorded_probability(probability))
 
 
 def _cell(text: str) -> float | None:
@@ -290,10 +264,4 @@ def _cell(text: str) -> float | None:
 
 def _failure(kind: str, message: str) -> Failure:
     # Of any kind: other versions may have others.
-    return Failure(kind, _text(message))  # type: ignore[arg-type]
-
-
-def _text(value: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not text")
-    return value
+    return Failure(kind, recorded_text(message))  # type: ignore[arg-type]

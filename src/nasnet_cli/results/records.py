@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ErrorKind
@@ -15,6 +17,43 @@ from nasnet_cli.results.text import readable, rounded, undecodable
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+def recorded_path(row: Mapping[str, Any]) -> str:
+    """Return the path of a row of a file, which has path_bytes as bytes or, in JSON, as base64.
+
+    Raises KeyError, TypeError or ValueError where there is none.
+    """
+    path, raw = row["path"], row.get("path_bytes")
+    if raw is not None:
+        path = os.fsdecode(raw if isinstance(raw, bytes) else base64.b64decode(raw, validate=True))
+    return recorded_text(path)
+
+
+def recorded_text(value: str) -> str:
+    """Return a text of a file. Raises ValueError where it is none."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text")
+    return value
+
+
+def recorded_prediction(
+    rank: int,
+    index: int,
+    wnid: str,
+    label: str,
+    probability: float | None,
+    logit: float | None = None,
+) -> Prediction:
+    """Return a prediction as a file has it. Raises TypeError or ValueError for wrong values."""
+    names = recorded_text(wnid), recorded_text(label)
+    raw = None if logit is None else float(logit)
+    return Prediction(int(rank), int(index), *names, recorded_probability(probability), raw)
+
+
+def recorded_everyday(wnid: str, label: str, probability: float | None) -> Everyday:
+    """Return an everyday label as a file has it. Raises as recorded_prediction does."""
+    return Everyday(recorded_text(wnid), recorded_text(label), recorded_probability(probability))
 
 
 def recorded_probability(value: float | None) -> float:
@@ -46,9 +85,14 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, with numbers of six decimals; logit only where there is one."""
-        data = {**asdict(self), "probability": rounded(self.probability)}
-        logit = data.pop("logit")
-        return data if logit is None else {**data, "logit": rounded(logit)}
+        data = {
+            "rank": self.rank,
+            "index": self.index,
+            "wnid": readable(self.wnid),
+            "label": readable(self.label),
+            "probability": rounded(self.probability),
+        }
+        return data if self.logit is None else {**data, "logit": rounded(self.logit)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +108,8 @@ class Everyday:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, with the probability in six decimals."""
-        return {**asdict(self), "probability": rounded(self.probability)}
+        label, probability = readable(self.label), rounded(self.probability)
+        return {"wnid": self.wnid, "label": label, "probability": probability}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +122,7 @@ class Failure:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {"kind": self.kind, "message": self.message}
+        return {"kind": self.kind, "message": readable(self.message)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +142,9 @@ class Classified:
     def to_dict(self) -> dict[str, Any]:
         """Return it as nasnet classify writes it: a row of JSON lines, as Python's types."""
         if self.predictions is None:
-            return _row(self.path, self.error)
+            return row_members(self.path, self.error)
         return {
-            **_row(self.path, None),
+            **row_members(self.path, None),
             "predictions": [prediction.to_dict() for prediction in self.predictions],
             "sure": self.sure and self.sure.to_dict(),
         }
@@ -122,8 +167,8 @@ class Embedded:
     def to_dict(self) -> dict[str, Any]:
         """Return it as types of JSON: path and status, and vector (floats) or error."""
         if self.vector is None:
-            return _row(self.path, self.error)
-        return {**_row(self.path, None), "vector": self.vector.tolist()}
+            return row_members(self.path, self.error)
+        return {**row_members(self.path, None), "vector": self.vector.tolist()}
 
 
 def path_members(path: str) -> dict[str, Any]:
@@ -134,7 +179,7 @@ def path_members(path: str) -> dict[str, Any]:
     return members
 
 
-def _row(path: str, error: Failure | None) -> dict[str, Any]:
+def row_members(path: str, error: Failure | None) -> dict[str, Any]:
     """Return the members that every row has: path and status, and where there is one, its error."""
     row = path_members(path)
     if error is None:

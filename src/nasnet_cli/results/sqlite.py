@@ -20,10 +20,9 @@ from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.meta import SECTIONS
 from nasnet_cli.results.records import (
     Classified,
-    Everyday,
     Failure,
-    Prediction,
-    recorded_probability,
+    recorded_everyday,
+    recorded_prediction,
 )
 from nasnet_cli.results.text import json_text, readable, rounded, undecodable
 
@@ -188,20 +187,11 @@ def read_labels(database: sqlite3.Connection) -> Iterator[Classified]:
     for number, path, raw, kind, message, *everyday in images:
         own = []
         while ahead is not None and ahead[0] == number:
-            own.append(_prediction(*ahead[1:]))
+            own.append(recorded_prediction(*ahead[1:]))
             ahead = next(found, None)
         name = path if raw is None else os.fsdecode(raw)
         if kind is not None:
             yield Classified(name, None, Failure(kind, message))
         else:
-            wnid, label, probability = everyday
-            sure = (
-                None if wnid is None else Everyday(wnid, label, recorded_probability(probability))
-            )
+            sure = None if everyday[0] is None else recorded_everyday(*everyday)
             yield Classified(name, tuple(own), sure=sure)
-
-
-def _prediction(
-    rank: int, index: int, wnid: str, label: str, probability: float | None, logit: float | None
-) -> Prediction:
-    return Prediction(rank, index, wnid, label, recorded_probability(probability), logit)

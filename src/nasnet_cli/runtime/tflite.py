@@ -43,7 +43,7 @@ class TFLiteRuntime(Runtime):
     def submit(self, images: Sequence[np.ndarray]) -> Pending:
         """See Runtime.submit."""
         shape = (self.plan.request_size, *self.plan.size, 3)
-        request = np.zeros(shape, self._model.input_dtype)
+        request = np.zeros(shape, self._model.images.dtype)
         for row, image in zip(request, images, strict=False):
             row[:] = self._values(image) if self._table is None else _looked_up(self._table, image)
         if self.plan.channels == "bgr":
@@ -87,7 +87,7 @@ class TFLiteRuntime(Runtime):
 
     def _values(self, pixels: np.ndarray) -> np.ndarray:
         """Return what the model takes for pixels [..., 3], of its input's type."""
-        dtype = np.dtype(self._model.input_dtype)
+        dtype = np.dtype(self._model.images.dtype)
         scaled = pixels.astype(np.float64) * (255.0 if pixels.dtype == np.float32 else 1.0)
         if self._model.takes_bytes(self.plan.input_range):
             return _rounded(scaled + np.iinfo(dtype).min, dtype)

@@ -5,7 +5,6 @@ Memory is flat: blocks are copied from a memory map that is closed after each co
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasnet_cli.errors import NasnetError
-from nasnet_cli.kept_files import check_fields, open_kept, parse_json, read_kept
+from nasnet_cli.kept_files import open_kept, parse_json, parse_object, read_kept
 from nasnet_cli.results.meta import meta_path
 from nasnet_cli.results.neighbours import Neighbour
+from nasnet_cli.results.records import recorded_path
 from nasnet_cli.results.text import json_text
 from nasnet_cli.similarity.numbers import Rows, Vectors, lengths_of, pair_cosines
 
@@ -93,8 +93,8 @@ class Index:
     def _parsed(self, line: bytes) -> tuple[str, int | None]:
         """Return the path of a line and its row. Raises NasnetError."""
         try:
-            found = check_fields(parse_json(line), {"path": str})
-            path, row = _path(found), found.get("row")
+            found = parse_object(line, {"path": str})
+            path, row = recorded_path(found), found.get("row")
             if row is None or (type(row) is int and 0 <= row < self.rows):
                 return path, row
         except (ValueError, TypeError):
@@ -236,12 +236,6 @@ def _offsets(path: Path, lines: Path, rows: int) -> NDArray[np.int64]:
             "Make both again with nasnet embed.",
         ) from error
     return offsets
-
-
-def _path(line: dict[str, str]) -> str:
-    if "path_bytes" in line:
-        return os.fsdecode(base64.b64decode(line["path_bytes"]))
-    return line["path"]
 
 
 def without_direction(index: Index) -> int:

@@ -29,7 +29,7 @@ from nasnet_cli.models.info import OpenedModel
 from nasnet_cli.models.openvino_graph import select_outputs
 from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.reader import Tensor
-from nasnet_cli.models.tflite_graph import LiteGraph, labels_in_file, read_lite_graph
+from nasnet_cli.models.tflite_graph import LiteGraph, LiteTensor, labels_in_file, read_lite_graph
 from nasnet_cli.models.values import BYTES, RANGES, InputValues, nearest, whole_range
 from nasnet_cli.systems import temporary_folder
 
@@ -159,41 +159,36 @@ class OpenedLite(OpenedFile):
         return True
 
     @property
+    def images(self) -> LiteTensor:
+        """The tensor of the images."""
+        return self.lite.tensors[self.lite.inputs[0]]
+
+    @property
     def batch(self) -> int:
-        shape = next(iter(self.signature.inputs.values())).shape
-        return (shape and shape[0]) or 1
+        return (self.images.shape and self.images.shape[0]) or 1
 
     @property
     def channels_first(self) -> bool:
-        shape = self.lite.tensors[self.lite.inputs[0]].shape
-        return is_channels_first(shape)
-
-    @property
-    def input_dtype(self) -> str:
-        """The type of the images."""
-        return next(iter(self.signature.inputs.values())).dtype
+        return is_channels_first(self.images.shape)
 
     @property
     def input_quantization(self) -> tuple[float, int] | None:
         """The scale and the zero point of the images; None for floats."""
-        tensor = self.lite.tensors[self.lite.inputs[0]]
-        if not tensor.is_quantized:
-            return None
-        return tensor.scales[0], tensor.zero_points[0] if tensor.zero_points else 0
+        images = self.images
+        return (images.scales[0], images.zero_point) if images.is_quantized else None
 
     def takes_bytes(self, input_range: str) -> bool:
         """Return whether the images are bytes as they are, where a range of values is meant.
 
         That is so where the range is all that the type of the images can hold.
         """
-        if self.input_dtype not in ("uint8", "int8"):
+        if self.images.dtype not in ("uint8", "int8"):
             return False
-        tensor = self.lite.tensors[self.lite.inputs[0]]
-        return not tensor.is_quantized or input_range == self._whole_range
+        return not self.images.is_quantized or input_range == self._whole_range
 
     @cached_property
     def _whole_range(self) -> str | None:
-        found = self.lite.input_quantization()
+        found = self.lite.entry_quantization()
         if found is None:
             return None
         dtype, scale, _ = found

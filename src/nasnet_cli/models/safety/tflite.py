@@ -14,13 +14,14 @@ from pathlib import Path
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.flatbuffer import Table, root
 from nasnet_cli.models.safety.constants import ShortForms, check_bytes, number, refuse
+from nasnet_cli.models.tflite_graph import buffer_content
 
 # Slots of fields in schema.fbs.
 _SUBGRAPHS, _BUFFERS = 2, 4
 _TENSORS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _OPERATORS = 0, 1, 2, 3
 _OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 1, 2
 _SHAPE, _TYPE, _BUFFER, _NAME, _IS_VARIABLE, _SPARSITY, _EXTERNAL = 0, 1, 2, 3, 5, 6, 10
-_DATA, _OFFSET, _SIZE = 0, 1, 2
+_OFFSET, _SIZE = 1, 2
 _TRAVERSAL_ORDER, _BLOCK_MAP, _DIMENSIONS = 0, 1, 2
 _FORMAT, _DENSE_SIZE, _SEGMENTS_TYPE, _SEGMENTS, _INDICES_TYPE, _INDICES = range(6)
 
@@ -48,13 +49,12 @@ def check_tflite(path: Path, content: bytes) -> None:
 
 
 def _content(path: Path, buffer: Table, data: memoryview) -> memoryview:
-    """Return the bytes of a buffer; those of a very large file lie behind the FlatBuffer."""
+    """Return the bytes of a buffer, of which a file that was cut off may lack some."""
+    content = buffer_content(buffer, data)
     offset, size = buffer.number(_OFFSET, "Q"), buffer.number(_SIZE, "Q")
-    if offset <= 1:  # the default, and what converters write where there is nothing
-        return buffer.content(_DATA)
-    if offset + size > len(data):
-        raise refuse(path, f"at {offset}", f"has {max(0, len(data) - offset)} bytes of {size}")
-    return data[offset : offset + size]
+    if offset > 1 and len(content) < size:
+        raise refuse(path, f"at {offset}", f"has {len(content)} bytes of {size}")
+    return content
 
 
 def _check_graph(path: Path, graph: Table, buffers: list[memoryview], short: ShortForms) -> None:
