@@ -263,6 +263,13 @@ def test_a_truncated_file_is_an_error(tmp_path, kept):
         open_index(path)
 
 
+def test_a_header_without_its_end_is_an_error(tmp_path):
+    path = write_index(tmp_path, random_vectors(3))
+    path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))
+    with pytest.raises(NasnetError, match="damaged or cut short"):
+        open_index(path)
+
+
 def test_a_file_truncated_meanwhile_is_an_error(tmp_path):
     path = write_index(tmp_path, random_vectors(3))
     index = open_index(path)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from nasnet_cli.errors import ModelError, NasnetError
 from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.labels import Label, parse_labels, read_labels
+from nasnet_cli.models.files import reading
 from nasnet_cli.models.values import CHANNELS, RANGES, UNIT, factors
 
 if TYPE_CHECKING:
@@ -72,14 +73,13 @@ def read_card_file(path: Path) -> Card | None:
 
     Raises ModelError, which names the file, when it is not a card.
     """
-    try:
-        data = read_kept(path, follow=True, max_bytes=_SIZE_LIMIT)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        raise ModelError(f"{path} is over {_SIZE_LIMIT >> 20} MiB.", _REMEDY) from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.", _REMEDY) from None
+    with reading(path, _REMEDY):
+        try:
+            data = read_kept(path, follow=True, max_bytes=_SIZE_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError:
+            raise ModelError(f"{path} is over {_SIZE_LIMIT >> 20} MiB.", _REMEDY) from None
     return _parse_card(data, str(path), _REMEDY)
 
 

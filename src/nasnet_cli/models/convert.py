@@ -15,7 +15,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import labels_for
 from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, card_texts
 from nasnet_cli.models.detect import ARCHIVE, search
-from nasnet_cli.models.files import add_file
+from nasnet_cli.models.files import add_file, reading
 from nasnet_cli.models.formats.base import DetectedModel, Network
 from nasnet_cli.models.formats.saved_model import SavedModel
 from nasnet_cli.models.formats.tf1_hub import TF1Hub
@@ -37,10 +37,8 @@ def cached_module(detected: DetectedModel, shown: str, listener: ProgressListene
     shown is what the user called it. Raises ModelError when no module can be made of it, CacheError
     when it cannot be kept.
     """
-    try:
+    with reading(shown, "Check it."):
         sha256 = _content_sha256(detected)
-    except OSError as error:
-        raise ModelError(f"{shown} cannot be read: {error.strerror}.", "Check it.") from None
 
     def build(work: Path) -> tuple[Path, Kind, str]:
         return *build_module(detected, work, shown, listener), sha256

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.models.files import reading
 from nasnet_cli.models.formats.base import HEAD_BYTES, DetectedModel, Format
 from nasnet_cli.models.formats.saved_model import FILES
 from nasnet_cli.models.formats.table import FORMATS
@@ -75,7 +76,7 @@ def identify(path: Path, shown: str) -> DetectedModel:
 
     Raises ModelError, which calls it shown, when there is none.
     """
-    try:
+    with reading(shown):
         detected = detect(path)
         if detected is None and path.is_dir():
             detected = _detect_within(path)
@@ -87,10 +88,6 @@ def identify(path: Path, shown: str) -> DetectedModel:
             )
         if detected is None:
             raise _unrecognized(path, shown)
-    except OSError as error:
-        raise ModelError(
-            f"{shown} cannot be read: {error.strerror}.", "Check the permissions."
-        ) from None
     return detected
 
 

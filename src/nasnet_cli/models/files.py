@@ -6,9 +6,19 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from nasnet_cli.errors import ModelError
+
+
+@contextmanager
+def reading(name: object, remedy: str = "Check the permissions.") -> Iterator[None]:
+    """Raise ModelError of the system's errors in a block that reads what is called name."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{name} cannot be read: {error.strerror}.", remedy) from None
 
 
 def module_files(folder: Path) -> dict[str, int]:
@@ -18,12 +28,8 @@ def module_files(folder: Path) -> dict[str, int]:
     folder, a pipe, a device) and when the folder cannot be read.
     """
     root = folder.resolve()
-    try:
+    with reading(f"The model {folder}"):
         sizes_by_name = dict(_walk(root, folder, ""))
-    except OSError as error:
-        raise ModelError(
-            f"The model {folder} cannot be read: {error.strerror}.", "Check the permissions."
-        ) from None
     return dict(sorted(sizes_by_name.items(), key=lambda item: os.fsencode(item[0])))
 
 
@@ -44,11 +50,9 @@ def digest_of(files: Mapping[str, Path]) -> str:
     """
     total = hashlib.sha256()
     for name, path in files.items():
-        try:
+        with reading(path):
             total.update(b"%b\0%d\0" % (os.fsencode(name), path.stat().st_size))
             add_file(total, path)
-        except OSError as error:
-            raise _unreadable(path, error) from None
     return total.hexdigest()
 
 
@@ -62,15 +66,9 @@ def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
     """Return the sizes in bytes of the named files in a folder. Raises ModelError when one cannot be read."""
     sizes_by_name = {}
     for name in names:
-        try:
+        with reading(folder / name):
             sizes_by_name[name] = (folder / name).stat().st_size
-        except OSError as error:
-            raise _unreadable(folder / name, error) from None
     return sizes_by_name
-
-
-def _unreadable(path: Path, error: OSError) -> ModelError:
-    return ModelError(f"{path} cannot be read: {error.strerror}.", "Check the permissions.")
 
 
 def _walk(root: Path, folder: Path, above: str) -> Iterator[tuple[str, int]]:

@@ -327,10 +327,9 @@ def describe(model: OpenedModel) -> dict[str, Any]:
         "multiply_adds_depthwise": counted.depthwise if counted else None,
         "file_sizes": model.file_sizes,
         "unsafe_operations": model.unsafe_operations,
-        "network": card.network if card else None,
-        "accuracy": card.accuracy if card else None,
-        "source": card.source if card else None,
-        "licence": card.licence if card else None,
+        **{
+            name: getattr(card, name, None) for name in ("network", "accuracy", "source", "licence")
+        },
         "written_by": card.tool if card else None,
     }
 

@@ -13,30 +13,12 @@ from nasnet_cli.models.values import range_of
 EXPORT = "Export it with Keras, model.export(folder), and name that folder."
 
 # The layers of NASNet, and those that hold others.
-_OWN = frozenset(
-    [
-        "Activation",
-        "Add",
-        "AveragePooling2D",
-        "BatchNormalization",
-        "Concatenate",
-        "Conv2D",
-        "Cropping2D",
-        "Dense",
-        "Flatten",
-        "Functional",
-        "GlobalAveragePooling2D",
-        "InputLayer",
-        "MaxPooling2D",
-        "Model",
-        "ReLU",
-        "Rescaling",
-        "SeparableConv2D",
-        "Sequential",
-        "Softmax",
-        "ZeroPadding2D",
-    ]
-)
+_OWN = frozenset((
+    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
+    "Cropping2D", "Dense", "Flatten", "Functional", "GlobalAveragePooling2D", "InputLayer",
+    "MaxPooling2D", "Model", "ReLU", "Rescaling", "SeparableConv2D", "Sequential", "Softmax",
+    "ZeroPadding2D",
+))  # fmt: skip
 # Layers that do nothing but in training.
 _TRAINING_ONLY = ("Dropout", "Gaussian", "SpatialDropout", "Random", "ActivityRegularization")
 _ACTIVATIONS = ("softmax", "sigmoid", "log_softmax")
@@ -105,11 +87,8 @@ def _activation(layers: list[tuple[str, dict[str, Any]]], path: Path) -> Activat
         if kind in ("Dense", "Activation"):
             name = settings.get("activation")
             if isinstance(name, dict):
-                name = (
-                    name.get("config")
-                    if name.get("class_name") == "function"
-                    else name.get("class_name")
-                )
+                kind_ = name.get("class_name")
+                name = name.get("config") if kind_ == "function" else kind_
             name = name.lower() if isinstance(name, str) else name
         if name not in _LINEAR:
             found.append((name, kind, settings))
@@ -135,17 +114,11 @@ def _input_range(layers: list[tuple[str, dict[str, Any]]], path: Path) -> str | 
         scale, offset = scale * factor, offset * factor + shift
     if abs(scale - 2) < 1e-6 and abs(offset + 1) < 1e-6:
         return None
+    if scale >= 1:
+        problem = f"multiplies its images by {scale:g} first, which no known NASNet does"
+        raise ModelError(f"{path} {problem}.", EXPORT)
     # A byte b gives scale * b + offset, for which the network must get half of that and a half.
-    return (
-        range_of([-(offset + 1) / scale], [2 / scale]) if scale < 1 else _refuse_scale(path, scale)
-    )
-
-
-def _refuse_scale(path: Path, scale: float) -> str:
-    raise ModelError(
-        f"{path} multiplies its images by {scale:g} first, which no known NASNet does.",
-        EXPORT,
-    )
+    return range_of([-(offset + 1) / scale], [2 / scale])
 
 
 def _refusal(path: Path, kind: str, settings: dict[str, Any]) -> ModelError:

@@ -15,19 +15,9 @@ if TYPE_CHECKING:
 _SCALINGS = ("Add", "Divide", "Multiply", "Subtract")
 # What comes before and between the scaling of images, and changes no value.
 _PLAIN = (
-    "Clamp",
-    "Convert",
-    "Gather",
-    "Interpolate",
-    "Maximum",
-    "Minimum",
-    "Pad",
-    "Reshape",
-    "Reverse",
-    "Slice",
-    "StridedSlice",
-    "Transpose",
-)
+    "Clamp", "Convert", "Gather", "Interpolate", "Maximum", "Minimum", "Pad", "Reshape", "Reverse",
+    "Slice", "StridedSlice", "Transpose",
+)  # fmt: skip
 _MOST_STEPS = 50
 
 

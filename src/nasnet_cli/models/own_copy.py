@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.files import digest_of, module_files
+from nasnet_cli.models.files import digest_of, module_files, reading
 from nasnet_cli.models.formats.base import DetectedModel
 from nasnet_cli.models.found_labels import files_beside
 from nasnet_cli.models.hub.store import Kind, entry_name, keep, known_name
@@ -67,17 +67,13 @@ def _files(detected: DetectedModel) -> dict[str, Path]:
 def _copy(original: Path, copy: Path) -> None:
     """Copy a regular file, for this user alone. Raises ModelError when it cannot be read."""
     copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
+    with reading(original):
         # It may have become a pipe, which would block.
         flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
-        reading = os.fdopen(os.open(original, flags), "rb")
-    except OSError as error:
-        raise ModelError(
-            f"{original} cannot be read: {error.strerror}.", "Check the permissions."
-        ) from None
+        source = os.fdopen(os.open(original, flags), "rb")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | open_flags("O_CLOEXEC")
-    with reading, os.fdopen(os.open(copy, flags, 0o600), "wb") as writing:
-        if not stat.S_ISREG(os.fstat(reading.fileno()).st_mode):
+    with source, os.fdopen(os.open(copy, flags, 0o600), "wb") as writing:
+        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             raise ModelError(f"{original} is not a file.", "Name a model.")
-        while chunk := reading.read(_CHUNK):
+        while chunk := source.read(_CHUNK):
             writing.write(chunk)

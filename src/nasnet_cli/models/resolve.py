@@ -68,19 +68,15 @@ def resolve(
 def _protected(path: Path, shown: str, listener: ProgressListener) -> DetectedModel:
     """Return the model at path, or its copy in the cache where others could change it."""
     from nasnet_cli.models.detect import identify
+    from nasnet_cli.models.files import reading
     from nasnet_cli.models.reach import is_out_of_reach
 
     detected = identify(path, shown)
-    try:
-        whole = (
-            [detected.path]
-            if detected.path.is_dir()
-            else detected.format.files(detected.path).values()
-        )
+    path = detected.path
+    with reading(shown, "Check it."):
+        whole = [path] if path.is_dir() else detected.format.files(path).values()
         if all(is_out_of_reach(part) for part in whole if part.exists()):
             return detected
-    except OSError as error:
-        raise ModelError(f"{shown} cannot be read: {error.strerror}.", "Check it.") from None
     from nasnet_cli.models.own_copy import own_copy
 
     return own_copy(detected, shown, listener)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,7 @@ def _mapped(path: Path) -> Vectors:
             "Name a file that nasnet embed wrote.",
         ) from error
     # A damaged header, of which NumPy raises many kinds, or one of more rows than the file has.
-    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, SyntaxError, TokenError, TypeError, OverflowError, RecursionError) as error:
         raise NasnetError(
             f"{path} is damaged or cut short.", "Make it again with nasnet embed."
         ) from error

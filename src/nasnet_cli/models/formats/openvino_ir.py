@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import CARD, LABELS, Card, Labels, read_texts
+from nasnet_cli.models.files import reading
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 from nasnet_cli.models.formats.openvino_file import Facts, OpenedGraph, open_file, read_graph
 from nasnet_cli.models.values import InputValues, range_of
@@ -178,12 +179,10 @@ def _check_xml(path: Path) -> None:
     parser.StartElementHandler, parser.EndElementHandler = begin, end
     parser.StartDoctypeDeclHandler = refuse_doctype
     try:
-        with path.open("rb") as file:
+        with reading(path, "Check it."), path.open("rb") as file:
             parser.ParseFile(file)
     except expat.ExpatError as error:
         raise ModelError(f"{path} is broken: {error}.", "Get it again.") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check it.") from None
     if needed:
         _check_weights(path, needed)
 

@@ -24,12 +24,8 @@ if TYPE_CHECKING:
 
 _MARKER_FILE, _MARKER = "tfhub_module.pb", b"\x08\x03"
 _COLLECTIONS = {
-    "variables",
-    "trainable_variables",
-    "model_variables",
-    "regularization_losses",
-    "update_ops",
-}
+    "variables", "trainable_variables", "model_variables", "regularization_losses", "update_ops",
+}  # fmt: skip
 
 
 class TF1Hub(SavedModel):

@@ -14,6 +14,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.labels import read_labels
 from nasnet_cli.models.card import CARD, LABELS, read_card_file
+from nasnet_cli.models.files import reading
 from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
 from nasnet_cli.models.formats.openvino_file import (
     Facts,
@@ -226,12 +227,11 @@ def _read(path: Path) -> tuple[bytes, LiteGraph]:
     """Return the content of a file and what it says. Raises ModelError when it is damaged."""
     from nasnet_cli.models.safety.tflite import check_tflite
 
-    try:
+    with reading(path, "Check it."):
         data = path.read_bytes()
+    try:
         check_tflite(path, data)
         return data, read_lite_graph(data)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.", "Check it.") from None
     except (ValueError, RecursionError) as error:
         raise ModelError(
             f"{path} is damaged or cut off: {error}.",

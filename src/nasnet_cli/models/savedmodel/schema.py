@@ -109,31 +109,10 @@ _MESSAGES = dict(re.findall(r"^(\w+):(.*(?:\n .*)*)", _TABLE, re.MULTILINE))
 
 # In the order of their numbers; a dash where nasnet has no use for one.
 _DTYPES = [
-    "-",
-    "float32",
-    "float64",
-    "int32",
-    "uint8",
-    "int16",
-    "int8",
-    "string",
-    "complex64",
-    "int64",
-    "bool",
-    "-",
-    "-",
-    "-",
-    "bfloat16",
-    "-",
-    "-",
-    "uint16",
-    "complex128",
-    "float16",
-    "resource",
-    "variant",
-    "uint32",
-    "uint64",
-]
+    "-", "float32", "float64", "int32", "uint8", "int16", "int8", "string", "complex64", "int64",
+    "bool", "-", "-", "-", "bfloat16", "-", "-", "uint16", "complex128", "float16", "resource",
+    "variant", "uint32", "uint64",
+]  # fmt: skip
 DTYPES: dict[int, str] = {number: name for number, name in enumerate(_DTYPES) if name != "-"}
 """Names of TensorFlow's DataType numbers, NumPy's where it has the type."""
 
