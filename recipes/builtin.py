@@ -32,7 +32,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
+from accuracy import accuracy_by_group, class_groups
 from measuring import calibrate, figures
+from patterns import make_patterns
 from training_data import read_sets, read_tiny_validation
 from warm_start import warm_start
 
@@ -41,10 +43,8 @@ from nasnet_cli.network.spec import NASNetA, Stem
 from nasnet_cli.training.augment import Augmentation
 from nasnet_cli.training.batches import Batches, Part
 from nasnet_cli.training.checkpoint import load_checkpoint, save_checkpoint
-from nasnet_cli.training.evaluate import accuracy_by_group, class_groups
 from nasnet_cli.training.image_sets import ImageSet, held_out
 from nasnet_cli.training.loop import Settings, Training, fastest_layers, train
-from nasnet_cli.training.patterns import make_patterns
 from nasnet_cli.training.sampling import sampling_weights
 from nasnet_cli.training.schedule import Course, Phase
 

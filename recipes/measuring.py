@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 import numpy as np
+from accuracy import central_logits, confident_share, ranks
+from patterns import KINDS, make_patterns
 
 from nasnet_cli.training.calibration import (
     calibration_error,
@@ -14,9 +16,7 @@ from nasnet_cli.training.calibration import (
     fit_temperature,
     probabilities,
 )
-from nasnet_cli.training.evaluate import central_logits, confident_share, ranks
 from nasnet_cli.training.image_sets import ImageSet
-from nasnet_cli.training.patterns import KINDS, make_patterns
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patterns import KINDS, make_patterns
 
 from nasnet_cli.network.spec import CIFAR, NASNetA, Stem
 from nasnet_cli.training.augment import Augmentation, augment, crop, random_box
@@ -20,7 +21,6 @@ from nasnet_cli.training.calibration import (
 )
 from nasnet_cli.training.checkpoint import load_checkpoint
 from nasnet_cli.training.image_sets import ImageSet, Teacher, held_out
-from nasnet_cli.training.patterns import KINDS, make_patterns
 from nasnet_cli.training.sampling import Sampler, sampling_weights
 from nasnet_cli.training.schedule import Course, Phase
 from nasnet_cli.training.targets import blend, label_probabilities, teacher_probabilities
@@ -280,7 +280,7 @@ class TestLoop:
         assert not list(tmp_path.rglob("*.part*"))
 
     def test_evaluation_sees_the_average_and_changes_nothing(self, settings, batches, tmp_path):
-        from nasnet_cli.training.evaluate import accuracy_by_group, class_groups
+        from accuracy import accuracy_by_group, class_groups
 
         held = {name: (s, np.arange(len(s))) for name, s in batches.sets.items()}
         groups = class_groups(list(batches.sets.values()), CLASSES)
