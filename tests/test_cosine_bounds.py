@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasnet_cli.similarity import Comparison, bounds, groups, index, nearest, numbers, open_index
+from nasnet_cli.similarity import bounds, groups, index, nearest, numbers
 from nasnet_cli.similarity.bounds import find_bounds
+from nasnet_cli.similarity.groups import Comparison
+from nasnet_cli.similarity.index import open_index
 from nasnet_cli.similarity.numbers import pair_cosines
 from support.vectors import write_index
 
@@ -117,7 +119,7 @@ def test_nearest_are_those_of_all(tmp_path_factory, array, top, block, minimum, 
         minimum = float(occurring[pick % len(occurring)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "BLOCK", block)
-        found = nearest(vectors, array, top, minimum)
+        found = nearest.nearest(vectors, array, top, minimum)
     for row, neighbours in zip(cosines, found, strict=True):
         order = np.argsort(-row, kind="stable")
         expected = [(other, row[other]) for other in order.tolist() if row[other] >= minimum]

@@ -23,7 +23,7 @@ from nasnet_cli.albums.duplicates import Duplicates, Rules
 from nasnet_cli.albums.paths import Base
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.decode import read_size
-from nasnet_cli.similarity import open_index
+from nasnet_cli.similarity.index import open_index
 from support.vectors import near_groups
 
 # The tiny module's weights are random, so that all pictures are much alike to it.

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasnet_cli import similarity
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.results.neighbours import Neighbour
 from nasnet_cli.results.records import Embedded, Failure
 from nasnet_cli.results.writers import json_object
-from nasnet_cli.similarity import open_index, similar, without_direction
-from nasnet_cli.similarity.groups import UnionFind
+from nasnet_cli.similarity import index as index_module
+from nasnet_cli.similarity.groups import UnionFind, count_pairs
+from nasnet_cli.similarity.index import open_index, without_direction
+from nasnet_cli.similarity.nearest import similar
 from nasnet_cli.similarity.numbers import pair_cosines
 from support.vectors import near_groups, write_index
 
@@ -42,7 +43,7 @@ def matches(index, vector, top):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks so small that arrays in tests have several."""
-    monkeypatch.setattr(similarity.index, "BLOCK", 7)
+    monkeypatch.setattr(index_module, "BLOCK", 7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -145,7 +146,7 @@ def test_groups_are_the_connected_components(tmp_path_factory, seed, count, thre
     array = np.random.default_rng(seed).integers(-2, 3, (count, 4)).astype(np.float32)
     index = open_index(write_index(tmp_path_factory.mktemp("index"), array))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity.index, "BLOCK", block)
+        patch.setattr(index_module, "BLOCK", block)
         found = rows_of(near_groups(index, threshold))
     near = cosines(array) >= threshold if count else np.zeros((0, 0), bool)
     doubtful = np.abs(cosines(array) - threshold) < 1e-9 if count else np.zeros((0, 0), bool)
@@ -187,7 +188,7 @@ def test_progress_sees_each_pair_of_blocks(tmp_path, small_blocks):
     index = open_index(write_index(tmp_path, random_vectors(40)))
     seen = []
     list(near_groups(index, 0.97, lambda pairs: (seen.append(pair) or pair for pair in pairs)))
-    assert len(seen) == similarity.count_pairs(index) == 21
+    assert len(seen) == count_pairs(index) == 21
 
 
 def test_lines_of_failed_inputs_have_no_row(tmp_path):
@@ -316,7 +317,8 @@ def test_memory_does_not_grow_with_the_index(tmp_path):
     code = (
         "import os, re, sys, numpy as np\n"
         "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-        "from nasnet_cli.similarity import nearest, open_index\n"
+        "from nasnet_cli.similarity.index import open_index\n"
+        "from nasnet_cli.similarity.nearest import nearest\n"
         "index = open_index(sys.argv[1])\n"
         "nearest(index, np.ones((1, index.depth), np.float32), 10)\n"
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
@@ -325,7 +327,7 @@ def test_memory_does_not_grow_with_the_index(tmp_path):
     for blocks in (4, 14):
         folder = tmp_path / str(blocks)
         folder.mkdir()
-        path = write_index(folder, np.ones((blocks * similarity.index.BLOCK, 256), np.float32))
+        path = write_index(folder, np.ones((blocks * index_module.BLOCK, 256), np.float32))
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=True)
         peaks.append(int(done.stdout))
     # 40 MB more of vectors; what grows is eight bytes a row.

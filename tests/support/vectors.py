@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nasnet_cli.similarity import Comparison, Index, Rows
+from nasnet_cli.similarity.groups import Comparison
+from nasnet_cli.similarity.index import Index
+from nasnet_cli.similarity.numbers import Rows
 
 
 def write_index(folder: Path, array: ArrayLike, lines: Sequence[Any] | None = None) -> Path:

@@ -14,7 +14,8 @@ from nasnet_cli.albums.paths import Base
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.source import is_remote, member_of, open_regular
 from nasnet_cli.results.neighbours import Group, Member, Role
-from nasnet_cli.similarity import Index, Rows
+from nasnet_cli.similarity.index import Index
+from nasnet_cli.similarity.numbers import Rows
 
 Keep = Literal["largest", "oldest", "first"]
 

@@ -11,7 +11,7 @@ import click
 
 from nasnet_cli.cli import large_options, options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import OUTPUT, command_with, option
+from nasnet_cli.cli.sections import OUTPUT, command_with, path_option
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.formats import FORMATS, formats_of
 
@@ -29,18 +29,16 @@ NAMES = formats_of("labels")
 )
 @options.input_options
 @options.output_options(NAMES)
-@option(
+@path_option(
     "--embed",
     "vectors_out",
-    type=click.Path(),
     metavar="FILE",
     section=OUTPUT,
     help="Also write feature vectors to FILE (.npy, .npz or .parquet), like nasnet embed.",
 )
-@option(
+@path_option(
     "--report",
     "report_out",
-    type=click.Path(),
     metavar="FILE",
     section=OUTPUT,
     help="Also write an HTML page with thumbnails to FILE, like nasnet report.",

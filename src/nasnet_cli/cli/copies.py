@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nasnet_cli.cli.run import Job
     from nasnet_cli.results.neighbours import Group, Role
     from nasnet_cli.results.writers import Section
-    from nasnet_cli.similarity import Index
+    from nasnet_cli.similarity.index import Index
 
 Pair = TypeVar("Pair")
 
@@ -43,7 +43,7 @@ class Search:
     def of_vectors(cls, path: str) -> Search:
         """Return the search of a file of nasnet embed. Raises NasnetError."""
         from nasnet_cli import __version__
-        from nasnet_cli.similarity import open_index
+        from nasnet_cli.similarity.index import open_index
 
         index = open_index(path)
         about: dict[str, Section] = {"index": index.describe()}
@@ -60,7 +60,7 @@ class Search:
         from nasnet_cli.jobs.rows import embedded_rows
         from nasnet_cli.results.atomic import open_existing
         from nasnet_cli.results.npy import write_stream
-        from nasnet_cli.similarity import open_index
+        from nasnet_cli.similarity.index import open_index
         from nasnet_cli.systems import temporary_files
 
         made = time.time_ns()
@@ -92,7 +92,8 @@ def report(
     from nasnet_cli.albums.paths import Base
     from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import GROUPS
-    from nasnet_cli.similarity import Comparison, count_pairs, without_direction
+    from nasnet_cli.similarity.groups import Comparison, count_pairs
+    from nasnet_cli.similarity.index import without_direction
 
     start = time.monotonic()
     index, base = search.index, Base(rules.base)

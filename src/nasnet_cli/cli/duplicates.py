@@ -9,7 +9,7 @@ import click
 
 from nasnet_cli.cli import moving, neighbours, options, startup
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import command_with, gathered, option
+from nasnet_cli.cli.sections import command_with, gathered, option, path_option
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 
 if TYPE_CHECKING:
@@ -64,16 +64,9 @@ rule_options = gathered(
         is_flag=True,
         help="Images of the same folder are not duplicates of each other.",
     ),
-    option(
-        "--base",
-        type=click.Path(),
-        metavar="DIR",
-        help="Folder that relative paths beside vectors start from.  [default: the current folder]",
-    ),
-    option(
+    options.base_option_for("beside vectors"),
+    path_option(
         "--move-to",
-        type=click.Path(),
-        metavar="DIR",
         allow_from_autoenv=False,
         help="Move the duplicates to DIR, which is left out of the search.",
     ),
@@ -93,10 +86,8 @@ rule_options = gathered(
 )
 @options.input_options
 @rule_options
-@option(
+@path_option(
     "--undo",
-    type=click.Path(),
-    metavar="DIR",
     allow_from_autoenv=False,
     help="Take back what was moved to DIR, also after an interruption.",
 )

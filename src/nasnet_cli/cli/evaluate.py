@@ -18,6 +18,7 @@ from nasnet_cli.cli.sections import (
     gathered,
     json_option,
     option,
+    path_option,
     print_json,
     print_line,
 )
@@ -56,19 +57,13 @@ class Settings(NamedTuple):
 @gathered(
     "settings",
     Settings,
-    option(
+    path_option(
         "--labels-from",
-        type=click.Path(),
         metavar="CSV",
         help="For results: CSV file with the columns path and label.  [default: the name of the "
         "folder that each image lies in]",
     ),
-    option(
-        "--base",
-        type=click.Path(),
-        metavar="DIR",
-        help="Folder that relative paths in a CSV file start from.  [default: the current folder]",
-    ),
+    options.base_option_for("in a CSV file"),
     option(
         "--mistakes",
         type=click.IntRange(min=0),
@@ -76,11 +71,9 @@ class Settings(NamedTuple):
         metavar="N",
         help="Number of the most confident mistakes to list.",
     ),
-    option(
+    path_option(
         "-o",
         "--out",
-        type=click.Path(),
-        metavar="DIR",
         section=OUTPUT,
         help="Write to folder DIR: evaluation.json, classes.csv, confusion.csv, confusion.png, "
         "reliability.png, and the labels of all images as labels.jsonl.",

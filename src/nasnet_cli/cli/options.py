@@ -24,6 +24,7 @@ from nasnet_cli.cli.sections import (
     Decorator,
     gathered,
     option,
+    path_option,
 )
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.formats import FormatName, format_by_ending
@@ -315,12 +316,15 @@ verbose_option = option("-v", "--verbose", is_flag=True, help="Print details.")
 console_options = gathered("console", Console, quiet_option, verbose_option)
 
 results_argument = click.argument("results", type=click.Path())
-base_option = option(
-    "--base",
-    type=click.Path(),
-    metavar="DIR",
-    help="Folder that relative paths in RESULTS start from.  [default: the current folder]",
-)
+
+
+def base_option_for(paths: str) -> Decorator:
+    """Add --base to a command whose input has the paths named."""
+    text = f"Folder that relative paths {paths} start from.  [default: the current folder]"
+    return path_option("--base", help=text)
+
+
+base_option = base_option_for("in RESULTS")
 
 
 def open_results(results: str) -> LabelFile:

@@ -6,11 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import command_with, option
+from nasnet_cli.cli.sections import command_with, option, path_option
 from nasnet_cli.cli.summary import and_errors
 from nasnet_cli.results.text import counted
 
@@ -28,9 +26,8 @@ if TYPE_CHECKING:
 @options.out_option("Write the page to FILE, which appears only when complete.", required=True)
 @options.overwrite_option
 @option("--title", metavar="TEXT", help="Title of the page.  [default: the name of RESULTS]")
-@option(
+@path_option(
     "--vectors",
-    type=click.Path(),
     metavar="FILE",
     help="Add a map on which similar images lie close together, from the vectors in FILE (.npy of "
     "nasnet embed): by UMAP where umap-learn is installed, else by principal components.",

@@ -160,6 +160,11 @@ def option(*names: str, section: str = BASIC, **settings: Any) -> Decorator:
     return click.option(*names, cls=Option, section=section, **settings)
 
 
+def path_option(*names: str, metavar: str = "DIR", **settings: Any) -> Decorator:
+    """Add an option for the path of a folder, or of the file that metavar stands for."""
+    return option(*names, type=click.Path(), metavar=metavar, **settings)
+
+
 def json_option(help_: str) -> Decorator:
     """Add --json to a command, as as_json."""
     return option("--json", "as_json", section=OUTPUT, is_flag=True, help=help_)

@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
 from nasnet_cli.cli import exits, neighbours, options, startup
 from nasnet_cli.cli.console import Console
-from nasnet_cli.cli.sections import command_with, gathered, option
+from nasnet_cli.cli.sections import command_with, gathered, option, path_option
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.text import counted
 
 if TYPE_CHECKING:
     from nasnet_cli.cli.run import Job
-    from nasnet_cli.similarity import Index
+    from nasnet_cli.similarity.index import Index
     from nasnet_cli.similarity.numbers import Vectors
 
 
@@ -34,10 +32,9 @@ class Limits(NamedTuple):
 limit_options = gathered(
     "limits",
     Limits,
-    option(
+    path_option(
         "--index",
         "index_path",
-        type=click.Path(),
         metavar="FILE",
         required=True,
         help="Index to search: FILE.npy of nasnet embed, with its .jsonl and .npy.meta.json.",
@@ -90,7 +87,7 @@ def command(
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
     startup.limit_blas_threads()  # the search has threads of its own
     vectors = neighbours.named_vectors(inputs)
-    from nasnet_cli.similarity import open_index
+    from nasnet_cli.similarity.index import open_index
 
     index = open_index(limits.index_path)
     if vectors is not None:
@@ -122,7 +119,7 @@ def _match_images(
     from nasnet_cli.jobs.rows import embedded_rows
     from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import MATCHED
-    from nasnet_cli.similarity import similar
+    from nasnet_cli.similarity.nearest import similar
 
     index_meta = index.meta()
     made_with = index_meta["preprocessing"]
@@ -164,7 +161,7 @@ def _match_vectors(
     from nasnet_cli.results.meta import meta_document
     from nasnet_cli.results.neighbours import MATCHED
     from nasnet_cli.results.records import Embedded
-    from nasnet_cli.similarity import similar
+    from nasnet_cli.similarity.nearest import similar
 
     start = time.monotonic()
     head = {"index": index.describe()}
@@ -186,7 +183,7 @@ def _match_vectors(
 def _read_queries(path: str, index: Index, console: Console) -> tuple[Vectors, list[str]]:
     """Return the vectors in a file and their names. Raises NasnetError for another model's."""
     from nasnet_cli.results.meta import meta_path
-    from nasnet_cli.similarity import read_meta, read_vectors
+    from nasnet_cli.similarity.index import read_meta, read_vectors
 
     vectors, names = read_vectors(path)
     if vectors.shape[1] != index.depth:

@@ -17,6 +17,7 @@ from nasnet_cli.cli.sections import (
     gathered,
     json_option,
     option,
+    path_option,
     print_json,
     print_line,
 )
@@ -80,11 +81,9 @@ class Settings(NamedTuple):
         help="Model to train from; the same as --model. With scratch, a new network is trained from "
         "random weights.",
     ),
-    option(
+    path_option(
         "-o",
         "--out",
-        type=click.Path(),
-        metavar="DIR",
         required=True,
         section=OUTPUT,
         help="Write the trained model to folder DIR, a TF1 Hub module. It appears only when "

@@ -63,11 +63,6 @@ class OpenedModel(ABC):
         return False
 
     @property
-    def needs_interpreter(self) -> bool:
-        """True if only TensorFlow Lite's interpreter gives its results."""
-        return False
-
-    @property
     def runs_on_tensorflow(self) -> bool:
         """True if TensorFlow can run it too."""
         return False
@@ -135,7 +130,7 @@ class OpenedModel(ABC):
 
     @property
     def is_quantized(self) -> bool:
-        """True if its inputs and outputs go by a scale and a zero point."""
+        """True if it computes in integers, as only TensorFlow Lite's interpreter does rightly."""
         return False
 
     @property

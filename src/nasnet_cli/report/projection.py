@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasnet_cli.quiet import silence_errors
-from nasnet_cli.similarity import Index, open_index
+from nasnet_cli.similarity.index import Index, open_index
 
 # With fewer images, UMAP has no neighbourhoods to keep.
 _FEWEST_FOR_UMAP = 50

@@ -65,6 +65,7 @@ _ERRNO = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
 }
 
 
@@ -138,8 +139,18 @@ def _output_errors(name: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        number = _ERRNO.get(error.sqlite_errorcode & 0xFF, errno.EIO)
-        raise in_words(name, OSError(number, os.strerror(number))) from error
+        raise in_words(name, system_error(error)) from error
+
+
+def error_code(error: sqlite3.Error) -> int:
+    """Return SQLite's code of an error, without the extended part; 0 where it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def system_error(error: sqlite3.Error) -> OSError:
+    """Return the error of the system that an error of SQLite stands for."""
+    number = _ERRNO.get(error_code(error), errno.EIO)
+    return OSError(number, os.strerror(number))
 
 
 def read_meta(path: str | os.PathLike[str]) -> bytes:

@@ -22,7 +22,7 @@ def open_runtime(
     receives a sentence about it. The model must be safe to run. Raises ModelError when the runtime
     cannot read it.
     """
-    if plan.model.needs_interpreter:
+    if plan.model.is_quantized:
         if named is not None:
             raise ModelError(
                 f"{plan.model.path} computes in integers, which TensorFlow Lite's interpreter runs.",

@@ -32,7 +32,7 @@ class TFLiteRuntime(Runtime):
                 "Leave out --precision.",
             )
         super().__init__(plan, litert.VERSION, threads)
-        assert isinstance(plan.model, OpenedLite)  # see OpenedModel.needs_interpreter
+        assert isinstance(plan.model, OpenedLite)  # see OpenedModel.is_quantized
         self._model = plan.model
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.threads):

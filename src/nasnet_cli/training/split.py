@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_cli.similarity import Comparison, Index
+from nasnet_cli.similarity.groups import Comparison
+from nasnet_cli.similarity.index import Index
 
 NEAR = (0.95, 0.99, 0.999, 0.9999, 0.999999)
 """Cosines of standardized feature vectors from which on two images are near-duplicates.

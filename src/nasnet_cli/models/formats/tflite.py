@@ -156,10 +156,6 @@ class OpenedLite(OpenedFile):
         return True
 
     @property
-    def needs_interpreter(self) -> bool:
-        return True
-
-    @property
     def images(self) -> LiteTensor:
         """The tensor of the images."""
         return self.lite.tensors[self.lite.inputs[0]]
