@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from nasnet_cli.model import load_model
 from nasnet_cli.models.card import Card, read_card, read_module_labels, write_card
 from nasnet_cli.models.export import compare, export
 from nasnet_cli.models.formats.base import Network
-from nasnet_cli.models.formats.table import FORMATS, format_for
+from nasnet_cli.models.formats.names import WritableName
+from nasnet_cli.models.formats.table import FORMATS, WRITABLE, format_for
 from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import MOBILE
 from nasnet_cli.network.weights import weight_shapes
@@ -40,6 +42,10 @@ READABLE = ("tf1-hub", "saved-model", "keras")
 
 # What TensorFlow's own interpreter and Keras say of themselves; all of it goes nowhere in a run.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+def test_help_names_the_formats_that_can_be_written():
+    assert set(get_args(WritableName)) == set(WRITABLE)
 
 
 def outputs(form, path, pictures):

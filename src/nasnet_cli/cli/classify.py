@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -68,8 +67,8 @@ def command(
     from nasnet_cli.cli.run import Job, target, vector_target
 
     if vectors_out is not None:
-        spec = replace(spec, results=("labels", "vectors"))
-    elif spec.normalize or spec.dtype != JobSpec.dtype:
+        spec = spec._replace(results=("labels", "vectors"))
+    elif spec.normalize or spec.dtype != options.DEFAULTS.dtype:
         raise click.UsageError("--normalize and --dtype need --embed.")
     job = Job(spec, inputs, run, console)
     if shards.wanted:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,7 +112,7 @@ def command(
         from nasnet_cli.evaluation import plots
 
         plots.require()
-    evaluation = _Evaluation(settings, replace(spec, top=5), run, console)
+    evaluation = _Evaluation(settings, spec._replace(top=5), run, console)
     if os.path.isdir(source):  # noqa: PTH112
         outcome, about = evaluation.of_folder(source)
     else:

@@ -12,7 +12,7 @@ from nasnet_cli.cli import options
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.model_names import model_option
 from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
-from nasnet_cli.models.formats.base import Kind, Precision, WritableName
+from nasnet_cli.models.formats.names import Kind, Precision, WritableName
 
 
 @command_with(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,6 +58,8 @@ def command(model: str | None, as_json: bool) -> None:
 def _show_unfetched(entry: Entry, as_json: bool) -> None:
     """Print what is known of a model that is not here."""
     if as_json:
+        from dataclasses import asdict
+
         print_json({**asdict(entry), "here": False})
         return
     lines = [

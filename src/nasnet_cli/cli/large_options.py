@@ -43,7 +43,7 @@ run_options = gathered(
     large(
         "--check",
         type=click.Choice(["stat", "content"]),
-        default=RunOptions.check,
+        default=RunOptions().check,
         help="How --resume detects changed files: by size and modification time, or by content.",
     ),
     *speed_decorators,

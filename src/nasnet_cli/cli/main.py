@@ -126,7 +126,6 @@ def run(arguments: list[str] | None = None) -> None:
         sys.exit(_status(arguments))
     streams.restore()
     signals.catch()
-    startup.relax_garbage_collection()
     startup.exit_now(signals.run_to_end(lambda: _status(None)))
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 advanced = partial(option, section=ADVANCED)
 of_model, of_output = partial(option, section=MODEL), partial(option, section=OUTPUT)
 COUNT = click.IntRange(min=1)
+DEFAULTS = JobSpec(())
 
 
 class NumberRange(click.FloatRange):
@@ -95,14 +96,14 @@ _limit_and_model_options = (
     advanced(
         "--max-pixels",
         type=COUNT,
-        default=JobSpec.max_pixels,
+        default=DEFAULTS.max_pixels,
         metavar="N",
         help="Report an error for images with more pixels.",
     ),
     advanced(
         "--max-bytes",
         type=COUNT,
-        default=JobSpec.max_bytes,
+        default=DEFAULTS.max_bytes,
         metavar="N",
         help="Report an error for files with more bytes.",
     ),
@@ -117,7 +118,7 @@ _limit_and_model_options = (
     of_model(
         "--precision",
         type=click.Choice(["f32", "bf16"]),
-        default=JobSpec.precision,
+        default=DEFAULTS.precision,
         help="Inference precision; bf16 is faster on CPUs that support it and slightly less "
         "accurate.",
     ),
@@ -158,7 +159,7 @@ preprocessing_options = (
 sure_option = option(
     "--sure",
     type=PROBABILITY,
-    default=JobSpec.sure,
+    default=DEFAULTS.sure,
     metavar="P",
     help="Minimum probability of the everyday label, the most specific one (golden retriever, "
     "dog, animal) that reaches it.",
@@ -176,14 +177,14 @@ label_options = (
     option(
         "--top",
         type=COUNT,
-        default=JobSpec.top,
+        default=DEFAULTS.top,
         metavar="K",
         help="Number of labels per image.",
     ),
     option(
         "--threshold",
         type=PROBABILITY,
-        default=JobSpec.threshold,
+        default=DEFAULTS.threshold,
         metavar="P",
         help="Leave out labels with a lower probability.",
     ),
@@ -197,7 +198,7 @@ vector_options = (
     of_output(
         "--dtype",
         type=click.Choice(["float32", "float16"]),
-        default=JobSpec.dtype,
+        default=DEFAULTS.dtype,
         help="Data type of feature vectors.",
     ),
 )

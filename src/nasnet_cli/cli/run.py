@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,7 +153,7 @@ class Job:
         self.console = console
         self.summary = Summary()
         self._timings = Timings()
-        self.run_options = replace(options, timings=self._timings)
+        self.run_options = options._replace(timings=self._timings)
 
     @cached_property
     def model(self) -> Model:
@@ -213,7 +212,7 @@ class Job:
         own = output_files(targets, with_meta=True)
         self.inputs.own = [os.path.realpath(path) for path in own]
         with self._running():
-            run = self._run(replace(self.run_options, overwrite=overwrite))
+            run = self._run(self.run_options._replace(overwrite=overwrite))
             write_files(run, targets, self.inputs.skips, self.inputs.roots)
 
     def _run(self, options: RunOptions) -> JobRun:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nasnet_cli.cli import exits, neighbours, options, startup
@@ -125,7 +124,7 @@ def _match_images(
     made_with = index_meta["preprocessing"]
     settings = ("resize", "crop_fraction", "resample", "input_range", "channels")
     changes = {name: made_with[name] for name in settings if made_with.get(name) is not None}
-    job = Job(replace(spec, preprocessing=changes), inputs, run, console)
+    job = Job(spec._replace(preprocessing=changes), inputs, run, console)
     _check_same_model(job, index, index_meta)
 
     def meta() -> bytes:

@@ -116,7 +116,7 @@ def command(
     3 if some have errors.
     """
     if settings.source is not None:
-        spec = replace(spec, model=settings.source)
+        spec = spec._replace(model=settings.source)
     full.check(is_scratch=spec.model == SCRATCH)
     return _Training(folder, settings, full, spec, run, console).run(as_json)
 
@@ -140,7 +140,7 @@ class _Training:
         self._is_scratch = spec.model == SCRATCH
         if self._is_scratch:
             # Its features find near-duplicates.
-            self._spec = replace(spec, model="builtin")
+            self._spec = spec._replace(model="builtin")
         if full.full or self._is_scratch:
             self._tuning = Tuning(
                 Path(settings.out),

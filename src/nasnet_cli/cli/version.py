@@ -42,7 +42,7 @@ def version_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if not asked or ctx.resilient_parsing:
         return
-    print_line(f"nasnet {__version__}")
+    click.echo(f"nasnet {__version__}")
     if ctx.params["verbose"]:
         for line in _details():
             print_line(line)

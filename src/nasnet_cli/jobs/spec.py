@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nasnet_cli.models.listener import SILENT, ProgressListener
 
@@ -25,8 +24,7 @@ _OPTIONS: dict[Kind, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class JobSpec:
+class JobSpec(NamedTuple):
     """The specification of a job, which also goes to other processes and into files.
 
     results are the kinds of results. model, labels, runtime, precision and allow_unsafe_ops are
@@ -37,7 +35,7 @@ class JobSpec:
     results: tuple[Kind, ...]
     model: str | None = None
     labels: str | None = None
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = {}
     runtime: RuntimeName | None = None
     precision: Precision = "f32"
     allow_unsafe_ops: bool = False
@@ -53,7 +51,7 @@ class JobSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as JSON has it, for readers: nothing is ever run by it."""
-        content = {**asdict(self), "results": list(self.results)}
+        content = {**self._asdict(), "results": list(self.results)}
         del content["allow_unsafe_ops"]
         return content
 
@@ -108,8 +106,7 @@ class JobSpec:
         }
 
 
-@dataclass(frozen=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """Settings for running a job, on which its results do not depend.
 
     workers threads decode, two more than CPUs if None; batch_size images are decoded ahead of the

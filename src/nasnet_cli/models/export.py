@@ -14,7 +14,8 @@ from nasnet_cli.atomic import hidden_folder
 from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Card, card_texts
 from nasnet_cli.models.convert import without_classification
-from nasnet_cli.models.formats.base import Format, Kind, Network, Outputs, Precision
+from nasnet_cli.models.formats.base import Format, Network, Outputs
+from nasnet_cli.models.formats.names import Kind, Precision
 from nasnet_cli.models.probes import probe_images
 from nasnet_cli.models.safety.gate import check_safe
 from nasnet_cli.models.savedmodel.reader import PB

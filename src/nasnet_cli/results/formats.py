@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
-from nasnet_cli.kept_files import read_kept
 from nasnet_cli.results.meta import meta_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nasnet_cli.results.npy import Shape
     from nasnet_cli.results.records import Summary
 
@@ -19,8 +18,7 @@ ResultKind = Literal["labels", "vectors", "neighbours", "groups"]
 FormatName = Literal["table", "jsonl", "json", "csv", "parquet", "sqlite", "npy", "npz"]
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(NamedTuple):
     """The labels or vectors of a finished job, and what else a file says of it.
 
     rows returns the records (Classified or Embedded) in order, at each call. head is what a JSON
@@ -32,14 +30,13 @@ class Results:
     rows: Callable[[], Iterator[Any]]
     summary: Summary
     meta: bytes
-    head: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    head: Mapping[str, Mapping[str, object]] = {}
     logits: bool = False
     everyday: bool = False
     shape: Shape | None = None
 
 
-@dataclass(frozen=True)
-class ResultFormat:
+class ResultFormat(NamedTuple):
     """One format of result files.
 
     kinds are the results that it can hold, endings those of its files. holds_meta tells that a
@@ -63,6 +60,8 @@ class ResultFormat:
     def read_meta(self, path: Path) -> bytes:
         """Return the description in or beside a file. Raises OSError, ValueError or KeyError."""
         if not self.holds_meta:
+            from nasnet_cli.kept_files import read_kept
+
             return read_kept(meta_path(path), follow=True)
         from nasnet_cli.results import npy, parquet, sqlite
 
@@ -189,5 +188,7 @@ def format_by_ending(
     path: str | os.PathLike[str], names: Sequence[FormatName] = tuple(FORMATS)
 ) -> FormatName | None:
     """Return the one of names that a file's ending names, in any case, or None."""
+    from pathlib import PurePath
+
     ending = PurePath(path).suffix.lower()
     return next((name for name in names if ending in FORMATS[name].endings), None)

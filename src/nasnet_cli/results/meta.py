@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nasnet_cli.results.text import json_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 META_SUFFIX = ".meta.json"
 INPUTS_SUFFIX = ".inputs"
@@ -19,12 +22,18 @@ SECTIONS = ("tool", "runtime", "model", "preprocessing", "options", "summary")
 
 def meta_path(result: str | os.PathLike[str]) -> Path:
     """Return the path of a result's description: photos.csv.meta.json."""
-    return Path(os.fspath(result) + META_SUFFIX)
+    return _path(os.fspath(result) + META_SUFFIX)
 
 
 def inputs_path(result: str | os.PathLike[str]) -> Path:
     """Return the path of the record of a result's inputs (jobs/inputs.py): photos.csv.inputs."""
-    return Path(os.fspath(result) + INPUTS_SUFFIX)
+    return _path(os.fspath(result) + INPUTS_SUFFIX)
+
+
+def _path(name: str) -> Path:
+    from pathlib import Path  # not for the help of commands, of which it takes a twentieth
+
+    return Path(name)
 
 
 def meta_document(**sections: Mapping[str, object]) -> bytes:

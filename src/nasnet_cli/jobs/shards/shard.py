@@ -15,7 +15,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,7 +87,7 @@ class ShardRunner:
     ) -> None:
         self._spec = spec
         self._formats = manifest.formats
-        self._options = replace(options, overwrite=True, with_meta=False)
+        self._options = options._replace(overwrite=True, with_meta=False)
         self._model = model or self._spec.open_model()
         self._reporter = reporter
         self._in_place = in_place
@@ -138,7 +138,7 @@ class ShardRunner:
         targets = [_target(kind, format_, base) for kind, format_ in self._formats.items()]
         state = state_path(targets[0].path)
         # Only with a state: an output that exists may be of images that have changed.
-        options = replace(self._options, resume=state.exists())
+        options = self._options._replace(resume=state.exists())
         try:
             counts = run_to_files(
                 self._spec, self._model, sources, targets, options, self._reporter

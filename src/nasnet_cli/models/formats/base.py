@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.errors import ModelError
+from nasnet_cli.models.formats.names import Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from nasnet_cli.models.formats.saved_model import OpenedSavedModel
     from nasnet_cli.models.info import OpenedModel
     from nasnet_cli.network.spec import NASNetA
-
-Kind = Literal["classification", "feature-vector"]
-Precision = Literal["f32", "f16"]
-WritableName = Literal["tf1-hub", "saved-model", "keras", "tflite", "openvino", "onnx"]
-"""The names of the formats that export writes (table.py), which help must not import."""
 
 Outputs = Mapping[str, "np.ndarray"]
 """Arrays [images, length] float32 by "logits" and "features"."""

@@ -25,7 +25,8 @@ from nasnet_cli.errors import ModelError, describe_error
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.labels import labels_for
 from nasnet_cli.models.card import CARD, LABELS, network_of_card, read_texts
-from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.formats.base import Format, Network, Outputs
+from nasnet_cli.models.formats.names import Precision
 from nasnet_cli.models.keras_config import EXPORT, read_settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK\x03\x04"
 _ARCHIVED_WEIGHTS = "model.weights.h5"
-
 _CONFIG_LIMIT = 64 * 2**20
 _WEIGHTS_LIMIT = 2**32
 _NUMBERS_LIMIT = 2**29

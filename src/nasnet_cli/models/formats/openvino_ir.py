@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.card import CARD, LABELS, Card, Labels, read_texts
 from nasnet_cli.models.files import reading
-from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.formats.base import Format, Network, Outputs
+from nasnet_cli.models.formats.names import Precision
 from nasnet_cli.models.formats.openvino_file import Facts, OpenedGraph, open_file, read_graph
 from nasnet_cli.models.values import InputValues, range_of
 

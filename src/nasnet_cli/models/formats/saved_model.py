@@ -23,7 +23,8 @@ from nasnet_cli.models.card import (
     read_module_labels,
     write_texts,
 )
-from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.formats.base import Format, Network, Outputs
+from nasnet_cli.models.formats.names import Precision
 from nasnet_cli.models.info import OpenedModel
 from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.graph import Graph

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasnet_cli.models.card import write_texts
-from nasnet_cli.models.formats.base import Network, Outputs, Precision
+from nasnet_cli.models.formats.base import Network, Outputs
+from nasnet_cli.models.formats.names import Precision
 from nasnet_cli.models.formats.saved_model import SavedModel
 from nasnet_cli.models.savedmodel.reader import PB
 from nasnet_cli.models.savedmodel.schema import message

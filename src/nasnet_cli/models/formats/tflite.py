@@ -15,7 +15,8 @@ from nasnet_cli.kept_files import parse_json, read_kept
 from nasnet_cli.labels import read_labels
 from nasnet_cli.models.card import CARD, LABELS, read_card_file
 from nasnet_cli.models.files import reading
-from nasnet_cli.models.formats.base import Format, Network, Outputs, Precision
+from nasnet_cli.models.formats.base import Format, Network, Outputs
+from nasnet_cli.models.formats.names import Precision
 from nasnet_cli.models.formats.openvino_file import (
     Facts,
     OpenedFile,
