@@ -14,29 +14,33 @@ import pytest
 
 from faults import constants as mutators
 from nasnet_cli.errors import ModelError
-from nasnet_cli.models.export import export
 from nasnet_cli.models.formats.table import FORMATS
 from nasnet_cli.models.safety.constants import check_onnx, check_saved_model
 from nasnet_cli.models.safety.tflite import check_tflite
 from nasnet_cli.models.savedmodel import schema
 from support import crafted
 from support.models import load_network
+from support.modules import FILES
 
 PHOTO = next((Path(__file__).parents[1] / "examples" / "photos").glob("*.jpg"))
 HUGE = 2**60
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Export the tiny module in a format, once, and return the path."""
+def exported(
+    tiny_module: Path, runtime_files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Return the tiny module's path in a format."""
     folder = tmp_path_factory.mktemp("exported")
     network = load_network(tiny_module)
 
     def make(name: str) -> Path:
+        if name in FILES:
+            return runtime_files / FILES[name]
         path = folder / name / f"m{FORMATS[name].suffix}"
         if not path.exists():
             path.parent.mkdir()
-            export(network, path, FORMATS[name])
+            FORMATS[name].write(path, network, {}, "f32")
         return path
 
     return make
@@ -44,7 +48,7 @@ def exported(tiny_module: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 def _copy(path: Path, folder: Path, data: bytes) -> Path:
     """Copy a file and its companions to a folder, with other content."""
-    for file in path.parent.iterdir():
+    for file in path.parent.glob(f"{path.stem}.*"):
         (folder / file.name).write_bytes(file.read_bytes())
     (folder / path.name).write_bytes(data)
     return folder / path.name

@@ -144,7 +144,7 @@ COMMANDS_SHOWN = [
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, golden_module):
+def workplace(tmp_path_factory, labelled_module):
     """A folder with all that the README's commands name: photos, an archive and a model."""
     folder = tmp_path_factory.mktemp("readme")
     photos = library(folder) / "photos"
@@ -154,14 +154,14 @@ def workplace(tmp_path_factory, golden_module):
     shutil.copy(photos / "cat.jpg", folder / "one.jpg")
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         archive.write(photos / "cat.jpg", "cat.jpg")
-    shutil.copytree(golden_module, folder / "my_module")
+    shutil.copytree(labelled_module, folder / "my_module")
     return folder
 
 
 def test_the_commands_of_the_readme_run(nasnet, workplace):
     """Run them in their order, one after the other in one folder.
 
-    The published models are stood in for by one of their size, and what a command before has
+    The published models are stood in for by a small one, and what a command before has
     written is moved away for the next, as a reader would.
     """
     assert len(COMMANDS_SHOWN) >= 5

@@ -110,9 +110,7 @@ def test_a_module_imports_what_it_needs(module: str, expected: set[str]) -> None
         ("embed a.png -o a.npy --overwrite", {*RUNS, "sqlite3"}),
     ],
 )
-def test_a_command_imports_what_it_needs(
-    command: str, expected: set[str], cache_folder: Path, tmp_path: Path
-) -> None:
+def test_a_command_imports_what_it_needs(command: str, expected: set[str], tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "a.png")
     assert imported(command.split(), tmp_path) == expected
 
@@ -122,5 +120,5 @@ def test_help_imports_nothing_of_runs(command: str, tmp_path: Path) -> None:
     assert imported([*command.split(), "--help"], tmp_path, OF_RUNS) == set()
 
 
-def test_inspect_reads_a_module_without_tensorflow(cache_folder: Path, tmp_path: Path) -> None:
+def test_inspect_reads_a_module_without_tensorflow(tmp_path: Path) -> None:
     assert not imported(["inspect"], tmp_path) & {"PIL", "tensorflow"}

@@ -75,7 +75,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_a_file_holds_is_no_surprise(
     nasnet: Callable[..., Result], kept: Path, name: str, data: st.DataObject
