@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import ntpath
 import os
 import re
 import subprocess
@@ -269,3 +271,60 @@ def test_the_name_of_a_cached_model_is_one_that_windows_takes():
 
     for label in (r"C:\models\con.h5", "https://example.org/a:b?c=*", 'a"b|c<d>'):
         assert not re.search(r'[<>:"/\\|?*]|[. ]$', entry_name(label, label))
+
+
+@pytest.mark.parametrize("label", ["con", "Nul", "aux.light", "COM1", "lpt9.x.y", "con ", "prn ."])
+def test_a_label_that_windows_has_for_a_device_names_a_folder(label):
+    from nasnet_cli.albums.sorting import folder_name
+
+    assert folder_name(label).partition(".")[0].endswith("_")
+    assert folder_name(f"a {label}") == f"a {label}".strip(" .")
+
+
+@pytest.fixture
+def windows_paths(monkeypatch):
+    """Paths are those of Windows while the block runs."""
+
+    @contextlib.contextmanager
+    def paths():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "path", ntpath)
+            patch.setattr(os, "sep", "\\")
+            yield
+
+    return paths
+
+
+@pytest.mark.parametrize("path", [r"C:\photos\a\cat.jpg", "C:/photos/a/cat.jpg", r"a\cat.jpg"])
+def test_names_in_paths_of_windows(path, windows_paths):
+    from nasnet_cli.albums import duplicates, sorting
+    from nasnet_cli.evaluation import sources
+
+    with windows_paths():
+        place = duplicates.destination(path)
+        name = sorting._name(path)
+        folder = sources.folder_name(path)
+        inner = sources.ClassFolders(r"C:\classes", (), 0).name_of(r"C:\classes\dog\x\1.jpg")
+    assert place in (r"photos\a\cat.jpg", r"a\cat.jpg")
+    assert (name, folder, inner) == ("cat.jpg", "a", "dog")
+
+
+def test_a_link_to_another_drive_is_absolute(windows_paths):
+    from nasnet_cli.albums import transfers
+
+    with windows_paths():
+        assert transfers._relative(r"D:\cat.jpg", r"C:\dog\cat.jpg") == r"D:\cat.jpg"
+
+
+def test_what_cannot_be_linked_is_copied(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"1")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1314, "a required privilege is not held")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    systems.link_or_copy(tmp_path / "folder", tmp_path / "copy")
+    systems.link_or_copy(tmp_path / "folder" / "file", tmp_path / "other")
+    assert (tmp_path / "copy" / "file").read_bytes() == (tmp_path / "other").read_bytes() == b"1"
+    assert not (tmp_path / "copy").is_symlink()

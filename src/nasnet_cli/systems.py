@@ -60,6 +60,41 @@ def open_flags(
     return flags
 
 
+def with_slashes(path: str) -> str:
+    """Return a path with slashes between its parts, which Windows takes too."""
+    return path.replace(os.sep, "/")
+
+
+def can_enter(folder: str) -> bool:
+    """Return whether this user may look at the entries of a folder."""
+    return os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make target another name of a file or folder, or a copy where links need rights or fail.
+
+    Raises OSError.
+    """
+    try:
+        target.symlink_to(source)
+    except OSError:
+        import shutil
+
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
+
+
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Wait until the bytes of a file are on disk, where that can be asked for. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if os.name != "nt":  # which does so for files opened to write only
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def is_mine(status: os.stat_result) -> bool:
     """Return whether a file is this user's, where the system tells."""
     return not has_owners() or status.st_uid == os.geteuid()
@@ -133,7 +168,8 @@ def temporary_folder() -> Iterator[Path]:
     import tempfile
 
     place = tempfile.gettempdir()
-    for left in Path(place).glob(f"{_HELD}*"):
+    # Without locks, it cannot be told whose run has ended.
+    for left in Path(place).glob(f"{_HELD}*") if fcntl else ():
         with contextlib.suppress(OSError), _flock(left):
             if is_mine(left.lstat()):
                 shutil.rmtree(left)

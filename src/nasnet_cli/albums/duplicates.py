@@ -249,5 +249,5 @@ def copies(groups: Iterable[Group]) -> Iterator[tuple[str, str]]:
 
 def destination(path: str) -> str:
     """Return the place of a moved image below its new folder: its path, without what leads up."""
-    parts = os.path.normpath(path).split(os.sep)
+    parts = os.path.splitdrive(os.path.normpath(path))[1].split(os.sep)
     return os.sep.join(part for part in parts if part not in ("", os.pardir))

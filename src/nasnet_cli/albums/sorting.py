@@ -14,10 +14,19 @@ from nasnet_cli.errors import ErrorKind, NasnetError
 from nasnet_cli.images.source import is_remote
 from nasnet_cli.results.reading import LabelFile
 from nasnet_cli.results.records import Classified, Everyday, Prediction
+from nasnet_cli.systems import with_slashes
 from nasnet_cli.wordnet import load_hierarchy
 
 NOT_SURE = "_not_sure"
 _LONGEST = 100  # bytes of a folder's name
+# Names of devices on Windows, also with a suffix.
+_DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10)),
+}
 # What names on the disks of other systems cannot hold, and what a terminal would obey.
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\ud800-\udfff]')
 
@@ -72,11 +81,14 @@ def folder_name(label: str) -> str:
     name = _NOT_IN_NAMES.sub("_", label).encode()[:_LONGEST].decode(errors="ignore")
     # Hidden names, NOT_SURE and what looks like an option are no labels' names.
     name = name.strip(" .").lstrip("_-. ")
+    stem, dot, rest = name.partition(".")
+    if stem.rstrip().upper() in _DEVICES:
+        name = f"{stem}_{dot}{rest}"
     return name or "unnamed"
 
 
 def _name(path: str) -> str:
     if is_remote(path):
         path = unquote(urlsplit(path).path)
-    name = path.rstrip("/").rpartition("/")[2]
+    name = with_slashes(path).rstrip("/").rpartition("/")[2]
     return "image" if name in ("", ".", "..") else name.replace("\0", "_")

@@ -20,7 +20,7 @@ from nasnet_cli.albums.undo_list import Transfer
 from nasnet_cli.atomic import hidden_file
 from nasnet_cli.images.formats import HEAD_BYTES, has_image_suffix, signature
 from nasnet_cli.kept_files import open_kept
-from nasnet_cli.systems import sync_folder
+from nasnet_cli.systems import sync_file, sync_folder
 
 # File systems without hard links say one of these, and Linux where the file is someone else's.
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -157,7 +157,7 @@ def _publish(hidden: Path, target: str) -> None:
 
     The name may get lost with the power: then the file is copied again.
     """
-    _sync_file(hidden)
+    sync_file(hidden)
     try:
         os.link(hidden, target)
     except OSError as error:
@@ -198,12 +198,7 @@ def _relative(source: str, target: str) -> str:
     """Return what a link at target has to hold: a path from where it really lies."""
     folder, name = os.path.split(source)
     real = os.path.join(os.path.realpath(folder), name)
-    return os.path.relpath(real, os.path.realpath(os.path.dirname(target)))
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return os.path.relpath(real, os.path.realpath(os.path.dirname(target)))
+    except ValueError:  # on another drive
+        return real

@@ -14,6 +14,7 @@ from nasnet_cli.errors import NasnetError, describe_error
 from nasnet_cli.images.formats import has_image_suffix
 from nasnet_cli.images.selection import Selection
 from nasnet_cli.results.text import shortened
+from nasnet_cli.systems import with_slashes
 
 _DELIMITERS = ",;\t"
 _EXPECTED = "Name a CSV file whose header has the columns path and label."
@@ -36,7 +37,8 @@ class ClassFolders:
 
     def name_of(self, path: str) -> str:
         """Return the name of the subfolder that an image lies in, however deep."""
-        return path.removeprefix(os.path.join(self.folder, "")).partition("/")[0]
+        below = path.removeprefix(os.path.join(self.folder, ""))
+        return with_slashes(below).partition("/")[0]
 
 
 def class_folders(folder: str) -> ClassFolders:
@@ -126,7 +128,7 @@ def _header(line: str) -> tuple[str, list[str]]:
 
 def folder_name(path: str) -> str:
     """Return the name of the folder that an image lies in; "" for none."""
-    return path.rpartition("/")[0].rpartition("/")[2]
+    return with_slashes(path).rpartition("/")[0].rpartition("/")[2]
 
 
 def reasons(unmatched: Mapping[str, str], most: int = 8) -> str:

@@ -38,6 +38,7 @@ from nasnet_cli.images.source import (
     member_of,
     open_regular,
 )
+from nasnet_cli.systems import can_enter, with_slashes
 
 _BLOCK_BYTES = 1 << 16
 
@@ -244,7 +245,7 @@ class _Walker:
 
     def _unreadable(self, folder: _Folder, name: str, failure: InputError) -> Source | None:
         """Return the row of an entry that cannot be looked at."""
-        if not os.access(folder.path, os.X_OK, effective_ids=True):
+        if not can_enter(folder.path):
             return Source(folder.path, failure=failure)
         if failure.kind == "not_found" and not has_image_suffix(name):
             self._skips.add("dangling link")  # or the entry has gone
@@ -295,8 +296,9 @@ class _Walker:
         The path that the link is resolved to decides alone, not what the walk has found so far.
         """
         while len(self._roots) < len(self._named):
-            self._roots.append(os.path.realpath(self._named[len(self._roots)]).rstrip("/") + "/")
-        target = os.path.realpath(link)
+            root = with_slashes(os.path.realpath(self._named[len(self._roots)]))
+            self._roots.append(root.rstrip("/") + "/")
+        target = with_slashes(os.path.realpath(link))
         if is_folder and target + "/" in self._roots:
             return True
         return any(

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nasnet_cli.systems import with_slashes
+
 # Folders of thumbnails, deleted files and snapshots that file servers and systems keep beside
 # photos, and of packages; compared in lower case.
 SKIPPED_FOLDERS = frozenset((
@@ -33,7 +35,7 @@ class Selection(NamedTuple):
 
     def is_own(self, path: str) -> bool:
         """Return whether a path is that of one of the run's own files."""
-        name = path[path.rfind("/") :]
+        name = with_slashes(path).rpartition("/")[2]
         return any(own.endswith(name) for own in self.own) and os.path.realpath(path) in self.own
 
     def reason(self, relative: str, *, is_folder: bool) -> str | None:

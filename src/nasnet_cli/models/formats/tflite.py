@@ -33,7 +33,7 @@ from nasnet_cli.models.outputs import Operation
 from nasnet_cli.models.savedmodel.reader import Tensor
 from nasnet_cli.models.tflite_graph import LiteGraph, LiteTensor, labels_in_file, read_lite_graph
 from nasnet_cli.models.values import BYTES, RANGES, InputValues, nearest, whole_range
-from nasnet_cli.systems import temporary_folder
+from nasnet_cli.systems import link_or_copy, temporary_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +98,7 @@ class TFLite(Format):
         # OpenVINO recognizes TFLite by the file's name alone.
         with temporary_folder() as folder:
             link = folder / "model.tflite"
-            link.symlink_to(path.absolute())
+            link_or_copy(path.absolute(), link)
             return read_graph(self, path, link, if_incomplete=if_incomplete)
 
     def write(

@@ -18,6 +18,7 @@ from nasnet_cli.models.savedmodel.graph import called_functions
 from nasnet_cli.models.savedmodel.reader import PB, SavedModelFile, Signature
 from nasnet_cli.models.savedmodel.schema import attribute, data_inputs, node_name, parse
 from nasnet_cli.models.savedmodel.signatures import image_input
+from nasnet_cli.systems import link_or_copy
 
 SIGNATURE = "serving_default"
 INPUT = "images"
@@ -81,7 +82,7 @@ def write_extract(model: SavedModelFile, tensors: Sequence[str], folder: Path) -
         _add_restore(model, meta_graph.graph_def)
     (folder / PB).write_bytes(result.SerializeToString())
     if (model.folder / _VARIABLES).is_dir():
-        (folder / _VARIABLES).symlink_to((model.folder / _VARIABLES).resolve())
+        link_or_copy((model.folder / _VARIABLES).resolve(), folder / _VARIABLES)
 
 
 def _needed(graph: Any, roots: Sequence[str]) -> Any:
