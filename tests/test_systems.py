@@ -184,6 +184,14 @@ def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path,
     ]
 
 
+def test_without_locks_no_temporary_folder_is_taken_for_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(systems, "fcntl", None)
+    with systems.temporary_folder() as first, systems.temporary_folder():
+        assert first.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_threads_read_one_file_without_pread(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "pread")
     content = bytes(range(256)) * 64
