@@ -112,7 +112,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
 
 @command_with(
     "nasnet cache rm imagenet-mobile",
-    "nasnet cache rm compiled unfinished",
+    "nasnet cache rm compiled",
     "nasnet cache rm --all --dry-run",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_cached)
