@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nasnet_cli.errors import InputError, NasnetError
 from nasnet_cli.images import names as names_module
@@ -406,6 +407,9 @@ def test_sources_are_listed_while_paths_still_arrive(tmp_path: Path) -> None:
         (b"a.jpg\r\n\r\n\nb.jpg\r\n", ["a.jpg", "b.jpg"]),
         (b"a\nb.jpg\0c\r\0\0", ["a\nb.jpg", "c\r"]),
         (b" spaced .jpg \n", [" spaced .jpg "]),
+        (b"BMW.jpg\nGIF89a.jpg\n", ["BMW.jpg", "GIF89a.jpg"]),
+        (b"BM.jpg\0", ["BM.jpg"]),
+        (b".\0a\0b\0c\0", [".", "a", "b", "c"]),
         (b"\xff.jpg\n", ["\udcff.jpg"]),
         (b"\xef\xbb\xbfa.jpg\nb.jpg\n", ["a.jpg", "b.jpg"]),
     ],
@@ -418,6 +422,17 @@ def test_lists_are_separated_by_newlines_or_nuls(text: bytes, expected: list[str
 def test_a_utf16_list_is_an_error(encoding: str) -> None:
     with pytest.raises(NasnetError, match="UTF-16"):
         list(read_list(io.BytesIO("\ufeffa.jpg\n/\n".encode(encoding))))
+    for path in ("é.jpg", "/home/me/photos", "C:\\photos\\写真 1.jpg\r\n", "a.jpg\nb.jpg\n"):
+        with pytest.raises(NasnetError, match="UTF-16"):
+            list(read_list(io.BytesIO(path.encode(encoding))))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_an_image_is_no_list(format: str) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(stream, format)
+    with pytest.raises(NasnetError, match="is an image"):
+        list(read_list(io.BytesIO(stream.getvalue())))
 
 
 def test_a_list_is_read_as_it_arrives() -> None:

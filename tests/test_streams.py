@@ -96,7 +96,7 @@ def test_a_working_folder_that_was_removed(image, tiny_module, tmp_path):
     assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok"
     for arguments, words in (
         (("-o", "out.jsonl", image), "The folder that you are in has been removed."),
-        ((), "There are no images in the current folder."),
+        ((), "The folder that you are in has been removed."),
     ):
         gone.mkdir()
         done = shell(line, "classify", "-m", tiny_module, *arguments, cwd=gone)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nasnet_cli import cache
-from nasnet_cli.cli import exits, startup
+from nasnet_cli.cli import exits, startup, streams
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.missing import check_some_exist
 from nasnet_cli.cli.options import InputOptions
@@ -107,6 +107,10 @@ class Inputs:
     def no_images(self) -> NasnetError:
         """Return the error to raise when there are no inputs."""
         if self._paths == (".",):
+            if not streams.working_folder_exists():
+                return NasnetError(
+                    "The folder that you are in has been removed.", "Go to another one."
+                )
             place = "the current folder"
         else:
             names = [_named(path) for path in self._paths]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -344,7 +345,7 @@ def read_list(stream: BinaryIO) -> Iterator[str]:
     Names end with a newline (a carriage return before it is dropped) or, when a NUL comes with
     the first of them, with a NUL, as `find -print0` writes. Empty names are skipped. Bytes that
     are not UTF-8 become Python's surrogate escapes; a UTF-8 byte order mark is dropped. Raises
-    NasnetError for UTF-16.
+    NasnetError for UTF-16 and for an image.
     """
     # read1 returns what a pipe holds now; read would wait for a whole block.
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
@@ -354,8 +355,12 @@ def read_list(stream: BinaryIO) -> Iterator[str]:
         if not block:
             break
         rest += block
-    if rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _is_utf16(rest):
         raise NasnetError("The list of paths is UTF-16.", "Save it as UTF-8.")
+    if signature(rest[:HEAD_BYTES]) and re.search(rb"[\x01-\x08\x0e-\x1f]", rest[:HEAD_BYTES]):
+        raise NasnetError(
+            "The list of paths is an image.", "Name the image itself, without --from or -."
+        )
     rest = rest.removeprefix(codecs.BOM_UTF8)
     end = b"\0" if b"\0" in rest else b"\n"
     while True:
@@ -366,6 +371,14 @@ def read_list(stream: BinaryIO) -> Iterator[str]:
             yield from _decoded([rest], end)
             return
         rest += block
+
+
+def _is_utf16(text: bytes) -> bool:
+    """Return whether a text without byte order mark is UTF-16: every other byte of a path is NUL."""
+    names = text.replace(b"\0\0", b"\0").strip(b"\0").split(b"\0")
+    letters = [name for name in names if len(name) == 1]
+    part_of_path = rb"[^.]\.\w\w|\w\w[/\\]|[/\\]\w\w"  # a suffix, or a separator of folders
+    return len(letters) > len(names) * 3 // 4 and bool(re.search(part_of_path, b"".join(letters)))
 
 
 def _decoded(names: list[bytes], end: bytes) -> Iterator[str]:
