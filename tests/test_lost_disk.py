@@ -76,6 +76,15 @@ def test_full_disk_leaves_no_partial_file_and_can_be_resumed(
     assert contents(small_disk) == contents(clean)
 
 
+@pytest.mark.parametrize("form", ["tf1-hub", "saved-model"])
+def test_full_disk_while_tensorflow_writes(form, nasnet, tiny_module, small_disk):
+    (small_disk / "ballast").write_bytes(bytes(free_bytes(small_disk) - 20_000))
+    arguments = ("--format", form, "-m", tiny_module)
+    done = nasnet("export", small_disk / "model", *arguments, expect=1)
+    assert "there is no space left on the disk. Free some" in done.stderr.replace("\n", " ")
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
 class Going:
     """A run that has stored some rows and waits for more paths on standard input."""
 

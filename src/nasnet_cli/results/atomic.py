@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from nasnet_cli.atomic import hidden_path, leftovers
-from nasnet_cli.errors import OutputError
+from nasnet_cli.errors import NasnetError, OutputError
 from nasnet_cli.results.meta import COMPANION_SUFFIXES
 from nasnet_cli.systems import copy_mode, open_flags
 
@@ -238,15 +238,26 @@ _REASONS = {
     errno.EISDIR: ("it is the name of a folder", "Choose another name."),
     errno.EBADF: ("nothing is open there", _ELSEWHERE),
 }
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @contextmanager
 def errors_in_words(name: StrPath) -> Iterator[None]:
-    """Raise in_words of the system's errors in a block that writes the file of that name."""
+    """Raise in_words of the system's errors in a block that writes the file of that name.
+
+    Libraries have exceptions of their own for what the system says, whose words they quote.
+    """
     try:
         yield
     except OSError as error:
         raise in_words(os.fspath(name), error) from error
+    except NasnetError:
+        raise
+    except Exception as error:
+        quoted = [code for code in _DISK if os.strerror(code) in str(error)]
+        if not quoted:
+            raise
+        raise in_words(os.fspath(name), OSError(quoted[0], os.strerror(quoted[0]))) from error
 
 
 def in_words(name: str, error: OSError) -> OutputError:
