@@ -18,6 +18,7 @@ from faults import training as faults
 from nasnet_cli import load_model
 from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.network.spec import SIZES
+from nasnet_cli.systems import locked_folder
 from nasnet_cli.training.schedule import Course, Phase
 from support import fine_tuning
 from support.others import write_onnx
@@ -196,6 +197,17 @@ def test_an_unfinished_run_is_refused_with_both_ways_out(colours, tiny_module, n
     assert f"There is an unfinished run in {state}. Continue it: --resume. Start over: " in (
         result.stderr.replace("\n", " ")
     )
+    assert state.exists()
+
+
+def test_a_run_that_another_works_on_is_left_alone(colours, tiny_module, nasnet, tmp_path):
+    state = tmp_path / ".model.resume"
+    state.mkdir()
+    arguments = ("train", colours, "--from", tiny_module, "--full", "--out", tmp_path / "model")
+    with locked_folder(str(state), tmp_path / "locks"):
+        for more in ("--resume", "--overwrite"):
+            result = nasnet(*arguments, more, expect=1)
+            assert f"Another nasnet is training in {state}." in result.stderr.replace("\n", " ")
     assert state.exists()
 
 

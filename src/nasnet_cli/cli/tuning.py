@@ -120,15 +120,37 @@ class Tuning:
         from nasnet_cli.results.atomic import check_free
 
         _require_matplotlib()
-        if self._state.exists() and not self._options.resume:
-            if not self._overwrite:
-                raise OutputError(
-                    f"There is an unfinished run in {self._state}.",
-                    "Continue it: --resume. Start over: --overwrite.",
-                )
-            rmtree(self._state)
+        if self._state.exists():
+            with self._locked():
+                self._check_state()
         for path in self._curves.values():
             check_free(str(path), self._overwrite or self._options.resume)
+
+    def _check_state(self) -> None:
+        """Refuse or remove the state of a run that is not to be continued."""
+        if self._options.resume:
+            return
+        if not self._overwrite:
+            raise OutputError(
+                f"There is an unfinished run in {self._state}.",
+                "Continue it: --resume. Start over: --overwrite.",
+            )
+        rmtree(self._state)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other runs out of the state. Raises OutputError while another is in it."""
+        from nasnet_cli import cache
+        from nasnet_cli.systems import locked_folder
+
+        try:
+            with locked_folder(str(self._state), cache.subfolder("locks")):
+                yield
+        except BlockingIOError:
+            raise OutputError(
+                f"Another nasnet is training in {self._state}.",
+                "Run this again when it has ended, or choose another --out.",
+            ) from None
 
     def untrained(self, labels: tuple[Label, ...]) -> Network:
         """Return the network of --from scratch."""
@@ -161,6 +183,8 @@ class Tuning:
         images, validation = self._load(labelled, held, job, preprocessing)
         classes = labelled.classes
         with errors_in_words(self._state):
+            self._state.mkdir(exist_ok=True)
+        with self._locked(), errors_in_words(self._state):
             tuning = FineTuning(
                 network,
                 ImageSet(images, classes[~held]),
