@@ -220,6 +220,12 @@ def test_what_needs_full_and_what_cannot_be_trained_whole(colours, nasnet, tmp_p
     assert "is not a NASNet-A, so only a new last layer can be trained" in result.stderr
 
 
+def test_curves_without_matplotlib_are_refused(colours, nasnet, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = nasnet("train", colours, "--full", "--out", tmp_path / "out", expect=1)
+    assert "The curves of --full need matplotlib. Run: pip install matplotlib." in result.stderr
+
+
 def test_the_rate_falls_along_a_cosine():
     phase = Phase(110, 32, ())
     course = Course((phase,), 0.02, warmup_steps=10, decay_from=10, is_cosine=True)
