@@ -16,6 +16,8 @@ import pytest
 
 from faults import training as faults
 from nasnet_cli import load_model
+from nasnet_cli.cli.console import Console
+from nasnet_cli.cli.tuning import FullOptions, Tuning
 from nasnet_cli.errors import ModelError, OutputError
 from nasnet_cli.network.spec import SIZES
 from nasnet_cli.systems import locked_folder
@@ -198,6 +200,9 @@ def test_an_unfinished_run_is_refused_with_both_ways_out(colours, tiny_module, n
         result.stderr.replace("\n", " ")
     )
     assert state.exists()
+    options = FullOptions(full=True, epochs=None, size=None, image_size=None, resume=False)
+    Tuning(tmp_path / "model", options, Console(), is_scratch=False, overwrite=True).begin()
+    assert not state.exists()
 
 
 def test_a_run_that_another_works_on_is_left_alone(colours, tiny_module, nasnet, tmp_path):

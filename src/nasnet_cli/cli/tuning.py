@@ -115,8 +115,6 @@ class Tuning:
 
     def begin(self) -> None:
         """Check what is there, before any work. Raises NasnetError."""
-        from shutil import rmtree
-
         from nasnet_cli.results.atomic import check_free
 
         _require_matplotlib()
@@ -128,6 +126,8 @@ class Tuning:
 
     def _check_state(self) -> None:
         """Refuse or remove the state of a run that is not to be continued."""
+        from shutil import rmtree
+
         if self._options.resume:
             return
         if not self._overwrite:
