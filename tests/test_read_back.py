@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from nasnet_cli.albums.keywords import Keywords
+from nasnet_cli.albums.sidecar import Sidecar
+from nasnet_cli.errors import NasnetError
 from support.cli import Result
 
 ODD = st.one_of(
@@ -45,7 +49,6 @@ def kept(
     (folder / "names.txt").write_text(names)
     (folder / "names.json").write_text(json.dumps([f"class {number}" for number in range(7)]))
     nasnet("sort", "labels.jsonl", "--into", "sorted", expect=0, cwd=folder)
-    nasnet("tag", "labels.jsonl", expect=0, cwd=folder)
     (folder / "config.toml").write_bytes(b'model = "builtin"')
     (folder / "config").mkdir()
     (folder / "config" / "nasnet").symlink_to("..")
@@ -70,7 +73,6 @@ CASES = {
     "module/assets.extra/nasnet.json": ("inspect", "module"),
     "module/assets.extra/labels.tsv": ("inspect", "module"),
     "config.toml": ("models", "default"),
-    "photos/0.png.xmp": ("tag", "labels.jsonl"),
 }  # fmt: skip
 
 
@@ -94,6 +96,26 @@ def test_whatever_a_file_holds_is_no_surprise(
         path.parent.mkdir(exist_ok=True)  # undo has removed it
         for file, content in before.items():
             file.write_bytes(content)
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:subject><rdf:Bag><rdf:li>dog</rdf:li></rdf:Bag></dc:subject>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+PARTS = (b"dc:subject", b"rdf:Bag", b"rdf:li", b"rdf:Description", b"rdf:RDF", b"dog", b"xmlns:dc")
+
+
+@given(data=st.data())
+def test_whatever_a_sidecar_holds_is_no_surprise(data: st.DataObject) -> None:
+    text = XMP
+    for part in data.draw(st.lists(st.sampled_from(PARTS), max_size=3)):
+        other = data.draw(st.sampled_from([*PARTS, b"", b"\0", b"&#0;", b"\xff", b"<a>" * 9999]))
+        text = text.replace(part, other, data.draw(st.integers(1, 2)))
+    with contextlib.suppress(NasnetError):
+        sidecar = Sidecar(text, "a.xmp")
+        sidecar.set_keywords(Keywords(("cat",), (("animal", "cat"),)))
+        assert b"cat" in sidecar.data()
 
 
 def odd(content: bytes, data: st.DataObject) -> bytes:

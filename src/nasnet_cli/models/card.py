@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from nasnet_cli.errors import ModelError, NasnetError
-from nasnet_cli.kept_files import parse_json, read_kept
+from nasnet_cli.kept_files import check_fields, parse_json, read_kept
 from nasnet_cli.labels import Label, parse_labels, read_labels
 from nasnet_cli.models.files import reading
 from nasnet_cli.models.values import CHANNELS, RANGES, UNIT, factors
@@ -34,6 +34,7 @@ LABELS = Path("assets.extra", "labels.tsv")
 PUBLISHED_PREPROCESSING = {"resize": "stretch", "crop_fraction": 0.875, "resample": "bilinear"}
 """The preprocessing of NASNet's published figures, for models whose card gives none."""
 
+_ACCURACY = {"dataset": str, "pictures": int}
 _SIZE_LIMIT = 64 * 2**20
 _REMEDY = "Correct or remove the file; the model works without it."
 _EMBEDDED_REMEDY = "Get the file again, or export the model again."
@@ -199,9 +200,10 @@ def _problems(values: dict[str, Any]) -> list[tuple[str, str]]:
     for key in ("source", "licence", "tool"):
         if not isinstance(values.get(key, ""), str):
             problems.append((key, "text"))
-    for key in ("network", "accuracy"):
-        if not isinstance(values.get(key), dict | None):
-            problems.append((key, "an object or null"))
+    if not isinstance(values.get("network"), dict | None):
+        problems.append(("network", "an object or null"))
+    if not _is_accuracy(values.get("accuracy")):
+        problems.append(("accuracy", "null, or dataset, pictures, top1 and top5 from 0 to 1"))
     preprocessing = values.get("preprocessing", {})
     if not isinstance(preprocessing, dict):
         return [*problems, ("preprocessing", "an object")]
@@ -225,6 +227,15 @@ def _preprocessing_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
     if values.get("channels", "rgb") not in CHANNELS:
         problems.append(("preprocessing channels", "rgb or bgr"))
     return problems
+
+
+def _is_accuracy(value: object) -> bool:
+    try:
+        shares = check_fields(value or {"dataset": "", "pictures": 0}, _ACCURACY)
+    except ValueError:
+        return False
+    figures = [shares.get(name, 0.0) for name in ("top1", "top5")]
+    return all(type(figure) in (int, float) and 0 <= figure <= 1 for figure in figures)
 
 
 def _is_range(value: object) -> bool:
