@@ -9,6 +9,7 @@ import subprocess
 from contextlib import closing
 
 import pytest
+from PIL import Image
 
 from nasnet_cli.errors import OutputError
 from nasnet_cli.results.atomic import open_outputs
@@ -141,3 +142,33 @@ def test_a_full_disk_is_an_error_in_words(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"a\.db: there is no space left on the disk"):
         write_results(tmp_path / "a.db", rows)
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+VIEW = """
+DROP TABLE images;
+CREATE VIEW images AS WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n)
+SELECT id, 'a' AS path, NULL AS path_bytes, 'ok' AS status, NULL AS error_kind, NULL AS error,
+    NULL AS sure_wnid, NULL AS sure_label, NULL AS sure_probability FROM n;
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        VIEW,
+        "UPDATE images SET path = x'ff'",
+        "UPDATE images SET sure_wnid = 'n02084071'",
+        "UPDATE images SET error_kind = x'00', error = 'a'",
+        "UPDATE predictions SET label = x'00'",
+        "UPDATE predictions SET rank = 'a' WHERE rank = 1",
+        "UPDATE predictions SET probability = 'a'",
+    ],
+)
+def test_a_forged_file_is_refused(change, nasnet, tiny_module, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    classify = ("classify", "a.png", "-m", tiny_module, "-o", "a.db")
+    nasnet(*classify, expect=0, cwd=tmp_path)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        database.executescript(change)
+    refused = nasnet("sort", "a.db", "--into", "b", "--dry-run", expect=1, cwd=tmp_path)
+    assert "a.db does not hold the labels of images: " in refused.stderr

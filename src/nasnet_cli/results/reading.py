@@ -19,11 +19,10 @@ from nasnet_cli.errors import NasnetError, describe_error
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.records import (
     Classified,
-    Failure,
     recorded_everyday,
+    recorded_failure,
     recorded_path,
     recorded_prediction,
-    recorded_text,
 )
 from nasnet_cli.results.writers import strip_formula_mark
 
@@ -162,7 +161,7 @@ class LabelFile:
     def _record(self, row: Mapping[str, Any]) -> Classified:
         path = recorded_path(row)
         if row["status"] == "error":
-            return Classified(path, None, _failure(**row["error"]))
+            return Classified(path, None, recorded_failure(**row["error"]))
         if row.get("predictions") is None:
             raise ValueError("there are no predictions")
         self.has_everyday = self.has_everyday and "sure" in row
@@ -237,7 +236,9 @@ def _cells(columns: Sequence[str], cells: Sequence[str], number: int) -> dict[st
 def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
     first = lines[0]
     if first["status"] == "error":
-        return Classified(first["path"], None, _failure(first["error_kind"], first["error"]))
+        return Classified(
+            first["path"], None, recorded_failure(first["error_kind"], first["error"])
+        )
     predictions = tuple(
         recorded_prediction(
             rank=int(line["rank"]),
@@ -260,8 +261,3 @@ def _of_csv(lines: Sequence[Mapping[str, str]]) -> Classified:
 def _cell(text: str) -> float | None:
     """Return the number in a cell of CSV, None where it is empty."""
     return float(text) if text else None
-
-
-def _failure(kind: str, message: str) -> Failure:
-    # Of any kind: other versions may have others.
-    return Failure(kind, recorded_text(message))  # type: ignore[arg-type]

@@ -37,6 +37,11 @@ def recorded_text(value: str) -> str:
     return value
 
 
+def recorded_failure(kind: str, message: str) -> Failure:
+    """Return an error of a file, of any kind: other versions may have others. Raises ValueError."""
+    return Failure(recorded_text(kind), recorded_text(message))  # type: ignore[arg-type]
+
+
 def recorded_prediction(
     rank: int,
     index: int,

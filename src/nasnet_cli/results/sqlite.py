@@ -15,13 +15,14 @@ from contextlib import closing, contextmanager
 from typing import BinaryIO
 from urllib.parse import quote
 
-from nasnet_cli.kept_files import parse_json
+from nasnet_cli.kept_files import MAX_DOCUMENT_BYTES, parse_json
 from nasnet_cli.results.atomic import in_words
 from nasnet_cli.results.meta import SECTIONS
 from nasnet_cli.results.records import (
     Classified,
-    Failure,
     recorded_everyday,
+    recorded_failure,
+    recorded_path,
     recorded_prediction,
 )
 from nasnet_cli.results.text import json_text, readable, rounded, undecodable
@@ -175,9 +176,20 @@ def open_labels(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
         opened = sqlite3.connect(f"file:{name}?mode=ro", uri=True, check_same_thread=False)
         with closing(opened) as database:
             database.execute("PRAGMA mmap_size = 4294967296")
+            _check_tables(database)
             yield database
     except sqlite3.Error as error:
         raise ValueError(f"SQLite says {str(error)!r}") from error
+
+
+def _check_tables(database: sqlite3.Connection) -> None:
+    """Raise ValueError where a view has the name of a table: it could compute without end."""
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_DOCUMENT_BYTES)
+    kinds = dict(database.execute("SELECT name, type FROM sqlite_schema"))
+    for name in ("run", "images", "predictions"):
+        if kinds.get(name) != "table":
+            raise ValueError(f"it has no table {name}")
 
 
 def read_labels(database: sqlite3.Connection) -> Iterator[Classified]:
@@ -200,9 +212,9 @@ def read_labels(database: sqlite3.Connection) -> Iterator[Classified]:
         while ahead is not None and ahead[0] == number:
             own.append(recorded_prediction(*ahead[1:]))
             ahead = next(found, None)
-        name = path if raw is None else os.fsdecode(raw)
+        name = recorded_path({"path": path, "path_bytes": raw})
         if kind is not None:
-            yield Classified(name, None, Failure(kind, message))
+            yield Classified(name, None, recorded_failure(kind, message))
         else:
             sure = None if everyday[0] is None else recorded_everyday(*everyday)
             yield Classified(name, tuple(own), sure=sure)
