@@ -226,7 +226,7 @@ def test_in_a_pipe_there_is_no_introduction(nasnet_process, photo):
 
 def test_a_configuration_that_is_a_pipe_or_nested_too_deeply_is_named(nasnet, config):
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text("model = " + "[" * 100_000)
+    config.write_text("model = " + "[" * 50_000)
     assert "nested too deeply" in nasnet("models", "default", expect=1).stderr
     if hasattr(os, "mkfifo"):
         config.unlink()

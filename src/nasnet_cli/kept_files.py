@@ -29,7 +29,12 @@ def open_kept(path: Path, *, follow: bool = False) -> BufferedReader:
     # Opening a pipe must not block.
     flags = os.O_RDONLY | open_flags("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY")
     flags |= 0 if follow else open_flags("O_NOFOLLOW")
-    stream = os.fdopen(os.open(path, flags), "rb")
+    descriptor = os.open(path, flags)
+    try:
+        stream = os.fdopen(descriptor, "rb")
+    except OSError:  # it is a folder
+        os.close(descriptor)
+        raise
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise OSError(errno.EINVAL, "it is not a file", os.fspath(path))
