@@ -21,11 +21,12 @@ from nasnet_cli.images.listing import list_sources
 from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.pipeline import Item, most_ahead
 from nasnet_cli.timings import Timings
+from support.cli import WATCHDOG
 
 BOTH = ("logits", "features")
 
 # Seconds after which a condition that should come is taken for one that never does.
-HANG = 60.0
+HANG = float(WATCHDOG)
 
 
 def pipeline_threads(*names: str) -> list[threading.Thread]:

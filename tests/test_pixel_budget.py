@@ -15,6 +15,7 @@ from PIL import Image
 
 from nasnet_cli.images.decode import decode
 from nasnet_cli.images.pixel_budget import PixelBudget
+from support.cli import WATCHDOG
 from support.waiting import wait_until
 
 
@@ -23,7 +24,7 @@ def test_images_within_the_budget_are_decoded_at_once() -> None:
 
     def use(pixels: int) -> None:
         with budget.hold(pixels):
-            both.wait(60)
+            both.wait(WATCHDOG)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(use, [30, 70]))
@@ -56,7 +57,7 @@ def test_image_over_the_budget_is_decoded_alone_and_not_overtaken() -> None:
         with budget.hold(10):
             order.append(name)
             is_held.set()
-            may_end.wait(60)
+            may_end.wait(WATCHDOG)
 
     def large() -> None:
         with budget.hold(1000):
@@ -64,7 +65,7 @@ def test_image_over_the_budget_is_decoded_alone_and_not_overtaken() -> None:
 
     with ThreadPoolExecutor(3) as pool:
         pool.submit(small, "first")
-        assert is_held.wait(60)
+        assert is_held.wait(WATCHDOG)
         pool.submit(large)
         wait_until(budget._turn.locked)  # it waits for room
         pool.submit(small, "second")
