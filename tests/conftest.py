@@ -23,9 +23,11 @@ from support.modules import TINY, copy_of_exports, copy_of_module, write_labels
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-# Who starts the tests in the background has them ignore Ctrl-C, and what they start as well.
+# Who starts the tests in the background, or with nohup, has them ignore Ctrl-C or the terminal's end,
+# and what they start as well.
 with contextlib.suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Files of few and long tests, which come first: at the end, one process would wait for them.
 LONG = ("test_tf1_consumer", "test_export", "test_tf2_modules", "test_fuzz_modules", "test_network")

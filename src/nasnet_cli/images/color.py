@@ -15,8 +15,6 @@ from nasnet_cli.images import tiff
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
-    from nasnet_cli.images.matrix_profile import MatrixTransform
-
 _PROFILE = "icc_profile"
 _MAX_PROFILE_BYTES = 1 << 24
 # Display, scanner, printer and colour space profiles; the others join or name colours.
@@ -35,7 +33,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a loaded image to RGB, or as far as its ICC profile asks for.
 
     An image whose profile isn't sRGB stays in the profile's colours, in mode RGB, L or CMYK, with
-    the profile in its info: to_srgb converts it, which costs less within the resize. Alpha is
+    the profile in its info: to_srgb converts it, which costs less after the resize. Alpha is
     composited on white.
     """
     profile_mode = _profile_mode(image)
@@ -96,16 +94,12 @@ def _profile_mode(image: Image.Image) -> str | None:
 
 
 @functools.lru_cache(maxsize=32)
-def _transform(
-    profile: bytes, mode: str
-) -> ImageCmsTransform | MatrixTransform | _GreyTransform | None:
+def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
     """Return the transform from a profile to sRGB; None where it is sRGB or broken.
 
     A transform may be used by several threads at once.
     """
     from PIL import ImageCms
-
-    from nasnet_cli.images.matrix_profile import MatrixTransform
 
     try:
         transform = ImageCms.ImageCmsTransform(
@@ -124,25 +118,7 @@ def _transform(
         return None
     if _difference(converted, sample.convert("RGB")) <= _SRGB_TOLERANCE:
         return None
-    if mode == "L":
-        return _GreyTransform(transform)
-    try:
-        faster = MatrixTransform(profile)
-    except ValueError:
-        return transform
-    # Tables for other purposes in a profile go before its matrix.
-    return faster if _difference(converted, faster.apply(sample)) <= 1 else transform
-
-
-class _GreyTransform:
-    """A table of a transform's results for the 256 levels of grey, which is faster."""
-
-    def __init__(self, transform: ImageCmsTransform) -> None:
-        levels = Image.frombytes("L", (256, 1), bytes(range(256)))
-        self._tables = [list(band.tobytes()) for band in transform.apply(levels).split()]
-
-    def apply(self, image: Image.Image) -> Image.Image:
-        return Image.merge("RGB", [image.point(table) for table in self._tables])
+    return transform
 
 
 def _difference(one: Image.Image, other: Image.Image) -> int:

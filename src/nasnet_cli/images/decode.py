@@ -79,7 +79,7 @@ def decode(
 
     The Image is in mode RGB. Only where it has an ICC profile that isn't sRGB, it stays in the
     profile's colours, in mode RGB, L or CMYK with info["icc_profile"], which color.to_srgb converts:
-    preprocess does so within the resize, where it costs little.
+    preprocess does so after the resize, where it costs little.
 
     data is a file's content or a seekable stream of it, which stays open. Decodes the first frame
     of an animation, or a RAW file's largest JPEG preview, and applies the EXIF orientation. Palette,

@@ -168,19 +168,8 @@ def _resample(image: Image.Image, box: Box, size: tuple[int, int], resample: Res
     if resample == "tf1":
         return _tf1_bilinear(np.asarray(to_srgb(image.crop(box))), size)
     method = Image.Resampling[resample.upper()]
-    if "icc_profile" not in image.info:
-        return np.asarray(image.resize(size, method, box=box))
-    if image.mode == "CMYK":  # several times as slow to convert
-        return np.asarray(to_srgb(image.resize(size, method, box=box)))
-    # A resize averages along one side, then along the other. Converted in between, half of it is
-    # done in sRGB, as viewers do all of it, at a small part of the cost of converting every pixel.
-    left, top, right, bottom = box
-    width, height = image.size
-    if width < height:
-        flat = image.resize((width, size[1]), method, box=(0, top, width, bottom))
-        return np.asarray(to_srgb(flat).resize(size, method, box=(left, 0, right, size[1])))
-    narrow = image.resize((size[0], height), method, box=(left, 0, right, height))
-    return np.asarray(to_srgb(narrow).resize(size, method, box=(0, top, size[0], bottom)))
+    # Converted after the resize, a photo costs little more than one without a profile.
+    return np.asarray(to_srgb(image.resize(size, method, box=box)))
 
 
 def _tf1_bilinear(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
