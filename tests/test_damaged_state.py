@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nasnet_cli.images.listing import list_sources
@@ -128,6 +128,7 @@ def test_forged_rows(nasnet: Callable[..., Result], place: Path, data: st.DataOb
     column=st.sampled_from(["job.version", "job.identity", "files.sha256", "rows.id"]),
     value=st.one_of(ODD, IDENTITIES),
 )
+@example(column="rows.id", value=(1 << 63) - 1)
 def test_other_columns(
     nasnet: Callable[..., Result], place: Path, column: str, value: object
 ) -> None:

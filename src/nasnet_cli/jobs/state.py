@@ -33,7 +33,7 @@ from nasnet_cli.jobs.state_errors import START_OVER, BrokenStateError, database_
 from nasnet_cli.jobs.state_rows import COLUMNS, INSERT, pack, path_bytes, unpack
 from nasnet_cli.kept_files import check_fields, parse_object
 
-VERSION = 4
+VERSION = 5
 """Of the tables, and of the pixels that decoding gives."""
 _COMMIT_SECONDS = 1.0
 _AT_ONCE = 64  # rows per call of SQLite

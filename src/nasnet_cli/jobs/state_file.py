@@ -18,6 +18,8 @@ from nasnet_cli.jobs.state_errors import BrokenStateError, is_broken
 from nasnet_cli.results.text import counted
 from nasnet_cli.systems import open_flags
 
+_MAX_ROWS = 1 << 48
+
 TABLES = """
     CREATE TABLE job (version INTEGER, identity TEXT);
     CREATE TABLE files (sha256 TEXT);
@@ -87,7 +89,8 @@ def _identity_of(status: os.stat_result) -> tuple[int, int]:
 def is_blank(database: sqlite3.Connection, output: str) -> bool:
     """Return whether nothing has been committed: a run was killed right after its start.
 
-    Raises BrokenStateError where the database has anything but our tables.
+    Raises BrokenStateError where the database has anything but our tables, or ids of rows that no
+    run reaches.
     """
     found = database.execute(_SCHEMA).fetchall()
     if not found:
@@ -96,6 +99,8 @@ def is_blank(database: sqlite3.Connection, output: str) -> bool:
         ours.executescript(TABLES)
         if found != ours.execute(_SCHEMA).fetchall():
             raise BrokenStateError(output)
+    if last_id(database) > _MAX_ROWS:
+        raise BrokenStateError(output)
     return False
 
 
