@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from nasnet_cli.model import load_model
 from nasnet_cli.models.card import Card, read_card, read_module_labels, write_card
 from nasnet_cli.models.export import compare, export
 from nasnet_cli.models.formats.base import Network
-from nasnet_cli.models.formats.names import WritableName
 from nasnet_cli.models.formats.table import FORMATS, WRITABLE, format_for
 from nasnet_cli.models.formats.tf1_hub import write_tf1_hub
 from nasnet_cli.network.spec import MOBILE
@@ -45,7 +43,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 
 
 def test_help_names_the_formats_that_can_be_written():
-    assert set(get_args(WritableName)) == set(WRITABLE)
+    assert {name for name, entry in FORMATS.items() if entry.is_writable} == set(WRITABLE)
+
+
+def test_each_format_has_the_name_of_its_line_in_the_table():
+    assert [entry.name for entry in FORMATS.values()] == list(FORMATS)
 
 
 def outputs(form, path, pictures):

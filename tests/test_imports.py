@@ -108,6 +108,7 @@ def test_a_module_imports_what_it_needs(module: str, expected: set[str]) -> None
         ("classify a.png -v --format csv", RUNS),
         ("classify a.png --format table", {*RUNS, "rich"}),
         ("embed a.png -o a.npy --overwrite", {*RUNS, "sqlite3"}),
+        ("inspect", {"google.protobuf"}),
     ],
 )
 def test_a_command_imports_what_it_needs(command: str, expected: set[str], tmp_path: Path) -> None:
@@ -120,5 +121,6 @@ def test_help_imports_nothing_of_runs(command: str, tmp_path: Path) -> None:
     assert imported([*command.split(), "--help"], tmp_path, OF_RUNS) == set()
 
 
-def test_inspect_reads_a_module_without_tensorflow(tmp_path: Path) -> None:
-    assert not imported(["inspect"], tmp_path) & {"PIL", "tensorflow"}
+def test_a_model_imports_no_other_format(tmp_path: Path, tiny_module: Path) -> None:
+    formats = {f"nasnet_cli.models.formats.{name}" for name in ("keras", "onnx", "slim", "tflite")}
+    assert imported(["inspect", str(tiny_module)], tmp_path, formats) == set()

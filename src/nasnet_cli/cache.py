@@ -5,7 +5,8 @@
     partial/                   unfinished downloads
     locks/                     empty files: a process holds one while it fetches that model
     compiled/*.blob            models that OpenVINO has compiled for this processor
-    scanned/                   an empty file for each model that passed the safety check
+    scanned/                   an empty file for each model that passed the safety check, and what
+                               was read from the graphs of models, by their digests
     features/                  vectors of training images, by model and folder (cli/train.py)
     downloads/                 files that the user has fetched elsewhere (models/hub/fetch.py)
     introduced                 an empty file, as old as the last note about the built-in model

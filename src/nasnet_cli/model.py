@@ -388,12 +388,12 @@ class Model:
         """Describe whether there are everyday labels; None without classes."""
         if self.module.classes is None:
             return None
-        from nasnet_cli.wordnet import load_hierarchy
+        from nasnet_cli.wordnet import is_wnid, load_hierarchy
 
-        return {
-            "available": self.everyday.is_available,
-            "unknown_ids": load_hierarchy().unknown_ids(self.labels),
-        }
+        # As everyday.is_available says, without NumPy.
+        has_ids = any(is_wnid(label.wnid) for label in self.labels)
+        available = has_ids and not self.module.has_independent_outputs
+        return {"available": available, "unknown_ids": load_hierarchy().unknown_ids(self.labels)}
 
 
 def _short_name(named: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from nasnet_cli.errors import ModelError
@@ -46,7 +47,7 @@ def detect(path: Path) -> DetectedModel | None:
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-    for entry in (ARCHIVE, *FORMATS.values()):
+    for entry in chain((ARCHIVE,), FORMATS.values()):  # each is imported when the others don't fit
         if (place := entry.detect(path, head)) is not None:
             return DetectedModel(entry, place)
     return None

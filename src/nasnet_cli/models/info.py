@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
 from nasnet_cli.labels import Label, labels_for
 from nasnet_cli.models.card import PUBLISHED_PREPROCESSING, Activation, Card, Output
@@ -20,6 +23,10 @@ from nasnet_cli.models.values import BYTES, UNIT, InputValues, limits
 from nasnet_cli.results.text import shortened
 
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "int64")
+
+_GRAPH_VERSION = 1
+"""To be raised when openvino_graph finds something else in the same graph."""
+
 # Types of outputs that are indices or counts.
 _COUNTS = (*_INTEGERS, "uint32", "uint64", "bool", "string")
 
@@ -232,23 +239,37 @@ class OpenedModel(ABC):
 
     @cached_property
     def multiply_adds(self) -> MultiplyAdds | None:
-        """Multiply-adds for one image, as OpenVINO's graph has them.
-
-        None for a model with unsafe operations, of open size, or that OpenVINO cannot read. Raises
-        ModelError when a constant is not whole.
-        """
-        choice = self.classification or self.features
-        if choice is None or self.image_size is None or self.unsafe_operations:
+        """Multiply-adds for one image, as read_graph finds them; None for a model of open size."""
+        if self.image_size is None:
             return None
         from nasnet_cli.models.openvino_graph import count_multiply_adds
 
-        self.check_constants()
         shape = (1, 3, *self.image_size) if self.channels_first else (1, *self.image_size, 3)
+        found = self.read_graph("products", lambda graph: count_multiply_adds(graph, shape))
+        return MultiplyAdds(*found) if found else None
+
+    def read_graph(self, name: str, find: Callable[[Any], Sequence[Any]]) -> Sequence[Any] | None:
+        """Return what find says of the openvino.Model: plain data, kept by the digest and the name.
+
+        None for a model with unsafe operations, or that OpenVINO cannot read. Raises ModelError
+        when a constant is not whole.
+        """
+        choice = self.classification or self.features
+        if choice is None or self.unsafe_operations:
+            return None
+        key = f"{_GRAPH_VERSION} {name} {self.digest} {choice.output.tensor}"
+        record = cache.subfolder("scanned") / hashlib.sha256(key.encode()).hexdigest()
+        if (kept := cache.load(record)) is not None:
+            known: list[Any] = json.loads(bytes(kept))
+            return known
+        self.check_constants()
         try:
             with self.openvino_model([choice.output.tensor]) as graph:
-                return MultiplyAdds(*count_multiply_adds(graph, shape))
+                found = find(graph)
         except Exception:  # OpenVINO's own exceptions share no base but Exception
             return None
+        cache.store(record, json.dumps(found).encode())
+        return found
 
     def check_whole(self) -> None:  # noqa: B027  # most formats have no checksums
         """Raise ModelError when the checksums of its weights are wrong."""

@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from nasnet_cli.models.savedmodel.bundle import Bundle
     from nasnet_cli.network.spec import NASNetA
 
-_RANGE_VERSION = 2
-"""To be raised when openvino_graph.stated_values finds others."""
-
 # The text form and the split form are recognized, to be refused by the reader with a reason.
 FILES = (PB, "saved_model.pbtxt", "saved_model.cpb")
 
@@ -103,29 +100,11 @@ class OpenedSavedModel(OpenedModel):
 
     @cached_property
     def _stated_values(self) -> tuple[str | None, str | None]:
-        """Return the range and the channels that the graph begins with, kept by the model's digest.
-
-        Only of a model that does no more than compute, and that OpenVINO reads. Raises ModelError
-        when a constant is not whole.
-        """
-        from nasnet_cli import cache as kept
+        """The range and the channels that the graph begins with, by read_graph."""
         from nasnet_cli.models.openvino_graph import stated_values
 
-        choice = self.classification or self.features
-        if choice is None or self.unsafe_operations:
-            return None, None
-        record = kept.subfolder("scanned") / f"{self.digest}-{_RANGE_VERSION}.range"
-        if (text := kept.load(record)) is not None:
-            range_, channels = bytes(text).decode().split("\n")
-            return range_ or None, channels or None
-        self.check_constants()
-        try:
-            with self.openvino_model([choice.output.tensor]) as graph:
-                found = stated_values(graph)
-        except Exception:  # OpenVINO's own exceptions share no base but Exception
-            return None, None
-        kept.store(record, "\n".join(each or "" for each in found).encode())
-        return found
+        found = self.read_graph("values", stated_values)
+        return (found[0], found[1]) if found else (None, None)
 
     @property
     def parameters(self) -> int:

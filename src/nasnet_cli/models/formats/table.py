@@ -1,22 +1,57 @@
-"""The table of all model formats, in the order in which they are tried."""
+"""The table of all model formats, in the order in which they are tried.
+
+A format's module is imported when it is asked for: recognizing a SavedModel imports no other.
+"""
 
 from __future__ import annotations
 
-from nasnet_cli.models.formats.base import Format
-from nasnet_cli.models.formats.keras import Keras
-from nasnet_cli.models.formats.onnx import ONNX
-from nasnet_cli.models.formats.openvino_ir import OpenVINOIR
-from nasnet_cli.models.formats.saved_model import SavedModel
-from nasnet_cli.models.formats.slim import Slim
-from nasnet_cli.models.formats.tf1_hub import TF1Hub
-from nasnet_cli.models.formats.tflite import TFLite
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import get_args
 
-FORMATS: dict[str, Format] = {
-    entry.name: entry
-    for entry in (TF1Hub(), SavedModel(), Keras(), TFLite(), OpenVINOIR(), Slim(), ONNX())
+from nasnet_cli.models.formats.base import Format
+from nasnet_cli.models.formats.names import WritableName
+
+_CLASSES = {
+    "tf1-hub": "tf1_hub.TF1Hub",
+    "saved-model": "saved_model.SavedModel",
+    "keras": "keras.Keras",
+    "tflite": "tflite.TFLite",
+    "openvino": "openvino_ir.OpenVINOIR",
+    "slim": "slim.Slim",
+    "onnx": "onnx.ONNX",
 }
 
-WRITABLE: dict[str, Format] = {name: entry for name, entry in FORMATS.items() if entry.is_writable}
+
+@cache
+def _format(name: str) -> Format:
+    module, class_name = _CLASSES[name].split(".")
+    entry: Format = getattr(import_module(f"nasnet_cli.models.formats.{module}"), class_name)()
+    return entry
+
+
+class _Formats(Mapping[str, Format]):
+    """Formats by their names, each imported when it is met."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+
+    def __getitem__(self, name: str) -> Format:
+        if name not in self._names:
+            raise KeyError(name)
+        return _format(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+FORMATS = _Formats(_CLASSES)
+
+WRITABLE = _Formats(get_args(WritableName))
 
 
 def format_for(name: str) -> Format | None:
