@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,8 @@ _COLORS = {"RGB": "RGB", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB", 
 
 # A profile that changes no colour by more levels than this is sRGB, in whatever form.
 _SRGB_TOLERANCE = 1
+
+_transform_lock = threading.Lock()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -93,12 +96,17 @@ def _profile_mode(image: Image.Image) -> str | None:
     return mode if _transform(profile, mode) else None
 
 
-@functools.lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
     """Return the transform from a profile to sRGB; None where it is sRGB or broken.
 
     A transform may be used by several threads at once.
     """
+    with _transform_lock:  # threads that meet a profile at once would each make its transform
+        return _cached_transform(profile, mode)
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
     from PIL import ImageCms
 
     try:
