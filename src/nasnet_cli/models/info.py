@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nasnet_cli import cache
 from nasnet_cli.errors import ModelError
@@ -31,8 +31,7 @@ _GRAPH_VERSION = 1
 _COUNTS = (*_INTEGERS, "uint32", "uint64", "bool", "string")
 
 
-@dataclass(frozen=True)
-class MultiplyAdds:
+class MultiplyAdds(NamedTuple):
     """Multiply-adds per image: total, and the share of the depthwise convolutions."""
 
     total: int

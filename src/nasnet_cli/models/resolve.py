@@ -10,10 +10,14 @@ import difflib
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.base import DetectedModel
 from nasnet_cli.models.listener import SILENT, ProgressListener
+
+if TYPE_CHECKING:
+    from nasnet_cli.models.hub.published import Published
 
 BUILTIN = "builtin"
 """The name of the built-in model, for where another one is the default."""
@@ -45,12 +49,11 @@ def resolve(
 
         return DetectedModel(TF1Hub(), builtin_folder())
     from nasnet_cli.models.detect import ARCHIVE, MissingModelError
-    from nasnet_cli.models.hub.published import PUBLISHED
 
-    if name in PUBLISHED:
+    if (published := _published(name)) is not None:
         from nasnet_cli.models.hub.fetch import fetch_published
 
-        return _protected(fetch_published(PUBLISHED[name], listener), name, listener)
+        return _protected(fetch_published(published, listener), name, listener)
     if scheme := _ADDRESS.match(name):
         return _protected(_fetch(name, scheme[1].lower(), listener), name, listener)
     try:
@@ -91,6 +94,15 @@ def builtin_folder() -> Path:
             "Install nasnet-cli again, or name another model with --model.",
         )
     return folder
+
+
+def _published(name: str) -> Published | None:
+    """Return the published model of that name."""
+    if "/" in name:  # a path or an address; the list of models takes a while to import
+        return None
+    from nasnet_cli.models.hub.published import PUBLISHED
+
+    return PUBLISHED.get(name)
 
 
 def _fetch(name: str, scheme: str, listener: ProgressListener) -> Path:

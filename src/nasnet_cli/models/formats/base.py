@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.formats.names import Precision
@@ -123,8 +123,7 @@ class Format:
         return [c.replace("STEM", stem).replace("NAME", name) for c in self.companions] + [name]
 
 
-@dataclass(frozen=True)
-class DetectedModel:
+class DetectedModel(NamedTuple):
     """A model that was recognized: its format, and the path that the format reads.
 
     The path is the file or the folder; of a TF-Slim checkpoint, its prefix.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -251,7 +251,7 @@ def _as_vector(port: Tensor) -> Tensor:
         return port
     batch, *rest = shape
     lengths = [size for size in rest if size != 1]
-    return replace(port, shape=(batch, *(lengths or [1]))) if len(lengths) < 2 else port
+    return port._replace(shape=(batch, *(lengths or [1]))) if len(lengths) < 2 else port
 
 
 def _shown(shape: Shape) -> str:

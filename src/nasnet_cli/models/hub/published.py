@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Size = Literal["mobile", "large"]
 OriginKind = Literal["slim", "hub", "kaggle", "keras", "file"]
@@ -40,8 +40,7 @@ _KERAS_MD5 = {
 _TOP_1_AND_5 = {"mobile": (0.740, 0.916), "large": (0.827, 0.962)}
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """The place that a model is from.
 
     address is a URL, for Kaggle a handle of kagglehub, for a user's own file its format in words.

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel import schema
@@ -44,8 +44,7 @@ _ITEM_SIZES = {"bool": 1} | {
 }
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """The position of a tensor: offset and size in bytes in the data file with number shard.
 
     sliced is True for a variable that is stored in parts under other names. checksum is the masked

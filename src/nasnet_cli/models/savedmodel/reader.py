@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel import schema
@@ -36,8 +36,7 @@ _OPTIMIZER_VARIABLE = re.compile(
 _TRAINING_OBJECTS = {"optimizer", "keras_api", "metrics"}
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """An input or output of a signature.
 
     tensor is its name in the graph, such as "images:0". shape has None for an unknown size and is
@@ -50,8 +49,7 @@ class Tensor:
     shape: Shape
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """A signature and its inputs and outputs by their keys."""
 
     name: str
@@ -59,8 +57,7 @@ class Signature:
     outputs: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(NamedTuple):
     """A variable of the graph. shape is None when the graph does not state it."""
 
     name: str

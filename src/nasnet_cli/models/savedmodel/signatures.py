@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nasnet_cli.errors import ModelError
 from nasnet_cli.models.savedmodel.reader import MetaGraph, Signature, Tensor
@@ -19,8 +18,7 @@ _NAMED: dict[Purpose, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The signature to run for a purpose, with its image input and its output."""
 
     signature: Signature
