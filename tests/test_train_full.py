@@ -77,6 +77,25 @@ def test_a_run_that_was_killed_five_times_and_interrupted_is_one_that_was_not(tm
                 np.testing.assert_array_equal(one[key], other[key], err_msg=key)
 
 
+def test_large_gradients_are_summed_in_one_order():
+    from nasnet_cli.quiet import tf
+    from nasnet_cli.training.finetune import compute_repeatably
+
+    compute_repeatably()
+    random = np.random.default_rng(0)
+    # TensorFlow takes a CPU's memory for 256 MB, of which these are more than four fifths.
+    parts = [random.normal(size=(25_000_000,)).astype(np.float32) for _ in range(3)]
+
+    @tf.function
+    def total(late, *others):
+        for _ in range(8):
+            late = tf.sin(late)
+        return late, tf.add_n([late, *(tf.negative(other) for other in others)])
+
+    late, found = (value.numpy() for value in total(*map(tf.constant, parts)))
+    np.testing.assert_array_equal(found, late - parts[1] - parts[2])
+
+
 @pytest.mark.slow
 def test_kills_of_the_command_and_what_they_change(tiny_module, tmp_path, monkeypatch):
     train = [*faults.write_images(tmp_path / "images", 8), "--from", str(tiny_module)]

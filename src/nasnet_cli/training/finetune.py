@@ -56,7 +56,7 @@ class FineTuning:
         plan: Plan,
         work: Path,
     ) -> None:
-        tf.config.experimental.enable_op_determinism()
+        compute_repeatably()
         # Names count up in a process, and TensorFlow orders sums by names.
         keras.utils.clear_session()
         keras.utils.set_random_seed(plan.seed)
@@ -209,6 +209,14 @@ class FineTuning:
             optimizer=[np.array(value) for value in state.optimizer],
         )
         return Progress(checkpoint, tuple(self._losses), tuple(self.epochs))
+
+
+def compute_repeatably() -> None:
+    """Let equal steps on TensorFlow compute equal bits."""
+    tf.config.experimental.enable_op_determinism()
+    # Its memory optimizer, which has no switch of its own, sums gradients in the order in which
+    # they are ready once a step's tensors take about 200 MB.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def network_arrays(training: Training) -> dict[str, np.ndarray]:
