@@ -29,6 +29,13 @@ with contextlib.suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+
+@pytest.fixture
+def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have processes that a test starts import nothing for `make coverage`."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 # Files of few and long tests, which come first: at the end, one process would wait for them.
 LONG = ("test_tf1_consumer", "test_export", "test_tf2_modules", "test_fuzz_modules", "test_network")
 

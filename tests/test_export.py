@@ -404,6 +404,12 @@ def test_comparison_rejects_nan_and_other_shapes():
     assert not compare(expected, {"logits": np.zeros((2, 1))}, 1e-4).passed
     assert compare(expected, {"logits": np.full((2, 3), 5e-5)}, 1e-4).passed
     assert not compare(expected, {"logits": np.full((2, 3), 2e-4)}, 1e-4).passed
+    # Large values are rounded more coarsely; infinite ones allow nothing.
+    large = {"logits": np.full((2, 3), 50.0)}
+    assert compare(large, {"logits": large["logits"] + 4e-4}, 1e-4).passed
+    assert not compare(large, {"logits": large["logits"] + 6e-4}, 1e-4).passed
+    infinite = {"logits": np.full((2, 3), np.inf)}
+    assert not compare(infinite, {"logits": np.zeros((2, 3))}, 1e-4).passed
 
 
 @pytest.mark.slow

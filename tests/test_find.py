@@ -205,6 +205,7 @@ def test_wrong_use(folder, nasnet):
     assert "'nan' is not a number" in done.stderr
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_find_imports_no_model_and_no_numpy(folder):
     code = (
         "import sys\nfrom nasnet_cli.cli.main import run\n"

@@ -12,6 +12,8 @@ from PIL import Image
 
 from nasnet_cli.cli.main import COMMANDS
 
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 HEAVY = {
     "PIL",
     "google.protobuf",

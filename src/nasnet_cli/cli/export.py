@@ -99,5 +99,5 @@ def command(
     if check.tolerance is None:
         line += f", the same best class on {100 * check.agreement:.0f} %"
     else:
-        line += f" (tolerance {check.tolerance:g})"
+        line += f" (tolerance {check.tolerance:.2g})"
     print_line(line)

@@ -21,8 +21,9 @@ from nasnet_cli.models.safety.gate import check_safe
 from nasnet_cli.models.savedmodel.reader import PB
 from nasnet_cli.results.atomic import errors_in_words
 
-TOLERANCE = 1e-4
-"""The largest difference allowed between an output and the source's, in float32."""
+TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
+"""The largest difference allowed between an output and the source's in float32: absolute, or
+relative to the source's largest value where that is more, since float32 rounds relatively."""
 
 AGREEMENT = 0.9
 """The least share of images with the source's best class, where weights are rounded."""
@@ -143,6 +144,10 @@ def compare(expected: Outputs, outputs: Outputs, tolerance: float | None) -> Che
     if any(expected[name].shape != outputs[name].shape for name in shared):
         return Check(float("inf"), 0.0, count, tolerance)
     difference = max(float(np.abs(expected[name] - outputs[name]).max()) for name in shared)
+    if tolerance is not None:
+        largest = max(float(np.abs(expected[name]).max()) for name in shared)
+        if np.isfinite(largest):
+            tolerance = max(tolerance, RELATIVE_TOLERANCE * largest)
     same = expected[shared[0]].argmax(1) == outputs[shared[0]].argmax(1)
     if np.isnan(difference):  # which no comparison would call too large
         difference = float("inf")
@@ -163,7 +168,7 @@ def _differs(network: Network, entry: Format, check: Check) -> ModelError:
         )
     return ModelError(
         f"The {entry.name} form of {network.name} differs from it by {check.largest_difference:.2g} "
-        f"(tolerance {check.tolerance:g}), so it was not kept.",
+        f"(tolerance {check.tolerance:.2g}), so it was not kept.",
         "The source may be a network of another build than NASNet-A's with variables of the same "
         "names.",
     )
