@@ -105,7 +105,8 @@ def run_once(
         else:
             faults.append(f"ended before the kill at step {step}")
             break
-    subprocess.run(broken, check=True)
+    else:
+        subprocess.run(broken, check=True)
     found, expected = contents(folder / "broken"), contents(folder / "whole")
     other = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
     return faults + [f"other bytes: {name}" for name in other]
