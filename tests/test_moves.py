@@ -372,6 +372,7 @@ def plant(folder, *transfers, mode=0o600):
     (folder / NAME).chmod(mode)
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_list_that_others_can_write_to_is_refused(mode, sources, tmp_path):
     run("move", tmp_path / "out", into_x(sources))
@@ -382,6 +383,7 @@ def test_a_list_that_others_can_write_to_is_refused(mode, sources, tmp_path):
     assert undo(tmp_path / "out") == {}
 
 
+@pytest.mark.linux
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs another user")
 def test_a_list_of_another_user_is_refused(sources, tmp_path):
     run("move", tmp_path / "out", into_x(sources))

@@ -28,6 +28,8 @@ from support.others import lite
 from support.waiting import wait_until
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+pytestmark = pytest.mark.linux
+
 ALL = pytest.mark.parametrize("sent", list(STATUS), ids=lambda sent: sent.name)
 
 # A decoder in C that never returns, after it has left a file that says so.

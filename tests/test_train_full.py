@@ -224,6 +224,7 @@ def test_an_unfinished_run_is_refused_with_both_ways_out(colours, tiny_module, n
     assert not state.exists()
 
 
+@pytest.mark.linux
 def test_a_run_that_another_works_on_is_left_alone(colours, tiny_module, nasnet, tmp_path):
     state = tmp_path / ".model.resume"
     state.mkdir()

@@ -31,6 +31,7 @@ def test_the_size_is_in_the_first_bytes(
     assert webp.is_large(head[:25]) and webp.is_large(head[:12] + b"????" + head[16:])
 
 
+@pytest.mark.linux
 def test_a_large_one_has_the_same_pixels_from_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.BytesIO()
     Image.radial_gradient("L").convert("RGB").save(stream, "WEBP")
