@@ -2,13 +2,17 @@
 
 from nasnet_cli.cli import signals, startup, streams
 
-# All before the import below, which takes most of a short run.
-startup.relax_garbage_collection()
-if __name__ == "__main__":
+
+def run() -> None:
+    """Run the command line and exit with its status."""
+    # All before the import, which takes most of a short run.
+    startup.relax_garbage_collection()
     streams.restore()
     signals.catch()
+    from nasnet_cli.cli.main import run as run_command
 
-from nasnet_cli.cli.main import run  # noqa: E402
+    run_command()
+
 
 if __name__ == "__main__":
     run()

@@ -117,7 +117,7 @@ def main(verbose: bool) -> None:
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its status. The console script's entry.
+    """Run the command line and exit with its status.
 
     With arguments it is called from Python, whose process goes on after SystemExit, and whose
     signals are its own.
