@@ -124,14 +124,8 @@ def _cached_transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
         converted = transform.apply(sample)
     except (OSError, ValueError, ImageCms.PyCMSError):
         return None
-    if _difference(converted, sample.convert("RGB")) <= _SRGB_TOLERANCE:
-        return None
-    return transform
-
-
-def _difference(one: Image.Image, other: Image.Image) -> int:
-    """Return the largest difference of two RGB images' levels."""
-    return int(np.abs(np.asarray(one, int) - np.asarray(other)).max())
+    change = np.asarray(converted, int) - np.asarray(sample.convert("RGB"))
+    return transform if np.abs(change).max() > _SRGB_TOLERANCE else None
 
 
 def _16_bit_to_grey(image: Image.Image) -> Image.Image:

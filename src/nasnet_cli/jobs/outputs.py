@@ -88,7 +88,7 @@ class Records:
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """Say that the state is damaged where a row of it is none that this job packs."""
+        """Raise BrokenStateError for a row that this job cannot have written."""
         try:
             yield
         except (ValueError, LookupError) as error:

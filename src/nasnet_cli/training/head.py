@@ -18,7 +18,7 @@ PENALTIES = tuple(float(10.0**exponent) for exponent in np.arange(1, -6.1, -0.5)
 """Strengths of the penalty, from strong to weak; each solution is the next one's start."""
 
 _LEAST_DEVIATION = 0.01
-"""What a feature's deviation counts as at least, as a share of the largest one."""
+"""The least standard deviation that a feature is scaled by, as a share of the largest one."""
 
 _PATIENCE = 3
 _STEPS = 1000
