@@ -346,3 +346,19 @@ def test_signals_at_random_moments(tiny_module: Path, tmp_path: Path) -> None:
     )  # more than three where runs end before their signal
     found = run_once(tmp_path, tiny_module, images=60, signals=3, wait=lambda _: next(moments))
     assert found.signals == 3 and found.faults == []
+
+
+@ALL
+def test_the_console_script_that_imports_its_commands(sent: signal.Signals) -> None:
+    code = (
+        "import os, sys\n"
+        "class Sender:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'nasnet_cli.cli.main':\n"
+        f"            os.kill(os.getpid(), {sent.value})\n"
+        "sys.meta_path.insert(0, Sender())\n"
+        "from nasnet_cli.__main__ import run\n"  # as in the script that pip writes
+        "sys.exit(run())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True)
+    assert (done.returncode, done.stderr) == (STATUS[sent], b"")
