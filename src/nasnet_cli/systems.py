@@ -235,7 +235,8 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 def locked_folder(folder: str, locks: Path) -> Iterator[None]:
     """Keep other processes out of a folder, as far as they ask here too.
 
-    Where folders have no locks, a file in the folder locks has that of this one. Raises BlockingIOError when another process is in it, NotADirectoryError for a file.
+    Where folders cannot be locked, a file in the folder locks is. Raises BlockingIOError when another
+    process is in it, NotADirectoryError for a file.
     """
     if fcntl is None:
         with _lock_file(folder, locks):
