@@ -281,7 +281,7 @@ class _Decoder:
 def _decode_repaired(
     decoder: _Decoder, name: str | None, stream: BinaryIO, failure: InputError
 ) -> Image.Image | None:
-    """Decode a file that viewers show although it is damaged; None where they don't either."""
+    """Decode a damaged file that viewers show all the same; return None for any other."""
     essential = {"JPEG": jpeg.essential_segments, "PNG": png.essential_chunks}.get(name or "")
     if essential is None or failure.kind not in ("truncated", "decode_failed"):
         return None

@@ -1,4 +1,4 @@
-"""The formats of results, in one table: to add one, add a line and its writer."""
+"""The formats of results, in one table. CONTRIBUTING.md says how to add one."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class LabelFile:
     """Labels that nasnet classify has written to a file, or that come through a stream.
 
     stream is for what has no name of its own, like standard input; name is what messages call it.
-    A path may be that of a pipe, which is read once: /dev/stdin. Raises NasnetError, here and while rows are read, when the file cannot be read or is none of
-    nasnet classify.
+    A path may be that of a pipe, which is read once: /dev/stdin. Raises NasnetError, here and while
+    rows are read, when the file cannot be read or is not one of nasnet classify.
     """
 
     def __init__(self, path: str, stream: BinaryIO | None = None) -> None:

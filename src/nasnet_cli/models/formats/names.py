@@ -1,4 +1,4 @@
-"""Names that export has for what it writes, apart from what help must not import."""
+"""The kinds, precisions and formats that export writes: all that --help needs of the formats."""
 
 from typing import Literal
 

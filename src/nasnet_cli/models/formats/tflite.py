@@ -1,4 +1,4 @@
-"""TFLite files, with the card and the labels in files beside them."""
+"""TFLite files: the card in a file beside them, labels there or in the file's metadata."""
 
 from __future__ import annotations
 
