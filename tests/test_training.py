@@ -279,6 +279,14 @@ class TestLoop:
                 np.testing.assert_allclose(other[name], value, rtol=1e-4, atol=1e-5)
         assert not list(tmp_path.rglob("*.part*"))
 
+    def test_the_loss_in_the_log_is_the_mean_of_all_batches(self, settings, batches, tmp_path):
+        course = replace(COURSE, phases=(Phase(2, 8, PARTS),))
+        _, (both,) = self.run(settings, course, batches, tmp_path / "both.npz")
+        single = replace(settings, checkpoint_steps=1)
+        _, (first, second) = self.run(single, course, batches, tmp_path / "single.npz")
+        assert first["loss"] != second["loss"]
+        assert both["loss"] == pytest.approx((first["loss"] + second["loss"]) / 2, abs=2e-4)
+
     def test_evaluation_sees_the_average_and_changes_nothing(self, settings, batches, tmp_path):
         from accuracy import accuracy_by_group, class_groups
 
@@ -321,7 +329,6 @@ def test_the_auxiliary_head_counts_and_path_dropout_grows():
     losses = []
     for step in (0, 4):
         training.step = step
-        model.reset_metrics()
         losses.append(training.train_step(model, images, targets))
         ramps = {float(x.ramp) for x in model.layers if isinstance(x, PathDropout)}
         assert ramps == {step / 8}

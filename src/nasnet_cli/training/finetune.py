@@ -162,7 +162,6 @@ class FineTuning:
             for number, generator in enumerate(generators):
                 # What is dropped depends on the step alone, not on the steps of this process.
                 generator.state.assign([self.plan.seed * 1000 + number, training.step])
-            model.reset_metrics()
             loss = training.train_step(model, images, targets)
             self._losses.append(loss)
             self._progress.latest = self._snapshot()

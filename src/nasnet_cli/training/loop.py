@@ -6,6 +6,7 @@ weights.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -145,13 +146,15 @@ class Training:
         return self._compiled[1]
 
     def train_step(self, model: keras.Model, images: np.ndarray, targets: np.ndarray) -> float:
-        """Train a model of trained_model on a batch; return the mean loss since its last reset."""
+        """Train a model of trained_model on a batch and return the batch's loss."""
         self.optimizer.learning_rate.assign(self.course.rate(self.step))
         if self.settings.ramps:
             for layer in model.layers:
                 if isinstance(layer, PathDropout):
                     layer.ramp.assign(self.step / self.course.last)
         both = dict.fromkeys(model.output, targets)
+        # Not every version of Keras does it: the loss would be the mean of all batches so far.
+        model.reset_metrics()
         loss = float(model.train_on_batch(images, both, return_dict=True)["loss"])
         self.step += 1
         self.seen += len(images)
@@ -193,15 +196,14 @@ class Training:
         """Train up to the step last, within one phase, and return the mean loss."""
         phase = self.course.phase(self.step)
         model = self.trained_model(phase.size)
-        model.reset_metrics()
-        loss = 0.0
+        losses = []
 
         def make(step: int) -> Batch:
             return batches.make(step, phase.parts, phase.size, phase.augmentation)
 
         for images, targets in prefetch(make, self.step, last):
-            loss = self.train_step(model, images, targets)
-        return loss
+            losses.append(self.train_step(model, images, targets))
+        return math.fsum(losses) / len(losses)
 
 
 def train(
