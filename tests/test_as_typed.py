@@ -74,7 +74,7 @@ def test_each_recipe_has_a_test():
 
 def test_cups_are_copied_and_nothing_else(run_recipe, tmp_path):
     """No dog is in the photos."""
-    run_recipe("Dogs", replace=("find dog ", "find coffee "))
+    run_recipe("Copy all dogs", replace=("find dog ", "find coffee "))
     cups = {"espresso.jpg", "espresso_sideways.jpg"}
     assert images(tmp_path / "dogs" / "photos") == images(tmp_path / "dogs") == cups
     assert len(images(tmp_path / "photos")) == 9
@@ -82,7 +82,7 @@ def test_cups_are_copied_and_nothing_else(run_recipe, tmp_path):
 
 def test_images_are_sorted_and_back(run_recipe, tmp_path):
     before = images(tmp_path / "photos")
-    shown = run_recipe("A folder for each")
+    shown = run_recipe("Sort into a folder")
     planned = [line for line in shown.splitlines() if " -> sorted/" in line]
     assert len(planned) == len(before) == 9
     assert images(tmp_path / "photos") == before and not (tmp_path / "sorted").exists()
@@ -102,7 +102,7 @@ def test_keywords_are_in_sidecars_that_exiftool_reads(run_recipe, tmp_path):
 def test_a_backup_is_without_duplicates_and_all_are_back(run_recipe, tmp_path):
     copy = shutil.copy(tmp_path / "photos" / "espresso.jpg", tmp_path / "photos" / "copy.jpg")
     before = images(tmp_path / "photos")
-    run_recipe("Near-duplicates")
+    run_recipe("Leave near-duplicates")
     assert images(tmp_path / "photos") == before and Path(copy).exists()
     with tarfile.open(tmp_path / "backup.tar") as archive:
         kept = {Path(name).name for name in archive.getnames()}
@@ -111,7 +111,7 @@ def test_a_backup_is_without_duplicates_and_all_are_back(run_recipe, tmp_path):
 
 
 def test_the_turned_espresso_is_nearest_to_the_espresso(run_recipe, tmp_path):
-    run_recipe("Vectors in DuckDB")
+    run_recipe("Find a photo's nearest neighbours")
     with (tmp_path / "nearest.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert len(rows) == 3
@@ -123,7 +123,7 @@ def test_a_bucket_is_classified_on_ray(run_recipe, tmp_path):
     with object_store() as store:
         photos = {path.name: path.read_bytes() for path in (tmp_path / "photos").glob("*.*g")}
         store.put("photos", photos)
-        run_recipe("A bucket", **store.variables)
+        run_recipe("Classify a bucket", **store.variables)
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
     assert {row["path"] for row in rows} == {f"s3://photos/{name}" for name in photos}
     assert {row["status"] for row in rows} == {"ok"}
@@ -132,7 +132,7 @@ def test_a_bucket_is_classified_on_ray(run_recipe, tmp_path):
 def test_the_request_fits_the_signature_of_the_exported_module(
     run_recipe, type_in, tmp_path, nasnet
 ):
-    run_recipe("A model for TensorFlow Serving")
+    run_recipe("Export a model for TensorFlow Serving")
     code = (
         "import json, numpy as np, tensorflow_hub as hub\n"
         "request = json.load(open('request.json'))\n"
@@ -152,7 +152,7 @@ def test_own_classes_are_learned(run_recipe, tmp_path):
     """Two classes, of cuts of one photo each, are told apart on the photos themselves."""
     for label, name in (("coffee", "espresso.jpg"), ("space", "rocket.jpg")):
         write_cuts(tmp_path / "photos" / name, tmp_path / "my_classes" / label)
-    run_recipe("Your own classes")
+    run_recipe("Teach a model")
     with (tmp_path / "mine.csv").open() as lines:
         labels = {Path(row["path"]).name: row["label"] for row in csv.DictReader(lines)}
     assert (labels["espresso.jpg"], labels["rocket.jpg"]) == ("coffee", "space")
