@@ -62,8 +62,8 @@ def test_names_stand_for_classes(imagenet, name, wnid, count):
     [
         ("crane", "is several labels: n02012849 crane (bird), n03126707 crane (machine)"),
         ("cars", "is several classes: n02958343 car, n02959942 car (railway)"),
-        ("gizmo", "is no label; like it: limo"),
-        ("n99999999", "is no class of the model"),
+        ("gizmo", "is not a label; like it: limo"),
+        ("n99999999", "is not a class of the model"),
     ],
 )
 def test_names_are_never_guessed(imagenet, name, reason):
@@ -228,13 +228,13 @@ def test_what_is_not_compared_is_named(nasnet, tmp_path):
     assert "Not compared: 1 error: 1 truncated (copy them again)." in result.stderr
     write_results(file, [*rows[:1], labelled("gizmo/1.jpg", None, (GOLDEN, 0.5))])
     result = nasnet("evaluate", file, expect=3)
-    assert "Left out: 'gizmo' is no label" in result.stderr
+    assert "Left out: 'gizmo' is not a label" in result.stderr
     assert "1 image without a known class." in result.stderr
     assert result.stdout.startswith("1 image of 1 class\n")
     write_results(file, [labelled("gizmo/1.jpg", None, (GOLDEN, 0.5))])
     result = nasnet("evaluate", file, expect=1)
     assert "No class of" in result.stderr
-    assert "'gizmo' is no label" in result.stderr
+    assert "'gizmo' is not a label" in result.stderr
 
 
 def test_names_with_a_formula_or_bytes(nasnet, tmp_path):
@@ -275,7 +275,7 @@ def table(folder: Path) -> Path:
 def test_folders_tables_and_results_agree(photos, tiny_module, label_file, nasnet, tmp_path):
     model = ("--model", tiny_module, "--labels", label_file)
     by_folder = nasnet("evaluate", "val", *model, "--json", cwd=photos, expect=3)
-    assert "Left out: 'gizmo' is no label" in by_folder.stderr
+    assert "Left out: 'gizmo' is not a label" in by_folder.stderr
     found = json.loads(by_folder.stdout)
     assert found["images"] == {"compared": 8, "errors": 1, "without_class": 0}
     assert found["top5"]["count"] == 8
@@ -338,8 +338,8 @@ def test_plots_without_matplotlib_are_refused(results, nasnet, tmp_path, monkeyp
         ("path,label\na.jpg\n", "line 2 has 1 columns, not 2"),
         ("path,label\n", "has no rows"),
         ("path,label\nmissing.jpg,dog\n", "None of the images exists"),
-        ("file,class\na.jpg,dog\n", "is no table: its header has no column path"),
-        ("\ufeffpath;class\na.jpg;dog\n", "is no table: its header has no column label"),
+        ("file,class\na.jpg,dog\n", "is not a table: its header has no column path"),
+        ("\ufeffpath;class\na.jpg;dog\n", "is not a table: its header has no column label"),
         ("path,label,label\na.jpg,dog,dog\n", "its header has several columns label"),
         ("path,status,rank\n", "does not hold the labels of images"),
     ],

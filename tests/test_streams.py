@@ -95,8 +95,8 @@ def test_a_working_folder_that_was_removed(image, tiny_module, tmp_path):
     done = shell(line, "classify", image, "-m", tiny_module, cwd=gone)
     assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok"
     for arguments, words in (
-        (("-o", "out.jsonl", image), "The folder that you are in has been removed."),
-        ((), "The folder that you are in has been removed."),
+        (("-o", "out.jsonl", image), "The current folder has been removed."),
+        ((), "The current folder has been removed."),
     ):
         gone.mkdir()
         done = shell(line, "classify", "-m", tiny_module, *arguments, cwd=gone)

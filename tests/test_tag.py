@@ -205,9 +205,9 @@ RDF = (
     [
         (BOMB.encode(), "has a DTD"),
         (BOMB.replace("1.0", '1.0" encoding="UTF-16', 1).encode("utf-16"), "has a DTD"),
-        (b"", "is no XML"),
-        (b"<a>", "is no XML"),
-        (b"\x00\xff", "is no XML"),
+        (b"", "is not XML"),
+        (b"<a>", "is not XML"),
+        (b"\x00\xff", "is not XML"),
         (b"<html/>", "has no rdf:RDF"),
         (RDF.format('<rdf:Description dc:subject="x"/>').encode(), "subject in a form"),
         (

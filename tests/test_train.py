@@ -124,7 +124,7 @@ def test_faults_are_named_before_training(colours, tiny_module, nasnet, tmp_path
     assert f"1 image left out: {folder}/red/broken.jpg (not_an_image)." in result.stderr
     assert "near-duplicates in different classes" in result.stderr
     assert f"{folder}/green/copy.png and {folder}/red/0-00.png" in result.stderr
-    assert "each class weighs the same" in result.stderr
+    assert "each class has the same weight" in result.stderr
 
 
 def test_validation_folders(colours, tiny_module, nasnet, tmp_path):
@@ -156,9 +156,9 @@ def test_sets_that_are_refused(colours, tiny_module, nasnet, tmp_path):
         return message
 
     one = write_images(tmp_path / "one", {"red": 3})
-    assert "has one class only: red" in refused(one)
+    assert "has only one class: red" in refused(one)
     (one / "green").mkdir()
-    assert "Fewer than two images can be used of green." in refused(one)
+    assert "Fewer than two images of green can be used." in refused(one)
     (one / "Red").mkdir()
     twice = write_images(tmp_path / "twice", {"red": 2})
     shutil.copytree(twice / "red", twice / "red ")

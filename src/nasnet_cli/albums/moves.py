@@ -145,7 +145,7 @@ class Album:
         self._remove_leftovers()
         if not self._list.exists:
             raise NasnetError(
-                f"{self.name} has no undo list: nasnet has put nothing there, or taken it back.",
+                f"{self.name} has no undo list: nasnet has put nothing there, or has taken it back.",
                 "Name the folder that --into or --move-to named.",
             )
         contents = Contents()

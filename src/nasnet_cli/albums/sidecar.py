@@ -52,14 +52,14 @@ class Sidecar:
         raw = _EMPTY if data is None else data
         # Declarations of entities are in a DTD. Without zero bytes, UTF-16 and UTF-32 are ASCII.
         if b"<!DOCTYPE" in raw.replace(b"\0", b""):
-            raise NasnetError(f"{name} has a DTD, which no XMP has.", _REMEDY)
+            raise NasnetError(f"{name} has a DTD, which XMP never has.", _REMEDY)
         parser = etree.XMLParser(
             resolve_entities=False, load_dtd=False, no_network=True, strip_cdata=False
         )
         try:
             root = etree.fromstring(raw, parser)
         except (etree.XMLSyntaxError, ValueError) as error:
-            raise NasnetError(f"{name} is no XML: {describe_error(error)}.", _REMEDY) from error
+            raise NasnetError(f"{name} is not XML: {describe_error(error)}.", _REMEDY) from error
         self._has_declaration = re.match(rb"\xef\xbb\xbf<\?xml|<\?xml", raw) is not None
         found = next(root.iter(f"{_RDF}RDF"), None)
         if found is None:

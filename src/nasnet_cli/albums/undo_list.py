@@ -73,14 +73,14 @@ class UndoList:
                 raise NasnetError(
                     f"Line {number} of {self.path} is not one of nasnet's undo lists: "
                     f"{describe_error(error)}.",
-                    "Restore the file, or remove it, and nothing can be taken back.",
+                    "Restore the file. Without it, nothing can be taken back.",
                 ) from error
         if not lines:
             raise NasnetError(f"{self.path} is empty.", "Remove it: it has nothing to take back.")
 
     def _read(self, line: dict[str, Any], *, is_first: bool) -> None:
         if not isinstance(line, dict):
-            raise TypeError("it is no object")
+            raise TypeError("it is not an object")
         if is_first:
             if line["nasnet_undo"] != _VERSION:
                 raise ValueError("another version of nasnet has written it")
@@ -88,7 +88,7 @@ class UndoList:
             return
         action = line["action"]
         if action not in get_args(Action):
-            raise ValueError(f"{action!r} is no action")
+            raise ValueError(f"{action!r} is not an action")
         source = _name(line, "source")
         if not (os.path.isabs(source) or (action == "copy" and is_remote(source))):
             raise ValueError("source is not an absolute path")
@@ -139,7 +139,7 @@ def _encoded(key: str, name: str) -> dict[str, str]:
 
 def _names(line: Mapping[str, Any], key: str) -> list[str]:
     if not (isinstance(line[key], list) and all(isinstance(one, dict) for one in line[key])):
-        raise TypeError(f"{key} is no list of objects")
+        raise TypeError(f"{key} is not a list of objects")
     return [_name(entry, "name") for entry in line[key]]
 
 
@@ -152,7 +152,7 @@ def _name(line: Mapping[str, Any], key: str) -> str:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise TypeError(f"{value!r} is no name")
+        raise TypeError(f"{value!r} is not a name")
     return value
 
 

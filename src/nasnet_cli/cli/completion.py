@@ -36,7 +36,7 @@ def command(shell: str, quiet: bool) -> None:
     """Print the script that makes a shell complete commands, options and models.
 
     It completes the names of commands and options, their choices, models for --model, and items of
-    the cache. Standard error says where to save it for all new shells.
+    the cache. Standard error says where to save it so that every new shell loads it.
     """
     script = Path(__file__).with_suffix(f".{shell}").read_text(encoding="utf-8")
     click.echo(script, nl=False)

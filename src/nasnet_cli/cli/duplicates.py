@@ -62,9 +62,9 @@ rule_options = gathered(
     option(
         "--across-folders",
         is_flag=True,
-        help="Images of the same folder are not duplicates of each other.",
+        help="Do not count images in the same folder as duplicates of each other.",
     ),
-    options.base_option_for("beside vectors"),
+    options.base_option_for("stored with vectors"),
     path_option(
         "--move-to",
         allow_from_autoenv=False,
@@ -89,7 +89,7 @@ rule_options = gathered(
 @path_option(
     "--undo",
     allow_from_autoenv=False,
-    help="Take back what was moved to DIR, also after an interruption.",
+    help="Move back what was moved to DIR, also after an interruption.",
 )
 @option("-0", "--null", is_flag=True, help="Print only the duplicates, each ended by a NUL.")
 @options.output_options(neighbours.FORMATS)
@@ -109,12 +109,12 @@ def command(
     """Find groups of near-duplicate images.
 
     PATHS are as in nasnet classify, or one .npy file of nasnet embed, with its .jsonl beside it.
-    Every pair is compared by cosine similarity, and images are in one group when a chain of pairs
-    at or above the threshold joins them. The output says which images of a group stay and which are
-    duplicates: those at or above the threshold to one that stays. Other names of a file (hard and
-    symbolic links) are no duplicates. No file is changed or deleted; --move-to moves duplicates, and
-    the same command goes on after an interruption. Exit code: 0, or 3 if some images have
-    errors.
+    Every pair is compared by cosine similarity, and images are in the same group if a chain of
+    pairs at or above the threshold connects them. The output says which images of a group stay and
+    which are duplicates: those whose similarity to one that stays reaches the threshold. Hard and
+    symbolic links to the same file are not duplicates. No file is changed or deleted; --move-to
+    moves duplicates, and after an interruption the same command continues. Exit code: 0, or 3 if
+    some images have errors.
     """
     if undo is not None:
         if inputs.paths or inputs.list_file or rules.move_to is not None or rules.dry_run:

@@ -59,8 +59,8 @@ class Settings(NamedTuple):
     path_option(
         "--labels-from",
         metavar="CSV",
-        help="For results: CSV file with the columns path and label.  [default: the name of the "
-        "folder that each image lies in]",
+        help="For a result file: CSV file with the columns path and label.  [default: the name of "
+        "the folder that each image is in]",
     ),
     options.base_option_for("in a CSV file"),
     option(
@@ -68,7 +68,7 @@ class Settings(NamedTuple):
         type=click.IntRange(min=0),
         default=10,
         metavar="N",
-        help="Number of the most confident mistakes to list.",
+        help="Number of mistakes to list, the most confident first.",
     ),
     path_option(
         "-o",
@@ -103,8 +103,9 @@ def command(
 
     SOURCE is a folder with a subfolder for each class, a CSV file with the columns path and label,
     or a result file of nasnet classify, which is compared without a second run. Classes are named
-    by WordNet id, label, synonym or a wider class (dog); a name that fits no class or several is
-    left out and reported. Exit code: 0 if every image was compared, 3 if some were not.
+    by WordNet id, label, synonym or a wider class (dog); a name that matches no class, or several,
+    is reported and its images are left out. Exit code: 0 if every image was compared, 3 if some
+    were not.
     """
     if run.resume and settings.out is None:
         raise click.UsageError("--resume needs --out.")
@@ -144,7 +145,7 @@ class _Evaluation:
         self._refuse_labels_from(source)
         folders = class_folders(source)
         if folders.loose:
-            self._console.note(f"{counted(folders.loose, 'image')} in no folder of a class.")
+            self._console.note(f"{counted(folders.loose, 'image')} outside the folders of classes.")
 
         def paths(truth: Truth) -> Iterable[str]:
             return (folders.path(n) for n in folders.names if truth.number(n) is not None)
@@ -261,7 +262,7 @@ class _Evaluation:
 
     def _refuse_labels_from(self, source: str) -> None:
         if self._settings.labels_from is not None:
-            raise click.UsageError(f"--labels-from is for results; {source} says its own labels.")
+            raise click.UsageError(f"--labels-from is for results; {source} has its own labels.")
 
     def _check(self, truth: Truth, source: str) -> None:
         """Note the names that stand for no class. Raises NasnetError when all do."""

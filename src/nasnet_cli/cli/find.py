@@ -47,7 +47,7 @@ def command(
     base: str | None,
     quiet: bool,
 ) -> None:
-    """Find images by label, synonym or a wider class: dog, Canis familiaris, animal.
+    """Find images by label, synonym or wider class: dog, Canis familiaris, animal.
 
     RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite); - reads standard
     input. No model is run. The paths of the images found go to standard output. A word with several

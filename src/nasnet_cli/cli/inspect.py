@@ -31,8 +31,8 @@ def command(model: str | None, as_json: bool) -> None:
     """Describe a model: its format, signatures, sizes, labels and preprocessing.
 
     MODEL is a path, a name of nasnet models or a handle, as for --model of other commands, with the
-    same default. For a published model that has not been fetched, it shows what is known without
-    it. The model is not run.
+    same default. If a published model has not been fetched, this shows what is known about it. No
+    model is run.
     """
     from nasnet_cli.model import load_model
     from nasnet_cli.models.default import default_model

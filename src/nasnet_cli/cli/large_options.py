@@ -27,18 +27,20 @@ run_options = gathered(
     large(
         "--resume",
         is_flag=True,
-        help="Continue an interrupted run, or bring finished output up to date; process only what is "
-        "new, has changed or failed for a passing reason.",
+        help="Continue an interrupted run, or bring finished output up to date; process only "
+        "images that are new, have changed or had a temporary error.",
     ),
     large(
         "--prune",
         is_flag=True,
-        help="With --resume, also drop the rows of a PATH that is missing or empty now.",
+        help="With --resume, also drop the rows of paths that are now missing or empty, or no "
+        "longer named.",
     ),
     large(
         "--accept-versions",
         is_flag=True,
-        help="With --resume, keep rows of other versions of nasnet and its runtime; both are recorded.",
+        help="With --resume, keep rows that other versions of nasnet or its runtime wrote; both "
+        "versions are recorded.",
     ),
     large(
         "--check",

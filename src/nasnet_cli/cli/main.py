@@ -106,11 +106,13 @@ class LazyGroup(Group):
 def main(verbose: bool) -> None:
     """Classify and embed folders of images with NASNet-A, offline, on a CPU.
 
-    The built-in model works offline; --model selects another one, nasnet models lists them.
+    The built-in model works offline; --model selects another one, and nasnet models lists those
+    that have a name.
 
-    Environment variables set options: NASNET_CLASSIFY_TOP=3 is --top 3 of nasnet classify, and so on
-    for each command and option but --out, --overwrite, --allow-unsafe-ops and what moves or changes
-    files. NASNET_MODEL, NASNET_RUNTIME and NASNET_WORKERS are for all commands.
+    Environment variables set options: NASNET_CLASSIFY_TOP=3 means --top 3 for nasnet classify, and
+    so on for every command and option except --out, --overwrite, --prune, --allow-unsafe-ops and
+    those that move or change files. NASNET_MODEL, NASNET_RUNTIME and NASNET_WORKERS apply to all
+    commands.
     """
     if verbose:
         raise click.UsageError("-v belongs after the command's name, or to --version.")
@@ -156,7 +158,7 @@ def _status(arguments: list[str] | None) -> int:
         if exhausted := exhaustion(error):
             return _problem(*exhausted.lines)
         if isinstance(error, FileNotFoundError) and not streams.working_folder_exists():
-            return _problem("The folder that you are in has been removed. Go to another one.")
+            return _problem("The current folder has been removed. Change to another one.")
         return _problem(
             f"Unexpected error ({type(error).__name__}: {error}). "
             "Please report it together with the output of NASNET_DEBUG=1."

@@ -30,8 +30,8 @@ _JSON = json_option("Print JSON.")
 def command(context: click.Context, as_json: bool) -> None:
     """List the models that have a name, fetch one, or make one the default.
 
-    Without a subcommand it lists them. Only get and default fetch anything. The default is for
-    every command with --model; NASNET_MODEL has precedence over it.
+    Without a subcommand, it lists them. Only get and default fetch anything. The default applies to
+    every command that has --model; NASNET_MODEL overrides it.
     """
     if context.invoked_subcommand is None:
         _list(as_json)
@@ -91,7 +91,7 @@ def _row(entry: Entry, default: str) -> tuple[str, ...]:
 def get(name: str) -> None:
     """Fetch a model into the cache, and print its path.
 
-    NAME is that of a published model, or a handle.
+    NAME is the name of a published model or a handle.
     """
     print_line(str(_fetched(name)))
 
@@ -105,9 +105,9 @@ def get(name: str) -> None:
 def default(name: str | None) -> None:
     """Make a model the default, or print the default.
 
-    NAME is one of nasnet models, a handle or a path; it is fetched if it is not here. builtin is the
-    model that comes with the package. The choice is kept in the user's configuration file, as
-    model = "NAME" in nasnet/config.toml.
+    NAME is a name from nasnet models, a handle or a path; the model is fetched if necessary.
+    builtin is the model that comes with the package. The choice is kept in the user's configuration
+    file, as model = "NAME" in nasnet/config.toml.
     """
     from nasnet_cli.models import default as defaults
     from nasnet_cli.models.resolve import BUILTIN

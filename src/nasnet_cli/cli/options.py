@@ -80,8 +80,8 @@ input_options = gathered(
         "--exclude",
         multiple=True,
         metavar="GLOB",
-        help="Skip files and folders whose name matches GLOB; with a slash in it, whose path below "
-        "the named folder matches. Can be repeated.",
+        help="Skip files and folders whose name matches GLOB or, if GLOB has a slash, whose path "
+        "below the named folder does. Can be repeated.",
     ),
 )
 
@@ -129,7 +129,7 @@ preprocessing_options = (
     of_model(
         "--resize",
         type=click.Choice(["stretch", "crop", "pad"]),
-        help="Fit images to the model's shape by stretching, cropping or padding.  "
+        help="Fit images to the model's input size by stretching, cropping or padding.  "
         "[default: the model's own]",
     ),
     of_model(
@@ -146,13 +146,13 @@ preprocessing_options = (
     of_model(
         "--input-range",
         type=click.Choice(["0..1", "-1..1", "0..255", "imagenet"]),
-        help="Range of values that the model takes for pixels; imagenet subtracts ImageNet's mean "
+        help="Range of pixel values that the model expects; imagenet subtracts ImageNet's mean "
         "and divides by its standard deviation.  [default: what the model says, else 0..1]",
     ),
     of_model(
         "--channels",
         type=click.Choice(["rgb", "bgr"]),
-        help="Order of the channels that the model takes.  [default: what the model says, else rgb]",
+        help="Order of channels that the model expects.  [default: what the model says, else rgb]",
     ),
 )
 
@@ -161,8 +161,8 @@ sure_option = option(
     type=PROBABILITY,
     default=DEFAULTS.sure,
     metavar="P",
-    help="Minimum probability of the everyday label, the most specific one (golden retriever, "
-    "dog, animal) that reaches it.",
+    help="Minimum probability of the everyday label, which is the most specific class (golden "
+    "retriever, dog, animal) that reaches it.",
 )
 
 labels_option = of_model(
@@ -189,7 +189,7 @@ label_options = (
         help="Leave out labels with a lower probability.",
     ),
     sure_option,
-    of_output("--logits", is_flag=True, help="Include the raw output of the model."),
+    of_output("--logits", is_flag=True, help="Include the raw outputs of the model."),
     labels_option,
 )
 

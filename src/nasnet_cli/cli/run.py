@@ -108,9 +108,7 @@ class Inputs:
         """Return the error to raise when there are no inputs."""
         if self._paths == (".",):
             if not streams.working_folder_exists():
-                return NasnetError(
-                    "The folder that you are in has been removed.", "Go to another one."
-                )
+                return NasnetError("The current folder has been removed.", "Change to another one.")
             place = "the current folder"
         else:
             names = [_named(path) for path in self._paths]

@@ -79,9 +79,9 @@ def command(
 
     PATHS are the queries, named as in nasnet classify. Each is compared with every vector in the
     index by cosine similarity. The model must be the one that the index was made with; queries are
-    preprocessed like its images. A query can also be the path of an image of the index that is not
-    here, or one .npy file of vectors; then no model is run. Exit code: 0 if every query has an
-    answer, 3 if some have errors.
+    preprocessed like its images. A query can also be the path of an image that is in the index but
+    does not exist here, and PATHS can be one .npy file of vectors; then no model is run. Exit code:
+    0 if every query has an answer, 3 if some have errors.
     """
     output.chosen_format(neighbours.FORMATS)  # a wrong one is reported before the work
     startup.limit_blas_threads()  # the search has threads of its own

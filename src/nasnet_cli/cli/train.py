@@ -63,15 +63,15 @@ class Settings(NamedTuple):
         "validation",
         default="0.2",
         metavar="FOLDER|FRACTION",
-        help="Folder of classes to validate with, or the fraction of each class that is held out "
-        "for that.",
+        help="Folder of classes to validate with, or fraction of each class to hold out for "
+        "validation.",
     ),
     option(
         "--seed",
         type=click.IntRange(min=0),
         default=0,
         metavar="N",
-        help="Seed that chooses the images that are held out, and of training with --full.",
+        help="Seed for choosing the held-out images, and for training with --full.",
     ),
     option(
         "--from",
@@ -107,13 +107,13 @@ def command(
 ) -> int:
     """Teach a model the classes of your own folders of images.
 
-    FOLDER has a subfolder for each class, named by its label, or by a WordNet id. The network stays
-    as it is and gets a new last layer, whose strength of regularization and confidence are chosen
-    on the validation images. Features of images are kept in the cache, so that a run that was
-    interrupted continues. With --full, all of the network is trained after that, in TensorFlow on
-    the CPU, the best epoch is kept, and DIR.curves.json and DIR.curves.png have its curves; with
-    --from scratch, a new network is trained in this way. Exit code: 0 if every image could be used,
-    3 if some have errors.
+    FOLDER has a subfolder for each class, named after its label or WordNet id. The network gets a
+    new last layer and otherwise stays as it is; regularization and calibration are chosen on the
+    validation images. Features of images are kept in the cache, so that an interrupted run
+    continues where it was. With --full, the whole network is trained after that, in TensorFlow on
+    the CPU; the best epoch is kept, and DIR.curves.json and DIR.curves.png have the training
+    curves. With --from scratch, a new network is trained in the same way. Exit code: 0 if every
+    image could be used, 3 if some have errors.
     """
     if settings.source is not None:
         spec = spec._replace(model=settings.source)
@@ -166,7 +166,7 @@ class _Training:
         fraction, validation = self._validation()
         folders = open_folders(self._folder, validation)
         if folders.loose:
-            self._console.note(f"{counted(folders.loose, 'image')} in no folder of a class.")
+            self._console.note(f"{counted(folders.loose, 'image')} outside the folders of classes.")
         network = None if self._is_scratch else self._read_network()
         inputs = options.InputOptions(folders.paths, None, recursive=True)
         self._job = Job(self._spec, inputs, self._run_options, self._console)

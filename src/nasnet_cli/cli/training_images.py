@@ -95,7 +95,7 @@ def validation_part(
         console.note(fault)
     if held.all() or not held.any():
         raise NasnetError(
-            "The images look all alike to the model, so that none is left to validate with.",
+            "All images look alike to the model, so none is left to validate with.",
             "Train from another model, or add images.",
         )
     return held

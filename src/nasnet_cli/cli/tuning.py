@@ -62,15 +62,15 @@ full_options = gathered(
         "--full/--head-only",
         "full",
         default=None,
-        help="Train the whole network, in hours, or a new last layer only.  [default: head-only; "
-        "full with --from scratch]",
+        help="Train the whole network, which takes hours, or only a new last layer.  [default: "
+        "head-only; full with --from scratch]",
     ),
     option(
         "--epochs",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Go through the images at most N times with --full; it ends early when the validation "
-        "loss has not fallen for 5 epochs, or 20 from scratch.  [default: 10; from scratch 100]",
+        help="Maximum number of epochs with --full; training ends early if the validation loss "
+        "has not fallen for 5 epochs (20 from scratch).  [default: 10; from scratch 100]",
     ),
     option(
         "--size",

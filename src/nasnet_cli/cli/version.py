@@ -50,7 +50,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
 
 def _details() -> Iterator[str]:
-    """Yield a line for each thing that a report of a fault should name; imports none of them."""
+    """Yield a line for each thing that a bug report should include; imports none of them."""
     import platform
     from importlib import metadata
 

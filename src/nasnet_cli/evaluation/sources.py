@@ -60,7 +60,7 @@ def class_folders(folder: str) -> ClassFolders:
     if not names:
         raise NasnetError(
             f"{folder} has no folders of classes.",
-            "Make one for each class, named by its label, with its images; or name a CSV file.",
+            "Make one for each class, named after its label, with its images; or name a CSV file.",
         )
     return ClassFolders(folder, tuple(sorted(names, key=os.fsencode)), loose)
 
@@ -99,7 +99,7 @@ def read_label_table(path: str, locate: Callable[[str], str]) -> dict[str, str]:
         reason = (error.strerror or describe_error(error)).lower()
         raise NasnetError(f"Cannot read {path}: {reason}.", _EXPECTED) from error
     except (ValueError, csv.Error) as error:
-        raise NasnetError(f"{path} is no table: {describe_error(error)}.", _EXPECTED) from error
+        raise NasnetError(f"{path} is not a table: {describe_error(error)}.", _EXPECTED) from error
     if not labels:
         raise NasnetError(f"{path} has no rows.", _EXPECTED)
     return labels

@@ -115,6 +115,6 @@ def check_has_labels(row: Classified) -> None:
     """Raise NasnetError for an image whose labels were left out: it is neither right nor wrong."""
     if row.predictions == ():
         raise NasnetError(
-            f"{row.path} has no labels: --threshold left them out, or they are no numbers.",
+            f"{row.path} has no labels: --threshold left them out, or they are not numbers.",
             "Classify the images again without --threshold.",
         )

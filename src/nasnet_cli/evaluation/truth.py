@@ -112,7 +112,7 @@ class Truth:
             return self._of_labels(name, labels)
         nearest = word.nearest(label.name for label in self.labels)
         raise UnmatchedError(
-            "is no label" + (f"; like it: {', '.join(nearest)}" if nearest else "")
+            "is not a label" + (f"; like it: {', '.join(nearest)}" if nearest else "")
         )
 
     def _of_labels(self, name: str, labels: set[Label]) -> TrueClass:
@@ -128,7 +128,7 @@ class Truth:
     def _of_senses(self, name: str, senses: tuple[str, ...]) -> TrueClass:
         found = {wnid: below for wnid in senses if (below := self._below(wnid))}
         if not found:
-            raise UnmatchedError("is no class of the model")
+            raise UnmatchedError("is not a class of the model")
         if len(set(found.values())) > 1:
             hierarchy = load_hierarchy()
             listed = [

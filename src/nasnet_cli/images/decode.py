@@ -361,7 +361,7 @@ def _describe_unsupported(
             if frame is not None and not frame.is_decodable:
                 return InputError(
                     "unsupported",
-                    f"JPEG images of kind SOF{frame.marker - 0xC0} with {frame.bits} bits a sample "
+                    f"JPEG images of kind SOF{frame.marker - 0xC0} with {frame.bits} bits per sample "
                     "are not supported.",
                 )
         if name == "PSD":

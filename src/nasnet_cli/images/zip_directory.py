@@ -113,7 +113,9 @@ def _read(stream: BinaryIO) -> tuple[bytes, int]:
     if start < 0:
         raise zipfile.BadZipFile("its directory is longer than the file")
     if length > _MAX_DIRECTORY_BYTES:
-        raise InputError("archive", f"The archive lists its members in {length:,} bytes.")
+        raise InputError(
+            "archive", f"The list of the archive's members is too long ({length:,} bytes)."
+        )
     stream.seek(start)
     return stream.read(length), start - offset
 

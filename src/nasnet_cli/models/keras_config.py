@@ -123,4 +123,4 @@ def _input_range(layers: list[tuple[str, dict[str, Any]]], path: Path) -> str | 
 
 def _refusal(path: Path, kind: str, settings: dict[str, Any]) -> ModelError:
     name = settings.get("name", "")
-    return ModelError(f"{path} has a layer {name!r} ({kind}), which is none of a NASNet's.", EXPORT)
+    return ModelError(f"{path} has a layer {name!r} ({kind}), which NASNet doesn't have.", EXPORT)

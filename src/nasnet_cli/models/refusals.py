@@ -36,7 +36,7 @@ def check_not_pointers(files: Iterable[Path], shown: str) -> None:
                 if opened.read(len(_LFS)) == _LFS:
                     name = shown if shown.endswith(file.name) else f"{file.name} of {shown}"
                     raise ModelError(
-                        f"{name} is not the file itself but Git LFS' pointer to it.",
+                        f"{name} is only a Git LFS pointer to the file.",
                         "Fetch it: git lfs pull.",
                     )
 

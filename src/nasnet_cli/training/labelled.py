@@ -72,7 +72,7 @@ def open_folders(folder: str, validation: str | None) -> Folders:
     train = class_folders(os.path.abspath(folder))  # noqa: PTH100  # a name in the cache
     if len(train.names) < 2:
         raise NasnetError(
-            f"{folder} has one class only: {train.names[0]}.",
+            f"{folder} has only one class: {train.names[0]}.",
             "Name a folder with a subfolder for each of two classes or more.",
         )
     _check_distinct(folder, train.names)
@@ -165,7 +165,7 @@ class Labelled:
         if lacking := [name for name, count in zip(names, counts, strict=True) if count < least]:
             what = "one image" if least == 1 else "two images"
             raise NasnetError(
-                f"Fewer than {what} can be used of {shortened(lacking, _SHOWN)}.",
+                f"Fewer than {what} of {shortened(lacking, _SHOWN)} can be used.",
                 "Add some, or remove the folder.",
             )
         if self.folders.validation and not self.held.any():
@@ -201,7 +201,7 @@ def faults(labelled: Labelled, groups: Sequence[np.ndarray], held: np.ndarray) -
     if counts.max() >= _UNEQUAL * counts.min():
         yield (
             f"Classes have {counts.min():,} to {counts.max():,} images to train on; each class "
-            "weighs the same."
+            "has the same weight."
         )
     without = np.flatnonzero(np.bincount(classes[held], minlength=len(names)) == 0)
     if len(without):
@@ -214,4 +214,7 @@ def faults(labelled: Labelled, groups: Sequence[np.ndarray], held: np.ndarray) -
             f"{shortened(pairs, _SHOWN, '; ')}."
         )
     if len(groups):
-        yield f"{counted(len(groups), 'group')} of near-duplicates; none is in both parts."
+        yield (
+            f"{counted(len(groups), 'group')} of near-duplicates; none is split between training "
+            "and validation."
+        )

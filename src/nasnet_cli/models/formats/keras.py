@@ -203,7 +203,7 @@ def _json(text: Any, path: Path) -> dict[str, Any]:
     if has_code:
         raise ModelError(
             f"{path} holds a layer that is program code (Lambda), which is refused.",
-            "Save the weights alone, of a model without such a layer.",
+            "Save only the weights, of a model without such a layer.",
         )
     return config if isinstance(config, dict) else {}
 
@@ -257,7 +257,7 @@ def _variables(layers: Sequence[_Layer], path: Path) -> dict[str, Any]:
             if name is None or name in found:
                 raise ModelError(
                     f"{path} has a layer {layer.name!r} with weights that NASNet doesn't "
-                    "have, or twice.",
+                    "have, or has it twice.",
                     f"Only NASNets are read from Keras files. {EXPORT}",
                 )
             found[name] = dataset

@@ -201,12 +201,12 @@ def _check_weights(path: Path, needed: int) -> None:
         there = None
     if there is None:
         raise ModelError(
-            f"{weights} is missing, which has the weights of {path.name}.",
-            "Put it beside that again: an OpenVINO model is both files.",
+            f"{weights} is missing, and with it the weights of {path.name}.",
+            "Put it next to that file again: an OpenVINO model consists of both.",
         )
     if there < needed:
         raise ModelError(
-            f"{weights} is cut off or another model's: it has {there} bytes, and {path.name} tells "
-            f"of {needed}.",
+            f"{weights} is cut off or belongs to another model: it has {there} bytes, and "
+            f"{path.name} needs {needed}.",
             "Get both files again.",
         )
