@@ -514,6 +514,12 @@ def test_other_chunks_of_a_png_do_not_matter(added: bytes, before: bytes) -> Non
     assert np.array_equal(pixels(data), np.asarray(NOISE))
 
 
+@pytest.mark.parametrize("behind", [b"\n", bytes(40)])
+def test_bytes_behind_the_end_of_a_damaged_png_do_not_matter(behind: bytes) -> None:
+    data = inserted(saved(NOISE, "PNG"), chunk(b"gAMA", b"\0\0\xb1\x8f", damage=1))
+    assert np.array_equal(pixels(data + behind), np.asarray(NOISE))
+
+
 def test_damaged_chunks_of_pixels_matter() -> None:
     data = bytearray(saved(NOISE, "PNG"))
     data[data.index(b"IHDR") + 20] ^= 1  # its checksum

@@ -34,9 +34,10 @@ def essential_chunks(content: bytes) -> bytes:
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:
-    position = len(_SIGNATURE)
-    while position < len(content):
-        (length,) = struct.unpack_from(">I", content.ljust(position + 4, b"\0"), position)
+    """Yield the chunks of a PNG up to its end, behind which viewers ignore anything."""
+    position, kind = len(_SIGNATURE), b""
+    while position < len(content) and kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", content.ljust(position + 8, b"\0"), position)
         yield content[position : position + length + 12]
         position += length + 12
 
