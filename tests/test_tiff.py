@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nasnet_cli.errors import InputError
-from nasnet_cli.images.decode import decode
+from nasnet_cli.images.decode import decode, upright
 from nasnet_cli.images.tiff import TiffReader
 
 HEIGHT, WIDTH = 36, 51
@@ -158,6 +158,25 @@ def test_other_types_are_unsupported(dtype: str, layout: str) -> None:
     with pytest.raises(InputError) as caught:
         decode(data)
     assert caught.value.kind == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        ("uint16", {"photometric": "miniswhite"}),
+        ("uint16", {"bitspersample": 12}),
+        ("uint32", {}),
+    ],
+)
+def test_image_that_pillow_has_opened_is_shown_as_its_file(
+    dtype: str, options: dict[str, Any]
+) -> None:
+    values = gradient(dtype, 1)[..., 0] >> (16 - options.get("bitspersample", 16))
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, **{"photometric": "minisblack", **options})
+    with Image.open(stream) as opened:
+        in_memory = np.asarray(upright(opened))
+    assert np.array_equal(in_memory, np.asarray(decode(stream.getvalue())))
 
 
 def test_bilevel_palette_and_big_tiff_are_decoded() -> None:

@@ -134,8 +134,10 @@ def upright(image: Image.Image) -> Image.Image:
     """
     _check_size(image.size, MAX_PIXELS)
     own = image.copy()
-    own.format = image.format  # which a copy forgets
     transpose = _TRANSPOSES.get(_exif_orientation(own))
+    for name in ("format", "tag_v2"):  # which a copy forgets, and to_rgb asks for
+        if hasattr(image, name):
+            setattr(own, name, getattr(image, name))
     rgb = to_rgb(own)
     return rgb if transpose is None else rgb.transpose(transpose)
 
