@@ -307,6 +307,17 @@ def test_openvino_file_with_the_preprocessing_of_its_model_api(colours, tmp_path
     np.testing.assert_allclose(tool(tmp_path / "m.xml", folder), runtime(path, images), atol=1e-3)
 
 
+@pytest.mark.parametrize(("mean", "std"), [("0", "nan"), ("1e400", "1"), ("1 2 3", "1 0 1")])
+def test_metadata_that_is_no_range_says_nothing(mean, std, tmp_path, cache_folder):
+    from nasnet_cli.quiet import openvino
+
+    graph = openvino.Core().read_model(write_onnx(tmp_path / "m.onnx", SOFTMAX))
+    graph.set_rt_info(mean, ["model_info", "mean_values"])
+    graph.set_rt_info(std, ["model_info", "scale_values"])
+    openvino.save_model(graph, tmp_path / "m.xml")
+    assert load_model(tmp_path / "m.xml").inspect()["input_range_from"] == "assumed"
+
+
 class TestLabels:
     @pytest.mark.parametrize("name", ["labels.txt", "labels.tsv", "m_labels.txt", "o_labels.txt"])
     def test_beside_the_file(self, name, colours, nasnet, tmp_path, cache_folder):
@@ -407,6 +418,8 @@ def test_metadata_of_tflite_is_followed(lite_models, tmp_path, cache_folder):
     assert shown["input_range_from"] == "its metadata"
     assert model.preprocessing.input_range == "-1..1"
     assert [label.name for label in model.labels] == names
+    path.write_bytes(with_metadata(lite_models["weights"], 127.5, float("nan"), names))
+    assert load_model(path).inspect()["input_range_from"] == "assumed"
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (127.5, 127.5), (0.0, 255.0)])
@@ -517,6 +530,8 @@ def test_keras_configuration(layers, expected):
         ([("Dense", {"activation": "tanh"})], "activation tanh"),
         ([("Dense", {"activation": "softmax"}), ("Softmax", {})], "activation softmax"),
         ([("Rescaling", {"scale": [1, 2, 3]})], "Rescaling"),
+        ([("Rescaling", {"scale": float("nan")})], "Rescaling"),
+        ([("Rescaling", {"scale": 10**400})], "Rescaling"),
     ],
 )
 def test_keras_layers_that_change_the_result_are_refused(layers, words):

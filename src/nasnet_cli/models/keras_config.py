@@ -24,6 +24,7 @@ _TRAINING_ONLY = ("Dropout", "Gaussian", "SpatialDropout", "Random", "ActivityRe
 _ACTIVATIONS = ("softmax", "sigmoid", "log_softmax")
 _HEAD_LAYERS = ("Activation", "ReLU", "Softmax")
 _LINEAR = (None, "linear")
+_LARGEST = 1e6
 
 
 class KerasSettings(NamedTuple):
@@ -109,7 +110,12 @@ def _input_range(layers: list[tuple[str, dict[str, Any]]], path: Path) -> str | 
     scale, offset = 1.0, 0.0
     for settings in scalings:
         factor, shift = settings.get("scale"), settings.get("offset", 0.0)
-        if not isinstance(factor, int | float) or not isinstance(shift, int | float) or not factor:
+        if (
+            not isinstance(factor, int | float)
+            or not isinstance(shift, int | float)
+            or not 1 / _LARGEST < abs(factor) < _LARGEST  # or NaN
+            or not abs(shift) < _LARGEST
+        ):
             raise _refusal(path, "Rescaling", settings)
         scale, offset = scale * factor, offset * factor + shift
     if abs(scale - 2) < 1e-6 and abs(offset + 1) < 1e-6:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from nasnet_cli.models.flatbuffer import Table, root
 from nasnet_cli.models.outputs import Operation
-from nasnet_cli.models.values import Scaling, range_of
+from nasnet_cli.models.values import Scaling, range_in_metadata
 
 _DTYPES = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool",
@@ -143,7 +143,11 @@ class LiteGraph:
                 number = outputs[0]
                 break
         tensor = self.tensors[number]
-        if not tensor.is_quantized or len(tensor.scales) != 1 or not tensor.scales[0] > 0:
+        if (
+            not tensor.is_quantized
+            or len(tensor.scales) != 1
+            or not 0 < tensor.scales[0] < math.inf
+        ):
             return None
         return tensor.dtype, tensor.scales[0], tensor.zero_point
 
@@ -250,9 +254,7 @@ def _normalization(inputs: list[Table]) -> Normalization:
         options = unit.table(1)
         if unit.number(0, "B") == _NORMALIZATION and options is not None:
             mean, std = options.numbers(0, "f"), options.numbers(1, "f")
-            if {len(mean), len(std)} <= {1, 3} and mean and all(std):
-                mean, std = (part * (3 // len(part)) for part in (mean, std))
-                found = Normalization(range_of(mean, std))
+            found = Normalization(range_in_metadata(mean, std) or found.range)
     content = inputs[0].table(3) if len(inputs) == 1 else None
     image = content.table(1) if content is not None and content.number(0, "B") == 2 else None
     if image is not None and image.number(0, "b") == 1:

@@ -55,9 +55,20 @@ def factors(name: str) -> Factors:
     mean, std = (
         (tuple(map(float, part.split(","))) for part in match.groups()) if match else ((),) * 2
     )
-    if not std or not all(std):
+    if not _are_usable(mean, std):
         raise ValueError(f"input_range must be one of {', '.join(RANGES)}, not {name!r}")
     return mean, std
+
+
+def _are_usable(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Return whether these are the mean and the std of one channel or of three."""
+    is_whole = {len(mean), len(std)} <= {1, 3}
+    return is_whole and all(std) and all(map(math.isfinite, (*mean, *std)))
+
+
+def range_in_metadata(mean: Sequence[float], std: Sequence[float]) -> str | None:
+    """Return range_of's answer, None for numbers that no range has."""
+    return range_of(mean, std) if _are_usable(mean, std) else None
 
 
 def range_of(mean: Sequence[float], std: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from nasnet_cli.models.files import reading
 from nasnet_cli.models.formats.base import Format, Network, Outputs
 from nasnet_cli.models.formats.names import Precision
 from nasnet_cli.models.formats.openvino_file import Facts, OpenedGraph, open_file, read_graph
-from nasnet_cli.models.values import InputValues, range_of
+from nasnet_cli.models.values import InputValues, range_in_metadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,9 +119,8 @@ def _facts(graph: Any, card: Card | None, labels: Labels | None) -> Facts:
         std = [float(number) for number in texts.get("scale_values", "").split()]
     except ValueError:
         mean = std = []
-    values = InputValues()
-    if (mean or std) and {len(mean), len(std)} <= {0, 1, 3} and all(std):
-        values = InputValues(range_of(mean or [0.0], std or [1.0]), None, "its metadata")
+    found = range_in_metadata(mean or [0.0], std or [1.0]) if mean or std else None
+    values = InputValues(found, None, "its metadata") if found else InputValues()
     # Spaces part the labels.
     label_texts = (("labels", "\n".join(texts.get("labels", "").split())),)
     return Facts(card, labels, values=values, label_texts=label_texts)
