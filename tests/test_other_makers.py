@@ -15,7 +15,7 @@ from nasnet_cli.errors import ModelError
 from nasnet_cli.model import load_model
 from nasnet_cli.models.keras_config import read_settings
 from support.documents import ROOT
-from support.others import CLASSES, lite, lite_outputs, with_metadata, write_onnx
+from support.others import CLASSES, kernel, lite, lite_outputs, with_metadata, write_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -216,6 +216,41 @@ def test_assumption_is_said_once(colours, nasnet, tmp_path, cache_folder):
     assert done.exit_code == 0 and done.stderr.count("values of 0 to 1 and RGB assumed") == 1
     named = nasnet("classify", "-m", path, "--input-range", "0..255", colours[0])
     assert named.exit_code == 0 and "assumed" not in named.stderr
+
+
+def test_file_that_fails_while_it_runs_is_named(colours, tmp_path, cache_folder):
+    """A shape that depends on the pixels of the images can only fail then."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    given = {"w": kernel(), "shape": np.array([-1], np.int64), "none": np.zeros(1, np.float32)}
+    steps = [
+        ("GlobalAveragePool", "x", "pool", {}),
+        ("Flatten", "pool", "colour", {}),
+        ("ReduceMax", "colour", "brightest", {"keepdims": 0}),
+        ("Ceil", "brightest", "up", {}),
+        ("Cast", "up", "one", {"to": TensorProto.INT64}),
+        ("Reshape", "one shape", "count", {}),
+        ("Add", "count count4", "five", {}),
+        ("Concat", "shape five", "wanted", {"axis": 0}),
+        ("Reshape", "colour wanted", "misshapen", {}),
+        ("ReduceSum", "misshapen", "total", {"keepdims": 0}),
+        ("Mul", "total none", "nothing", {}),
+        ("Add", "colour nothing", "same", {}),
+        ("MatMul", "same w", "scores", {}),
+    ]
+    given["count4"] = np.array([4], np.int64)  # five do not divide the colours of a request
+    graph = helper.make_graph(
+        [helper.make_node(kind, a.split(), [b], **more) for kind, a, b, more in steps],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 12])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", CLASSES])],
+        [numpy_helper.from_array(values, name) for name, values in given.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=f"OpenVINO cannot run the model in {path}"):
+        tool(path, colours[0])
 
 
 def test_single_sigmoid_is_two_classes(colours, tmp_path, cache_folder):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nasnet_cli import cache
-from nasnet_cli.errors import ModelError, describe_error, exhaustion
+from nasnet_cli.errors import ModelError, NasnetError, describe_error, exhaustion
 from nasnet_cli.quiet import openvino
 from nasnet_cli.runtime import openvino_passes
 from nasnet_cli.runtime.base import Pending, Plan, Runtime
@@ -75,6 +75,18 @@ class OpenVINORuntime(Runtime):
         self._idle.append(request)
         return outputs
 
+    def failure(self, verb: str, error: Exception) -> NasnetError:
+        """Return the error for what OpenVINO raised when it was to read or run the model."""
+        if exhausted := exhaustion(error):
+            return exhausted
+        remedy = "Try it with --runtime tensorflow."
+        if not self.plan.model.runs_on_tensorflow:
+            remedy = "Name the model that it was made from."
+        return UnreadableError(
+            f"OpenVINO cannot {verb} the model in {self.plan.model.path}: {describe_error(error, -1)}.",
+            remedy,
+        )
+
     def _settings(self) -> dict[str, Any]:
         return {
             "INFERENCE_PRECISION_HINT": self.plan.precision,
@@ -120,15 +132,7 @@ class OpenVINORuntime(Runtime):
                 model = self._prepare(network)
                 compiled = core.compile_model(model, "CPU", self._settings())
         except Exception as error:  # OpenVINO's own exceptions share no base
-            if exhausted := exhaustion(error):
-                raise exhausted from error
-            remedy = "Try it with --runtime tensorflow."
-            if not self.plan.model.runs_on_tensorflow:
-                remedy = "Name the model that it was made from."
-            raise UnreadableError(
-                f"OpenVINO cannot read the model in {self.plan.model.path}: {describe_error(error, -1)}.",
-                remedy,
-            ) from error
+            raise self.failure("read", error) from error
         blob = io.BytesIO()
         compiled.export_model(blob)
         cache.store(self._cache_file(), blob.getvalue())
@@ -200,9 +204,12 @@ class _Pending:
     count: int
 
     def result(self, timeout: float | None = None) -> dict[str, np.ndarray]:
-        if timeout is not None and not self.request.wait_for(int(1000 * timeout)):
-            raise TimeoutError
-        # In slices: Python handles a signal between them, and a model may never end.
-        while not self.request.wait_for(_SLICE_MILLISECONDS):
-            pass
-        return self.runtime.finish(self.request, self.count)
+        try:
+            if timeout is not None and not self.request.wait_for(int(1000 * timeout)):
+                raise TimeoutError
+            # In slices: Python handles a signal between them, and a model may never end.
+            while not self.request.wait_for(_SLICE_MILLISECONDS):
+                pass
+            return self.runtime.finish(self.request, self.count)
+        except (RuntimeError, ValueError) as error:  # of shapes that depend on the images
+            raise self.runtime.failure("run", error) from error
