@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import json
 import ntpath
 import os
@@ -20,6 +21,7 @@ from PIL import Image
 
 from hidden.sitecustomize import CALLS, MODULES
 from nasnet_cli import systems
+from nasnet_cli.atomic import hidden_folder
 from support.documents import ROOT
 
 SOURCE = ROOT / "src" / "nasnet_cli"
@@ -145,17 +147,19 @@ def test_a_folder_is_locked_without_fcntl_too(tmp_path, monkeypatch):
 
 HOLDS = """
 import sys
+from pathlib import Path
+from nasnet_cli.atomic import hidden_folder
 from nasnet_cli.systems import temporary_folder
-with temporary_folder() as folder:
+with hidden_folder(Path(sys.argv[1])) if sys.argv[1:] else temporary_folder() as folder:
     (folder / "file").touch()
     print(folder, flush=True)
     sys.stdin.read()
 """
 
 
-def holder(place):
+def holder(place, *target):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDS],
+        [sys.executable, "-c", HOLDS, *map(str, target)],
         env={**os.environ, "PYTHONPATH": str(SOURCE.parent), "TMPDIR": str(place)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -184,9 +188,30 @@ def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path,
     ]
 
 
-def test_without_locks_no_temporary_folder_is_taken_for_left(tmp_path, monkeypatch):
+@pytest.mark.linux
+def test_a_hidden_folder_of_a_killed_process_is_removed_by_the_next(tmp_path):
+    target = tmp_path / "module"
+    (killed, left), (running, used) = holder(tmp_path, target), holder(tmp_path, target)
+    with running, killed:
+        killed.kill()
+        killed.wait()
+        with hidden_folder(target) as folder:
+            assert sorted(tmp_path.iterdir()) == sorted((used, folder)) and left != folder
+            assert (used / "file").exists()
+        running.communicate()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("has_fcntl", [False, pytest.param(True, marks=pytest.mark.linux)])
+def test_without_locks_no_temporary_folder_is_taken_for_left(has_fcntl, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(systems, "fcntl", None)
+    if has_fcntl:
+        monkeypatch.setattr("fcntl.flock", flock)
+    else:
+        monkeypatch.setattr(systems, "fcntl", None)
     with systems.temporary_folder() as first, systems.temporary_folder():
         assert first.is_dir()
     assert list(tmp_path.iterdir()) == []

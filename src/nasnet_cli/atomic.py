@@ -1,7 +1,8 @@
 """Hidden names to write to, beside the file or folder that is renamed into place when complete.
 
 Whoever looks at the target sees the old one or the new one. An exception or a signal removes the
-hidden file or folder; a killed process leaves it behind, as .NAME.random.partial.
+hidden file or folder; a killed process leaves it behind, as .NAME.random.partial. Such a folder is
+removed by the next one for the same target.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nasnet_cli.interruption import at_interruption
+from nasnet_cli.systems import held_folder, remove_abandoned
 
 _TRIES = 20
 _SHOWN_BYTES = 200  # of the target's name, which leaves room for the rest in 255
@@ -57,15 +59,13 @@ def hidden_file(target: Path) -> Iterator[Path]:
 def hidden_folder(target: Path) -> Iterator[Path]:
     """Create an empty hidden folder beside target and remove it, with its content, at the end.
 
-    The block renames the folder, or what is in it, into place. Raises OSError when the folder or
-    its missing parents cannot be created.
+    The block renames the folder, or what is in it, into place. Folders that killed processes left
+    there are removed too. Raises OSError when the folder or its missing parents cannot be created.
     """
+    remove_abandoned(leftovers(target))
     folder = hidden_path(target)
-    try:
-        folder.mkdir(parents=True)
+    with held_folder(folder):
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_unfinished(name: str) -> bool:
@@ -76,7 +76,7 @@ def is_unfinished(name: str) -> bool:
 def leftovers(*targets: Path) -> list[Path]:
     """Return what killed processes that wrote the targets left behind.
 
-    Only for callers who know that no other process is writing them. Leaves out those of names too
+    Only for callers who know that no other process is writing them, or see whose they are. Leaves out those of names too
     long to be told from similar ones.
     """
     names: dict[Path, set[str]] = {}

@@ -14,7 +14,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -162,40 +162,67 @@ def temporary_files(count: int) -> Iterator[list[Path]]:
 def temporary_folder() -> Iterator[Path]:
     """Yield a new folder, which is removed after the block: by a later call, if we are killed.
 
-    Its process holds a lock on it, where the system has such locks. Raises OSError.
+    Raises OSError.
     """
-    import shutil
     import tempfile
 
-    place = tempfile.gettempdir()
-    # Without locks, it cannot be told whose run has ended.
-    for left in Path(place).glob(f"{_HELD}*") if fcntl else ():
-        with contextlib.suppress(OSError), _flock(left):
-            if is_mine(left.lstat()):
-                shutil.rmtree(left)
-    new = Path(tempfile.mkdtemp(prefix="nasnet-new-"))
-    folder = new
-    try:
-        with _flock(new):
-            # Under this name only once it is held.
-            folder = new.with_name(new.name.replace("nasnet-new-", _HELD))
-            new.rename(folder)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    place = Path(tempfile.gettempdir())
+    remove_abandoned(place.glob(f"{_HELD}*"))
+    folder = place / f"{_HELD}{os.urandom(8).hex()}"
+    with held_folder(folder, mode=0o700):
+        yield folder
 
 
 @contextmanager
-def _flock(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder. Raises OSError where another process does; never without locks."""
-    if fcntl is None:
-        yield
-        return
-    flags = open_flags("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC")
-    descriptor = os.open(folder, os.O_RDONLY | flags)
+def held_folder(folder: Path, mode: int = 0o777) -> Iterator[None]:
+    """Make a folder, and remove it after the block: remove_abandoned does, if we are killed.
+
+    This process holds a lock on it, where there are such locks. The block may rename it. Raises
+    OSError.
+    """
+    import shutil
+
+    new = folder.with_name(f".{folder.name}.new")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        new.mkdir(mode, parents=True)
+        with _flock(new):
+            new.rename(folder)  # which has its name only once it is held
+            yield
+    finally:
+        for path in (new, folder):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_abandoned(folders: Iterable[Path]) -> None:
+    """Remove those of held_folder's folders that no process holds any more."""
+    import shutil
+
+    for folder in folders:
+        with contextlib.suppress(OSError), _flock(folder) as is_held:
+            # Without locks, it cannot be told whose run has ended.
+            if is_held and is_mine(folder.lstat()):
+                shutil.rmtree(folder)
+
+
+@contextmanager
+def _flock(folder: str | Path) -> Iterator[bool]:
+    """Hold a lock on a folder; yield whether the system, and the file system, has such locks.
+
+    Raises BlockingIOError when another process holds it, NotADirectoryError for a file.
+    """
+    if fcntl is None:
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY | open_flags("O_DIRECTORY", "O_CLOEXEC"))
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_held = True
+        except BlockingIOError:
+            raise
+        except OSError:  # as on some networks' file systems
+            is_held = False
+        yield is_held
     finally:
         os.close(descriptor)
 
@@ -238,21 +265,8 @@ def locked_folder(folder: str, locks: Path) -> Iterator[None]:
     Where folders cannot be locked, a file in the folder locks is. Raises BlockingIOError when another
     process is in it, NotADirectoryError for a file.
     """
-    if fcntl is None:
-        with _lock_file(folder, locks):
-            yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY | open_flags("O_DIRECTORY"))
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass  # a network's file system without such locks
+    with _lock_file(folder, locks) if fcntl is None else _flock(folder):
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
