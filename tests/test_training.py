@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +21,9 @@ from nasnet_cli.training.calibration import (
     fit_temperature,
     probabilities,
 )
-from nasnet_cli.training.checkpoint import load_checkpoint
+from nasnet_cli.training.checkpoint import Checkpoint, load_checkpoint
 from nasnet_cli.training.image_sets import ImageSet, Teacher, held_out
+from nasnet_cli.training.progress import Progress, ProgressFolder
 from nasnet_cli.training.sampling import Sampler, sampling_weights
 from nasnet_cli.training.schedule import Course, Phase
 from nasnet_cli.training.targets import blend, label_probabilities, teacher_probabilities
@@ -341,6 +344,29 @@ def test_the_auxiliary_head_counts_and_path_dropout_grows():
     expected = entropy(targets, found["Logits"]) + 0.4 * entropy(targets, found["AuxLogits"])
     assert losses[0] == pytest.approx(float(expected + sum(model.losses)), rel=1e-4)
     assert any(name.startswith("aux_1/") for name in training.state().weights)
+
+
+def test_a_full_disk_leaves_no_part_of_a_state(tmp_path, monkeypatch):
+    folder = ProgressFolder(tmp_path / "state", "a run")
+    some = {"layer/weights": np.zeros(3, np.float32)}
+    folder.latest = Progress(Checkpoint(1, 2, some, some, [np.zeros(3)]), (0.5,), ())
+    folder.save()
+    before = (tmp_path / "state" / "checkpoint.npz").read_bytes()
+    savez = np.savez
+
+    def fill_up(file, **arrays):
+        savez(file, **arrays)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        folder.save()
+    folder.forget()
+    names = sorted(path.name for path in (tmp_path / "state").iterdir())
+    assert names == ["checkpoint.npz", "history.json"]
+    assert (tmp_path / "state" / "checkpoint.npz").read_bytes() == before
+    read = folder.read()
+    assert read is not None and read.losses == (0.5,) and read.checkpoint.seen == 2
 
 
 def test_the_moving_average_approaches_a_constant():

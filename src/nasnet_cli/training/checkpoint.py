@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -33,18 +33,23 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, state: Checkpoint, copies: Sequence[Path] = ()) -> None:
     """Write a checkpoint to path and then to each of copies; each file appears complete."""
-    arrays: dict[str, Any] = {f"weights/{name}": value for name, value in state.weights.items()}
-    arrays.update({f"average/{name}": value for name, value in state.average.items()})
-    arrays.update({f"optimizer/{i}": value for i, value in enumerate(state.optimizer)})
-    head = json.dumps({"step": state.step, "seen": state.seen})
     for place in (path, *copies):
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f"{place.stem}.part.npz")
         if place is path:
-            np.savez(partial, head=np.array(head), **arrays)
+            write_checkpoint(partial, state)
         else:
             shutil.copyfile(path, partial)
         partial.replace(place)
+
+
+def write_checkpoint(file: Path | BinaryIO, state: Checkpoint) -> None:
+    """Write a checkpoint to a file that is open, or to a new one, whose name ends in .npz."""
+    arrays: dict[str, Any] = {f"weights/{name}": value for name, value in state.weights.items()}
+    arrays.update({f"average/{name}": value for name, value in state.average.items()})
+    arrays.update({f"optimizer/{i}": value for i, value in enumerate(state.optimizer)})
+    head = json.dumps({"step": state.step, "seen": state.seen})
+    np.savez(file, head=np.array(head), **arrays)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

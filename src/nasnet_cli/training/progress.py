@@ -15,7 +15,7 @@ from nasnet_cli.atomic import hidden_file
 from nasnet_cli.errors import OutputError
 from nasnet_cli.interruption import at_interruption
 from nasnet_cli.kept_files import parse_json, read_kept
-from nasnet_cli.training.checkpoint import Arrays, Checkpoint, load_checkpoint, save_checkpoint
+from nasnet_cli.training.checkpoint import Arrays, Checkpoint, load_checkpoint, write_checkpoint
 
 HISTORY, CHECKPOINT, BEST = "history.json", "checkpoint.npz", "best.npz"
 
@@ -105,10 +105,7 @@ class ProgressFolder:
             "epochs": [asdict(epoch) for epoch in latest.epochs],
         }
         _write(self._folder / HISTORY, lambda file: file.write(json.dumps(history).encode()))
-        with hidden_file(self._folder / CHECKPOINT) as partial:
-            named = partial.with_name(f"{partial.name}.npz")
-            save_checkpoint(named, latest.checkpoint)
-            named.replace(self._folder / CHECKPOINT)
+        _write(self._folder / CHECKPOINT, lambda file: write_checkpoint(file, latest.checkpoint))
 
     def write_best(self, weights: Arrays) -> None:
         """Write the weights of the best epoch so far."""
