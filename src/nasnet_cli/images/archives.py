@@ -56,30 +56,27 @@ class Archives:
 
         A member that is named outright is always tried.
         """
-        found = member_of(path)
-        if found is None or not found[1]:
-            archive = path.removesuffix("!/") if found else path
-            yield from members(
-                archive,
-                _status(archive),
-                selection=self._selection,
-                skips=self._skips,
-                max_bytes=self._max_bytes,
-            )
+        archive, member = member_of(path) or (path, "")
+        if not member:
+            yield from self._members(archive)
             return
-        archive, member = found
         if self._search is None or self._search.archive != archive:
             self._search = _Search(archive, self._max_bytes)
         one = self._search.find(member.rstrip("/"))
         if one is not None:
             yield one
             return
-        yield from self._below(archive, member.rstrip("/") + "/", path)
-
-    def _below(self, archive: str, folder: str, path: str) -> Iterator[Source]:
-        """Yield the images below a folder in an archive."""
         is_empty = True
-        below = members(
+        for source in self._members(archive, member.rstrip("/") + "/"):
+            is_empty = False
+            yield source
+        if is_empty:
+            missing = InputError("not_found", "The archive has no such member.")
+            yield Source(path, failure=missing)
+
+    def _members(self, archive: str, folder: str = "") -> Iterator[Source]:
+        """Yield the images in an archive, or those below a folder in it."""
+        return members(
             archive,
             _status(archive),
             selection=self._selection,
@@ -87,12 +84,6 @@ class Archives:
             max_bytes=self._max_bytes,
             folder=folder,
         )
-        for source in below:
-            is_empty = False
-            yield source
-        if is_empty:
-            missing = InputError("not_found", "The archive has no such member.")
-            yield Source(path, failure=missing)
 
 
 class _Search:
