@@ -21,7 +21,9 @@ _MEMORY_BYTES, _MEMORY_BYTES_PER_PIXEL = 4 << 30, 64
 
 def serve() -> None:
     """Answer requests on standard input, a socket, until the other side closes it."""
-    _restrain()
+    # A decoder that hangs doesn't notice that its parent has gone.
+    end_with_parent()
+    end_first_without_memory()
     with socket.socket(fileno=0) as connection:
         connection.sendall(READY)
         while True:
@@ -29,13 +31,6 @@ def serve() -> None:
             if not request:
                 return
             _answer(connection, request, descriptors[0])
-
-
-def _restrain() -> None:
-    """End this process with its parent, and first when the system runs out of memory."""
-    # A decoder that hangs doesn't notice that its parent has gone.
-    end_with_parent()
-    end_first_without_memory()
 
 
 def _limit_memory(pixels: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +51,7 @@ def load_pixels(
         )
     pixels = np.empty(shape, np.uint8)
     budget = PixelBudget()
-    with closing(DecoderPool()) as decoders, ThreadPoolExecutor(workers) as pool:
+    with DecoderPool() as decoders, ThreadPoolExecutor(workers) as pool:
 
         def fill(number: int) -> None:
             path = paths[number]
