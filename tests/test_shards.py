@@ -215,6 +215,13 @@ def test_overwrite_starts_over(job, again):
     assert b'"rank": 3' not in (job / "shard-00000.jsonl").read_bytes()
 
 
+def test_overwrite_keeps_the_job_where_the_model_cannot_be_opened(job, nasnet, album):
+    before = content(job)
+    shards = ("--shard-size", 4, "--out", job, "--overwrite")
+    nasnet("classify", album, "-m", "imagenet-moblie", *shards, expect=1)
+    assert content(job) == before
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_next_run_finishes_a_killed_one(nasnet, tiny_module, tmp_path, how):
     """The signal comes in the middle of the third shard."""

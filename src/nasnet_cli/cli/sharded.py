@@ -56,9 +56,9 @@ def run_sharded(job: Job, output: OutputOptions, shards: ShardOptions) -> int:
     if is_remote(output.out) or Path(output.out).is_file():
         raise OutputError(f"{output.out} is not a folder of this machine.", "Name a local folder.")
     out = Path(output.out)
-    if output.overwrite:
-        clear_job(out)
     work = describe_work(job.spec, job.model, {kind: format_})
+    if output.overwrite:  # once the model is known to run
+        clear_job(out)
     manifest = _update_manifest(job, out, work, Cut(shards.shards, shards.shard_size))
     _, missing, job.summary = finished_shards(manifest)
     job.summary.kept = job.summary.inputs
