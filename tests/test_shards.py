@@ -187,6 +187,20 @@ def test_new_images_get_shards_of_their_own(nasnet, album, tiny_module, tmp_path
     assert (tmp_path / "merged.jsonl").read_bytes() == one.read_bytes()
 
 
+def test_relative_paths_start_from_the_folder_of_the_last_run(nasnet, tiny_module, tmp_path):
+    for place, first in (("old", 0), ("new", 100)):
+        make_photos(tmp_path / place, 1, first=first)
+        (tmp_path / place / f"{first:04d}.png").rename(tmp_path / place / "a.png")
+    command = ("classify", "a.png", "-m", tiny_module)
+    shards = ("--shards", 1, "--out", tmp_path / "job")
+    nasnet(*command, *shards, cwd=tmp_path / "old", expect=0)
+    done = nasnet(*command, *shards, cwd=tmp_path / "new", expect=0)
+    assert "1 changed image" in done.stderr
+    nasnet(*command, "--out", tmp_path / "one.jsonl", cwd=tmp_path / "new", expect=0)
+    nasnet("merge", tmp_path / "job", "--out", tmp_path / "merged.jsonl", expect=0)
+    assert (tmp_path / "merged.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("options", "difference"),
     [

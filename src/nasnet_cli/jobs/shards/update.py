@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO
 
 from nasnet_cli.errors import NasnetError
@@ -70,7 +71,8 @@ def extend(
         ) from error
     if changes.added or changes.changed:
         grown = replace(grown, revision=manifest.revision + 1)
-    grown = replace(grown, passed_over=skips.count)
+    # Paths start from where the images have been listed now.
+    grown = replace(grown, passed_over=skips.count, start=str(Path.cwd()))
     if grown != manifest:
         save(grown)
         remove_old(grown)
