@@ -396,7 +396,7 @@ def test_interrupted_insert_is_repeated_at_the_next_commit(tmp_path, failing):
             for position, row in enumerate(rows):
                 state.add(position, bytes([position]) * 16, row)
     with open_state(target, dict, resume=True, note=print) as state:
-        found = [state.take(i, bytes([i]) * 16) for i in range(100)]
+        found = [state.take(i, bytes([i]) * 16, f"{i}.png") for i in range(100)]
     assert found == [*rows[:64], *[None] * 36]
 
 
@@ -433,7 +433,7 @@ def test_damaged_state_never_returns_a_wrong_row(kept_state):
         try:
             with open_state(target, lambda: {"tool": {}}, resume=True, note=print) as state:
                 for position, (key, row) in enumerate(rows.items()):
-                    found = state.take(position, key)
+                    found = state.take(position, key, rows[key].path)
                     missing += found is None
                     if found is None:
                         state.add(position, key, row)

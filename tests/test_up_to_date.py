@@ -278,6 +278,27 @@ def test_archive_that_is_damaged_keeps_the_rows_behind_the_damage(
     assert rows[0]["path"] == "p.tar" and len(rows) == 13
 
 
+def test_archive_that_is_damaged_in_the_middle_has_each_row_once(library, tiny_module, nasnet):
+    import tarfile
+
+    with tarfile.open("p.tar", "w") as tar:
+        for path in sorted(library.glob("*/*.png")):
+            tar.add(path, path.name)
+    with tarfile.open("p.tar") as tar:
+        damaged = tar.getmembers()[4].offset
+    arguments = ("classify", "p.tar", "-m", tiny_module, "--out", "l.jsonl")
+    nasnet(*arguments, expect=0)
+    before = Path("l.jsonl").read_bytes().splitlines()
+    with Path("p.tar").open("r+b") as file:
+        file.seek(damaged)
+        file.write(b"no header" * 50)
+    for _ in range(2):
+        nasnet(*arguments, "--resume", expect=3)
+        now = Path("l.jsonl").read_bytes().splitlines()
+        assert json.loads(now.pop(4))["path"] == "p.tar"
+        assert now == before
+
+
 @pytest.mark.parametrize("loss", ["empty", "missing", "file"])
 def test_named_path_without_images_ends_the_run_unless_pruned(
     loss, library, tiny_module, nasnet, monkeypatch

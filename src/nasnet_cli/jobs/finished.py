@@ -75,7 +75,7 @@ class Comparison:
         self._unread: Iterator[tuple[bytes, Row]] | None = rows()
         self._same = 0
 
-    def take(self, position: int, key: bytes) -> Row | None:
+    def take(self, position: int, key: bytes, path: str) -> Row | None:
         """Return the finished row of a key and put it at a position of the output, or None."""
         if self._unread is not None:
             found, row = next(self._unread, (None, None))
@@ -83,7 +83,7 @@ class Comparison:
                 self._same += 1
                 return row
             self.end()
-        return self._state.take(position, key)
+        return self._state.take(position, key, path)
 
     def take_below(self, position: int, folder: str) -> list[Row]:
         """Return the rows below a folder as State.take_below does."""

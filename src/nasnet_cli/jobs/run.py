@@ -281,7 +281,7 @@ def _stored_rows(run: JobRun, state: State, earlier: State | Comparison) -> Iter
         for source in run.sources:
             # Before the image is read: a change after that is noticed by the next run.
             key = source_key(source, run.options.check, run.spec.max_bytes)
-            row = earlier.take(position, key)
+            row = earlier.take(position, key, source.path)
             yield Item(source, (position, key, row), is_done=row is not None)
             position += 1
             if source.failure is not None and source.failure.kind != "not_found":

@@ -56,11 +56,8 @@ class State:
         new_identity: Callable[[], Identity],
         newest: int,
     ) -> None:
-        self._path = path
-        self._database = database
-        self._output = output
-        self._identity = found
-        self._new_identity = new_identity
+        self._path, self._database, self._output = path, database, output
+        self._identity, self._new_identity = found, new_identity
         self.is_new = found is None
         """True without rows of an earlier run."""
         self._committed = time.monotonic()
@@ -165,11 +162,11 @@ class State:
             "INSERT INTO job SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM job)", job
         )
 
-    def take(self, position: int, key: bytes) -> Row | None:
+    def take(self, position: int, key: bytes, path: str) -> Row | None:
         """Return the finished row of a key and put it at a position of the output, or None.
 
         A row is taken once: two inputs with one key, members of an archive that share a name, each
-        have their own.
+        have their own. Without one, take_below leaves out those of the path: it has changed.
         """
         if self.is_new:
             return None
@@ -181,6 +178,9 @@ class State:
                     place = (position, record[0])
                     self._database.execute("INSERT INTO sequence VALUES (?, ?)", place)
                     return row
+            old = f"SELECT id FROM rows WHERE path = ? AND id <= {self._old_id} AND {_IS_UNTAKEN}"
+            outdate = f"INSERT OR IGNORE INTO temp.outdated {old}"
+            self._database.execute(outdate, (path_bytes(path),))
         return None
 
     def take_below(self, position: int, folder: str) -> list[Row]:
@@ -218,7 +218,7 @@ class State:
             end = prefix[:-1] + b"0"  # what follows the slash
             query = (
                 f"SELECT {columns} FROM rows WHERE path >= ? AND path < ? AND id <= ? "
-                f"AND {_IS_UNTAKEN} ORDER BY id"
+                f"AND {_IS_UNTAKEN} AND id NOT IN temp.outdated ORDER BY id"
             )
             found += self._database.execute(query, (prefix, end, self._old_id)).fetchall()
         return found

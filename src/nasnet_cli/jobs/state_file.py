@@ -53,6 +53,7 @@ def connect(path: Path, output: str) -> sqlite3.Connection:
         database = sqlite3.connect(path, timeout=0, check_same_thread=False)
         try:
             database.execute("PRAGMA trusted_schema = OFF")
+            database.execute("CREATE TEMP TABLE outdated (row INTEGER PRIMARY KEY)")
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("BEGIN EXCLUSIVE")
             database.commit()
