@@ -289,6 +289,14 @@ def test_classify_writes_a_report_too(tmp_path, nasnet, tiny_module):
     nasnet(*command, "--overwrite", cwd=tmp_path, expect=3)
 
 
+@pytest.mark.parametrize("out", ["./labels.jsonl", "labels.jsonl.meta.json"])
+def test_a_report_never_replaces_its_results(out, tmp_path, nasnet, tiny_module):
+    command = ["classify", PHOTOS, "-m", tiny_module, "-o", "labels.jsonl", "--report", out]
+    done = nasnet(*command, cwd=tmp_path, expect=1)
+    assert f"Two outputs would be written to {out}." in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "more", [[], ["-o", "a.txt", "--format", "table"], ["-o", "job", "--shards", 2]]
 )

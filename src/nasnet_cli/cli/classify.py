@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,13 @@ import click
 from nasnet_cli.cli import large_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import OUTPUT, command_with, path_option
+from nasnet_cli.errors import OutputError
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.formats import FORMATS, formats_of
 
 if TYPE_CHECKING:
     from nasnet_cli.cli.run import Job
+    from nasnet_cli.jobs.outputs import Target
     from nasnet_cli.results.formats import FormatName
 
 NAMES = formats_of("labels")
@@ -79,7 +83,7 @@ def command(
         if report_out is not None:
             raise click.UsageError("--report cannot be used with shards; run nasnet report.")
         return run_sharded(job, output, shards)
-    from nasnet_cli.results.atomic import check_free, is_direct
+    from nasnet_cli.results.atomic import is_direct
 
     format_ = output.chosen_format(NAMES)
     if output.out is None or is_direct(output.out):
@@ -93,18 +97,31 @@ def command(
                 raise click.UsageError(f"{name} needs --out and the name of a file.")
         _stream(job, output.out, format_)
         return job.finish("classified")
-    if report_out is not None:
-        if not FORMATS[format_].is_readable:
-            raise click.UsageError(f"--report cannot be used with --format {format_}.")
-        check_free(report_out, output.overwrite or run.resume)
+    if report_out is not None and not FORMATS[format_].is_readable:
+        raise click.UsageError(f"--report cannot be used with --format {format_}.")
     targets = [target("labels", format_, output.out)]
     if vectors_out is not None:
         targets.append(vector_target(vectors_out))
+    if report_out is not None:
+        _check_report(report_out, targets, overwrite=output.overwrite or run.resume)
     job.write(targets, overwrite=output.overwrite)
     exit_code = job.finish("classified")
     if report_out is not None:
         _report(job, output.out, report_out, vectors_out)
     return exit_code
+
+
+def _check_report(out: str, targets: Sequence[Target], *, overwrite: bool) -> None:
+    """Raise OutputError if the report cannot be written, or would replace the results."""
+    from nasnet_cli.jobs.outputs import output_files
+    from nasnet_cli.results.atomic import check_free
+
+    check_free(out, overwrite)
+    files = output_files(targets, with_meta=True)
+    if os.path.realpath(out) in map(os.path.realpath, files):
+        raise OutputError(
+            f"Two outputs would be written to {out}.", "Give one of them another name."
+        )
 
 
 def _report(job: Job, results: str, out: str, vectors: str | None) -> None:
