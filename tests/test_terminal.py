@@ -73,6 +73,15 @@ def test_a_bar_counts_errors(images, tiny_module, tmp_path):
     assert re.search(rb"\[.*, 1 error\]", session.terminal)
 
 
+def test_results_that_cannot_be_counted_are_one_error(tmp_path):
+    results = tmp_path / "labels.jsonl"
+    results.write_text('{"path": "a.png", "status": "ok", "predictions": []}\n{"path": 3}\n')
+    command = [*NASNET, "report", results, "-o", tmp_path / "page.html"]
+    session = run_on_terminal(command)
+    assert session.exit_code == 1
+    assert b"Error: " in session.terminal and b"Traceback" not in session.terminal
+
+
 def test_a_dumb_terminal_gets_lines_alone(images, tiny_module):
     command = [*NASNET, "classify", images, "-m", tiny_module]
     session = run_on_terminal(command, stdout_too=True, **EVERY_STEP, TERM="dumb")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from nasnet_cli.errors import NasnetError
 from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.results.text import counted, printable
 
@@ -100,8 +101,9 @@ class Console:
             if count is not None:
 
                 def find_total() -> None:
-                    bar.total = count()
-                    bar.bar_format = _SHARE
+                    with suppress(NasnetError):  # which the run itself says
+                        bar.total = count()
+                        bar.bar_format = _SHARE
 
                 threading.Thread(target=find_total, daemon=True).start()
 
