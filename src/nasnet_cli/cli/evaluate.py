@@ -225,7 +225,7 @@ class _Evaluation:
 
         file = options.open_results(source)
         # From a pipe there is no second reading.
-        kept = list(file.rows()) if source == "-" else None
+        kept = list(file.rows()) if file.is_stream else None
         name_of: Callable[[str], str | None] = folder_name
         if self._settings.labels_from is not None:
             table = read_label_table(self._settings.labels_from, self._base().locate)
@@ -247,7 +247,7 @@ class _Evaluation:
         for name in names:
             truth.number(name)
         self._check(truth, file.name)
-        about = {} if source == "-" else _about(source, file.format)
+        about = {} if file.is_stream else _about(source, file.format)
         tally = Tally(
             truth, name_of, about.get("model", {}).get("classes"), self._settings.mistakes
         )

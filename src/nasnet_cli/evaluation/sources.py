@@ -66,7 +66,12 @@ def class_folders(folder: str) -> ClassFolders:
 
 
 def is_label_table(path: str) -> bool:
-    """Return whether a file is meant as a CSV file of paths and labels, not as results."""
+    """Return whether a file is meant as a CSV file of paths and labels, not as results.
+
+    A pipe, which can be read once only, is not.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113
+        return False
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             first = file.readline(1 << 16).decode("utf-8-sig", "replace")
