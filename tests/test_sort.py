@@ -297,6 +297,13 @@ def test_the_sidecar_of_an_image_that_fails_stays_with_it(photos, tmp_path, nasn
     assert (photos / "crane.jpg").exists() and (photos / "crane.jpg.xmp").exists()
 
 
+def test_an_image_is_done_although_its_sidecar_fails(photos, tmp_path, nasnet):
+    (photos / "crane.jpg.xmp").mkdir()
+    done = nasnet("sort", "labels.jsonl", "--into", "../out", cwd=photos, expect=3)
+    assert "6 copied" in done.stderr and "1 failed" in done.stderr
+    assert "crane (bird)/crane.jpg" in images(tmp_path / "out")
+
+
 def killed_before(event, ending, arguments, cwd):
     """Run a command that kills itself right before an event for a file; return whether it did."""
     code = (

@@ -151,8 +151,7 @@ def _move(album: Album, copies: Iterable[str], console: Console, *, dry_run: boo
     from nasnet_cli.albums.duplicates import destination
 
     plan = album.plan("move", ((copy, destination(copy)) for copy in copies))
-    problems = moving.carry_out(album, plan, console, dry_run=dry_run)
-    moved = len(plan.transfers) - problems
+    moved, problems = moving.carry_out(album, plan, console, dry_run=dry_run)
     skipped = f", {len(plan.skipped):,} skipped" if plan.skipped else ""
     failed = f", {problems:,} failed" if problems else ""
     done = "to be moved" if dry_run else "moved"

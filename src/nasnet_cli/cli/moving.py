@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 _NAMED = 5  # problems that are named without -v
 
 
-def carry_out(album: Album, plan: Plan, console: Console, *, dry_run: bool) -> int:
-    """Carry the plan out, or only print it, and return the number of problems."""
+def carry_out(album: Album, plan: Plan, console: Console, *, dry_run: bool) -> tuple[int, int]:
+    """Carry the plan out, or only print it; return the numbers of images done and of problems."""
     if dry_run:
         for action, source, destination in plan.transfers:
             print_line(f"{action} {source} -> {album.name.rstrip('/')}/{destination}")
-        return 0
+        return len(plan.transfers), 0
     with console.progress(lambda: len(plan.transfers), unit="files") as advance:
         problems = _problems(album.run(plan), advance)
     _name_some([f"{found.transfer.source}: {found.problem}." for found in problems], console)
-    return len(problems)
+    failed = sum(plan.image_of(found.transfer) is None for found in problems)  # no sidecars
+    return len(plan.transfers) - failed, len(problems)
 
 
 def undo_all(folder: str, console: Console) -> int:

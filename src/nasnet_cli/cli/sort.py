@@ -94,10 +94,11 @@ def command(
     with open_album(into, create=not dry_run) as album:
         plan = album.plan(action, sorting.pairs())
         _check_any_exists(plan, sorting.base)
-        problems = moving.carry_out(album, plan, console, dry_run=dry_run)
+        count, problems = moving.carry_out(album, plan, console, dry_run=dry_run)
     for path, reason in plan.skipped.items():
         console.detail(f"{path}: {reason}")
-    console.note(_summary(sorting, plan, problems, "to be " * dry_run + _DONE[action]))
+    done = f"{count:,} {'to be ' * dry_run}{_DONE[action]}"
+    console.note(_summary(sorting, plan, problems, done))
     return exits.SOME_FAILED if problems or _missing(plan) else exits.OK
 
 
@@ -117,9 +118,8 @@ def _summary(sorting: Sorting, plan: Plan, problems: int, done: str) -> str:
     """Return one line that says what has become of all images."""
     from nasnet_cli.albums.sorting import NOT_SURE
 
-    count = len(plan.transfers) - problems
     folders = {transfer.destination.partition("/")[0] for transfer in plan.transfers}
-    parts = [f"{count:,} {done} into {counted(len(folders), 'folder')}"]
+    parts = [f"{done} into {counted(len(folders), 'folder')}"]
     if not_sure := sorting.folders[NOT_SURE]:
         parts.append(f"{not_sure:,} without a label in {NOT_SURE}")
     if plan.sidecars:
