@@ -67,6 +67,7 @@ def test_items_of_the_cache_are_completed(nasnet_process, cached_handle):
         assert complete(nasnet_process, "fish", "nasnet", "cache", command, "nas") == [
             cached_handle
         ]
+    assert complete(nasnet_process, "fish", "nasnet", "cache", "rm", "f") == ["features"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

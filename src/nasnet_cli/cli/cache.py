@@ -147,7 +147,7 @@ def item_names() -> list[str]:
     """Return the names that items in the cache can have now, without reading the items."""
     from nasnet_cli.models.hub import store
 
-    return [*store.names(), COMPILED, SCANNED, UNFINISHED]
+    return [*store.names(), COMPILED, SCANNED, FEATURES, UNFINISHED]
 
 
 def _select(names: tuple[str, ...]) -> list[Item]:
