@@ -7,7 +7,7 @@
     compiled/*.blob            models that OpenVINO has compiled for this processor
     scanned/                   an empty file for each model that passed the safety check, and what
                                was read from the graphs of models, by their digests
-    features/                  vectors of training images, by model and folder (cli/train.py)
+    features/                  vectors of training images, by model and folder (cli/training_images.py)
     downloads/                 files that the user has fetched elsewhere (models/hub/fetch.py)
     introduced                 an empty file, as old as the last note about the built-in model
 

@@ -66,7 +66,7 @@ def _kept(job: Job, folders: Folders) -> Path:
     ).hexdigest()[:32]
     folder = cache.subfolder("features")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        cache.make_folder(folder)
     except OSError as error:
         raise cache.cannot_write(error) from error
     return folder / name
