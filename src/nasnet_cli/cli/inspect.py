@@ -11,6 +11,7 @@ import click
 from nasnet_cli.cli.console import Console, ConsoleListener
 from nasnet_cli.cli.model_names import complete_model
 from nasnet_cli.cli.sections import command_with, json_option, print_json, print_line
+from nasnet_cli.results.text import shortened
 
 if TYPE_CHECKING:
     from nasnet_cli.models.catalogue import Entry
@@ -156,8 +157,7 @@ def _everyday(everyday: dict[str, Any]) -> str:
     unknown = everyday["unknown_ids"]
     if not unknown:
         return "yes"
-    more = f" and {len(unknown) - _MOST_IDS:,} more" if len(unknown) > _MOST_IDS else ""
-    return f"yes, but nothing is known of the ids {', '.join(unknown[:_MOST_IDS])}{more}"
+    return f"yes, but nothing is known of the ids {shortened(unknown, _MOST_IDS)}"
 
 
 def _accuracy(accuracy: dict[str, Any]) -> str:
