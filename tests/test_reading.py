@@ -102,6 +102,7 @@ IMPROBABLE = (
         (IMPROBABLE % b"NaN", "line 1, a probability is nan, not from 0 to 1"),
         (IMPROBABLE % b"1e308", "line 1, a probability is 1e"),
         (IMPROBABLE % b"-5", "line 1, a probability is -5"),
+        (IMPROBABLE.replace(b"1,", b"1e999,") % b"1", "line 1, cannot convert float infinity"),
     ],
 )
 def test_what_is_wrong_is_said_in_words(data, reason, tmp_path):

@@ -29,7 +29,7 @@ from nasnet_cli.results.writers import strip_formula_mark
 Found = Literal["sqlite", "parquet", "jsonl", "json", "csv"]
 
 _REMEDY = "Name a file that nasnet classify has written: jsonl, json, csv, parquet or sqlite."
-_WRONG = (KeyError, TypeError, ValueError, AttributeError, csv.Error)
+_WRONG = (KeyError, TypeError, ValueError, OverflowError, AttributeError, csv.Error)
 _HEADS: dict[bytes, Found] = {b"SQLite format 3\0": "sqlite", b"PAR1": "parquet"}
 
 
