@@ -76,8 +76,8 @@ def is_unfinished(name: str) -> bool:
 def leftovers(*targets: Path) -> list[Path]:
     """Return what killed processes that wrote the targets left behind.
 
-    Only for callers who know that no other process is writing them, or see whose they are. Leaves out those of names too
-    long to be told from similar ones.
+    Only for callers who know that no other process is writing them, or see whose they are. Leaves
+    out those of names too long to be told from similar ones.
     """
     names: dict[Path, set[str]] = {}
     for target in targets:
