@@ -2,7 +2,7 @@
 
     python recipes/package_builtin.py FOLDER DATA [MODULE]
 
-FOLDER is the folder of a cooldown, with weights.npz and result.json, DATA the folder with photos to
+FOLDER is the folder of a cooldown, with module.npz and result.json, DATA the folder with photos to
 measure the module on. Replaces MODULE, which is
 src/nasnet_cli/builtin_model unless another folder is named. The temperature is put into the weights
 of the last layer, so that the logits are calibrated.
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import calibrated
 
 from nasnet_cli import __version__, load_model
 from nasnet_cli.labels import Label
@@ -82,8 +81,8 @@ def accuracy(result: dict[str, Any], photos: tuple[int, float, float]) -> dict[s
 def main(folder: Path, data: Path, module: Path = MODULE) -> None:
     result = json.loads((folder / "result.json").read_text())
     spec = NASNetA.from_dict(result["network"])
-    with np.load(folder / "weights.npz") as saved:
-        weights = calibrated(dict(saved), result["calibration"]["temperature"])
+    with np.load(folder / "module.npz") as saved:
+        weights = dict(saved)
     with LABELS.open(newline="", encoding="utf-8") as lines:
         labels = [Label(row["wnid"], row["name"]) for row in csv.DictReader(lines, delimiter="\t")]
     card = Card(
