@@ -48,8 +48,8 @@ def calibrate(model: keras.Model, image_set: ImageSet, rows: np.ndarray) -> Cali
         return calibration_error(confidence, hits, weights, bins)
 
     def mean_error(temperature: float) -> float:
-        # Of one number of bins, the error jumps between neighbouring temperatures.
-        return sum(error(temperature, bins) for bins in range(5, 21))
+        # With one number of bins, the error jumps between neighbouring temperatures.
+        return sum(error(temperature, bins) for bins in range(5, 21)) / 16
 
     temperature = min(range(50, 200), key=lambda t: mean_error(t / 100)) / 100
     return Calibration(temperature, round(error(1.0), 4), round(error(temperature), 4), len(rows))

@@ -3,9 +3,8 @@
     python recipes/package_builtin.py FOLDER DATA [MODULE]
 
 FOLDER is the folder of a cooldown, with module.npz and result.json, DATA the folder with photos to
-measure the module on. Replaces MODULE, which is
-src/nasnet_cli/builtin_model unless another folder is named. The temperature is put into the weights
-of the last layer, so that the logits are calibrated.
+measure the module on. Replaces MODULE, which is src/nasnet_cli/builtin_model unless another folder
+is named.
 """
 
 from __future__ import annotations
