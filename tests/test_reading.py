@@ -47,6 +47,14 @@ def test_names_that_are_not_utf8_come_back(format_, tmp_path):
     assert [row.path for row in LabelFile(str(file)).rows()] == [ODD]
 
 
+def test_half_characters_become_visible(tmp_path):
+    """JSON can spell out what no text file can hold, and what no file is called."""
+    text = write_results(tmp_path / "a.jsonl", [labelled("a?.jpg", DOG, (GOLDEN, 0.4))]).read_text()
+    (tmp_path / "a.jsonl").write_text(text.replace("?", "\\ud800").replace("golden", "\\udc80"))
+    (row,) = LabelFile(str(tmp_path / "a.jsonl")).rows()
+    assert (row.path, row.predictions[0].label) == ("a\\ud800.jpg", "\\x80 retriever")
+
+
 @pytest.mark.parametrize("format_", ["jsonl", "json", "csv"])
 def test_text_can_come_through_a_pipe(format_, tmp_path):
     data = write_results(tmp_path / f"a.{format_}", ROWS[:5]).read_bytes()

@@ -230,6 +230,18 @@ def test_a_disk_filled_by_the_last_bytes_is_an_error(small_disk: Path) -> None:
     assert listed(small_disk) == ["filler"]
 
 
+def test_a_disk_without_permissions_is_no_error(tmp_path, monkeypatch):
+    """As on FAT that another user has mounted, which cannot be mounted here."""
+
+    def refuse(descriptor, mode):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    write(tmp_path / "out")
+    monkeypatch.setattr(os, "fchmod", refuse)
+    write(tmp_path / "out", overwrite=True)
+    assert listed(tmp_path) == ["out"]
+
+
 def test_a_read_only_disk_is_an_error(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(OutputError, match="the disk is read-only"):

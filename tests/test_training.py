@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from patterns import KINDS, make_patterns
 
+from nasnet_cli.errors import OutputError
 from nasnet_cli.network.spec import CIFAR, NASNetA, Stem
 from nasnet_cli.training.augment import Augmentation, augment, crop, random_box
 from nasnet_cli.training.batches import Batches, Part, mix_up, prefetch
@@ -367,6 +368,18 @@ def test_a_full_disk_leaves_no_part_of_a_state(tmp_path, monkeypatch):
     assert (tmp_path / "state" / "checkpoint.npz").read_bytes() == before
     read = folder.read()
     assert read is not None and read.losses == (0.5,) and read.checkpoint.seen == 2
+
+
+def test_a_state_that_may_not_be_read_is_not_called_damaged(public_path, as_nobody):
+    folder = ProgressFolder(public_path / "state", "a run")
+    some = {"layer/weights": np.zeros(3, np.float32)}
+    folder.latest = Progress(Checkpoint(1, 2, some, some, [np.zeros(3)]), (0.5,), ())
+    folder.save()
+    folder.forget()
+    (public_path / "state" / "history.json").chmod(0)
+    as_nobody()
+    with pytest.raises(OutputError, match="Permission to read the unfinished run"):
+        folder.read()
 
 
 def test_the_moving_average_approaches_a_constant():

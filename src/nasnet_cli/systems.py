@@ -15,7 +15,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO, Literal
@@ -240,11 +240,15 @@ def opened_again(file: BinaryIO) -> BinaryIO:
 
 
 def copy_mode(descriptor: int, path: str, mode: int) -> None:
-    """Give an open file, which lies at path, permissions. Raises OSError."""
-    if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, mode)
-    else:
-        Path(path).chmod(mode)
+    """Give an open file of this user, which lies at path, permissions. Raises OSError.
+
+    Where files have none of their own, as on FAT, nothing happens.
+    """
+    with suppress(PermissionError):
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode)
+        else:
+            Path(path).chmod(mode)
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,7 +12,6 @@ import click
 from nasnet_cli.cli import large_options, options
 from nasnet_cli.cli.console import Console
 from nasnet_cli.cli.sections import OUTPUT, command_with, path_option
-from nasnet_cli.errors import OutputError
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from nasnet_cli.results.formats import FORMATS, formats_of
 
@@ -113,15 +111,11 @@ def command(
 
 def _check_report(out: str, targets: Sequence[Target], *, overwrite: bool) -> None:
     """Raise OutputError if the report cannot be written, or would replace the results."""
-    from nasnet_cli.jobs.outputs import output_files
+    from nasnet_cli.jobs.outputs import check_distinct, output_files
     from nasnet_cli.results.atomic import check_free
 
+    check_distinct([*output_files(targets, with_meta=True), out])
     check_free(out, overwrite)
-    files = output_files(targets, with_meta=True)
-    if os.path.realpath(out) in map(os.path.realpath, files):
-        raise OutputError(
-            f"Two outputs would be written to {out}.", "Give one of them another name."
-        )
 
 
 def _report(job: Job, results: str, out: str, vectors: str | None) -> None:

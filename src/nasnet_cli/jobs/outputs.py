@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from nasnet_cli.jobs.identity import Identity
 from nasnet_cli.jobs.inputs import file_digest, is_record, write_inputs
 from nasnet_cli.jobs.rows import Row, classified_rows, embedded_rows
 from nasnet_cli.jobs.spec import JobSpec, Kind
-from nasnet_cli.results.atomic import check_free, is_direct, open_outputs
+from nasnet_cli.results.atomic import StrPath, check_free, is_direct, open_outputs
 from nasnet_cli.results.formats import FORMATS, FormatName, Results
 from nasnet_cli.results.meta import (
     COMPANION_SUFFIXES,
@@ -116,17 +117,26 @@ def prepare(targets: Sequence[Target], *, overwrite: bool, with_meta: bool) -> N
                 f"{target.path} is a pipe or a device, which cannot hold {target.format}.",
                 "Name a file.",
             )
-    seen: set[Path] = set()
-    for path in output_files(targets, with_meta=with_meta):
-        if path.resolve() in seen:
-            raise OutputError(
-                f"Two outputs would be written to {path}.", "Give one of them another name."
-            )
-        seen.add(path.resolve())
+    files = output_files(targets, with_meta=with_meta)
+    check_distinct(files)
+    for path in files:
         # What describes a result that is gone is in nobody's way.
         check_free(str(path), overwrite or path.name.endswith(COMPANION_SUFFIXES))
         if path.name.endswith(INPUTS_SUFFIX) and path.exists() and not is_record(path):
             raise OutputError(f"{path} is not a file of nasnet.", "Name another output.")
+
+
+def check_distinct(names: Iterable[StrPath]) -> None:
+    """Raise OutputError if two names are those of one file."""
+    seen: set[str] = set()
+    for name in names:
+        path = os.path.realpath(name)
+        if path in seen:
+            raise OutputError(
+                f"Two outputs would be written to {os.fspath(name)}.",
+                "Give one of them another name.",
+            )
+        seen.add(path)
 
 
 def publish(

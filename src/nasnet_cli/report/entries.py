@@ -10,7 +10,12 @@ from typing import Any
 from nasnet_cli.errors import NasnetError
 from nasnet_cli.kept_files import parse_json
 from nasnet_cli.results.reading import GROUPS_HEAD, LabelFile
-from nasnet_cli.results.records import Classified, Prediction, recorded_path
+from nasnet_cli.results.records import (
+    Classified,
+    recorded_path,
+    recorded_prediction,
+    recorded_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ def _members(file: LabelFile) -> Iterator[Entry]:
 def _grouped(file: LabelFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the members of groups, each with the number of its group."""
     if file.format == "csv":
-        for row in csv.DictReader((line.decode() for line in file.lines()), strict=True):
+        for row in csv.DictReader(file.text_lines(), strict=True):
             yield int(row["group"]), row
         return
     lines = (parse_json(line) for line in file.lines() if line.strip())
@@ -89,5 +94,6 @@ def _mistakes(file: LabelFile) -> Iterator[Entry]:
             f"{file.name} lists no mistakes.", "Evaluate again, with --mistakes and their number."
         )
     for found in file.document["mistakes"]:
-        label = Prediction(1, -1, found["wnid"], found["label"], float(found["probability"]))
-        yield Entry(Classified(recorded_path(found), (label,)), true_class=str(found["title"]))
+        label = recorded_prediction(1, -1, found["wnid"], found["label"], found["probability"])
+        true_class = recorded_text(found["title"])
+        yield Entry(Classified(recorded_path(found), (label,)), true_class=true_class)

@@ -6,6 +6,7 @@ a JSON document.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 import os
@@ -54,7 +55,7 @@ class LabelFile:
         read."""
         with self.errors():
             opened = self._open()
-            self.first_line = opened.readline(1 << 24)
+            self.first_line = opened.readline(1 << 24).removeprefix(codecs.BOM_UTF8)
             if stream is None and stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                 opened.close()
             else:
@@ -87,7 +88,7 @@ class LabelFile:
         for head, format_ in _HEADS.items():
             if first.startswith(head):
                 return format_
-        line = first.lstrip(b"\xef\xbb\xbf").strip()
+        line = first.strip()
         if line.startswith((b"path,status,", GROUPS_HEAD)):
             return "csv"
         if line.startswith(b"{"):
@@ -173,7 +174,7 @@ class LabelFile:
         )
 
     def _csv(self) -> Iterator[Classified]:
-        reader = csv.reader(self._text_lines(), strict=True)
+        reader = csv.reader(self.text_lines(), strict=True)
         columns = next(reader)
         _check_columns(columns)
         self.has_everyday = "sure_wnid" in columns
@@ -181,7 +182,8 @@ class LabelFile:
         for _, group in itertools.groupby(lines, _Images()):
             yield _of_csv(list(group))
 
-    def _text_lines(self) -> Iterator[str]:
+    def text_lines(self) -> Iterator[str]:
+        """Yield the lines of CSV. Raises ValueError for a last one that is cut off."""
         line = b""
         for line in self.lines():
             yield line.decode("utf-8-sig")

@@ -25,16 +25,16 @@ def recorded_path(row: Mapping[str, Any]) -> str:
     Raises KeyError, TypeError or ValueError where there is none.
     """
     path, raw = row["path"], row.get("path_bytes")
-    if raw is not None:
-        path = os.fsdecode(raw if isinstance(raw, bytes) else base64.b64decode(raw, validate=True))
-    return recorded_text(path)
+    if raw is None:
+        return recorded_text(path)
+    return os.fsdecode(raw if isinstance(raw, bytes) else base64.b64decode(raw, validate=True))
 
 
 def recorded_text(value: str) -> str:
     """Return a text of a file. Raises ValueError where it is none."""
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
-    return value
+    return readable(value)  # JSON may hold half a character: "\\ud800"
 
 
 def recorded_failure(kind: str, message: str) -> Failure:

@@ -76,6 +76,11 @@ class ProgressFolder:
             epochs = [Epoch(**epoch) for epoch in known["epochs"]]
             reached = tuple(epoch for epoch in epochs if epoch.step <= state.step)
             return Progress(state, tuple(known["losses"][: state.step]), reached)
+        except PermissionError as error:
+            raise OutputError(
+                f"Permission to read the unfinished run in {self._folder} is denied.",
+                "Run as its owner, or train to another output.",
+            ) from error
         except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"The unfinished run in {self._folder} is damaged.",
