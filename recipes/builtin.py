@@ -14,8 +14,8 @@ and measures the network and writes module.npz and result.json there, as measure
 package_builtin.py makes a module out of that folder. With the MODULE that training began with,
 measure takes the mean of its weights and FOLDER's, which is better than either.
 
-Everything is chosen on a twentieth of each set, by class, which training never sees. Tiny ImageNet's
-validation images give a figure at the end and nothing else.
+Everything is chosen on a twentieth of each set, by class, which training never sees. Tiny
+ImageNet's validation images give a figure at the end and nothing else.
 """
 
 from __future__ import annotations

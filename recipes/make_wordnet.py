@@ -3,9 +3,10 @@
     apt-get download wordnet-base && dpkg-deb -x wordnet-base_*.deb wordnet
     python recipes/make_wordnet.py wordnet/usr/share/wordnet/data.noun
 
-The table has ImageNet's 1000 classes (labels/imagenet_1001.tsv) and all classes above them, by depth
-and then by id, so that each class comes after all classes above it. A WordNet id is "n" and the offset of the synset in data.noun. docs/labels.md describes the
-columns and what the marks are for; MARKS and QUALIFIERS below are the only parts made by hand.
+The table has ImageNet's 1000 classes (labels/imagenet_1001.tsv) and all classes above them, by
+depth and then by id, so that each class comes after all classes above it. A WordNet id is "n" and
+the offset of the synset in data.noun. docs/labels.md describes the columns and what the marks are
+for; MARKS and QUALIFIERS below are the only parts made by hand.
 """
 
 from __future__ import annotations

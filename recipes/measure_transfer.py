@@ -3,9 +3,10 @@
     python recipes/measure_transfer.py BACKBONE DATA WORK [--images N] [--folders]
 
 BACKBONE is a TF1 Hub module that has never seen the 75 classes of mini-* in DATA/imagenet-mix
-(training_data.py). Each gives N images to train on, a fifth of them to choose the penalty with, and N
-to test. WORK keeps decoded images and a module with random weights; with --folders, the images are
-only written to WORK/train and WORK/test, a folder for each class, for nasnet train and evaluate.
+(training_data.py). Each gives N images to train on, a fifth of them to choose the penalty with, and
+N to test. WORK keeps decoded images and a module with random weights; with --folders, the images
+are only written to WORK/train and WORK/test, a folder for each class, for nasnet train and
+evaluate.
 """
 
 from __future__ import annotations

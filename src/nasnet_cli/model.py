@@ -50,12 +50,12 @@ def load_model(
     downloaded, and kept in the cache.
 
     labels is a file with the names of the classes, in place of the model's own. preprocessing may
-    have resize, crop_fraction, resample, input_range and channels, which override the model's own. runtime is openvino or
-    tensorflow; by default, OpenVINO runs what it can read and TensorFlow the rest. precision is f32
-    or bf16 (faster on CPUs that support it, and slightly less accurate). allow_unsafe_ops runs
-    modules that could touch files, the network or run code, which are refused by default: only for
-    modules you trust. listener receives notes and progress. Raises NasnetError when the model
-    cannot be opened or the settings don't fit it.
+    have resize, crop_fraction, resample, input_range and channels, which override the model's own.
+    runtime is openvino or tensorflow; by default, OpenVINO runs what it can read and TensorFlow the
+    rest. precision is f32 or bf16 (faster on CPUs that support it, and slightly less accurate).
+    allow_unsafe_ops runs modules that could touch files, the network or run code, which are refused
+    by default: only for modules you trust. listener receives notes and progress. Raises NasnetError
+    when the model cannot be opened or the settings don't fit it.
     """
     return Model(
         resolve(model, listener).open(),
@@ -157,9 +157,9 @@ class Model:
     ) -> Iterator[Classified]:
         """Return an iterator of records, one for each image, in order.
 
-        images is one of these, or several in any mix: a path (a file, folder, archive or URL), a PIL
-        image, an array [height, width, 3] of uint8 in RGB. Images in memory are named `<image 0>`,
-        `<image 1>` by their place, and shown upright by their EXIF data like files.
+        images is one of these, or several in any mix: a path (a file, folder, archive or URL), a
+        PIL image, an array [height, width, 3] of uint8 in RGB. Images in memory are named `<image
+        0>`, `<image 1>` by their place, and shown upright by their EXIF data like files.
 
         A record has up to top classes with at least the probability threshold, in [0, 1], and an
         everyday label where one has at least the probability sure. With logits, each prediction has

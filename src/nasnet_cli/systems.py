@@ -1,7 +1,7 @@
 """System calls that not every system has, each with a way around it.
 
-Linux has all of them. macOS has no memfd_create, prctl and /proc, Windows no fcntl, resource, pread,
-descriptors in messages and most flags of open. Nothing else in the package may name them
+Linux has all of them. macOS has no memfd_create, prctl and /proc, Windows no fcntl, resource,
+pread, descriptors in messages and most flags of open. Nothing else in the package may name them
 (tests/test_systems.py).
 """
 
@@ -266,8 +266,8 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 def locked_folder(folder: str, locks: Path) -> Iterator[None]:
     """Keep other processes out of a folder, as far as they ask here too.
 
-    Where folders cannot be locked, a file in the folder locks is. Raises BlockingIOError when another
-    process is in it, NotADirectoryError for a file.
+    Where folders cannot be locked, a file in the folder locks is. Raises BlockingIOError when
+    another process is in it, NotADirectoryError for a file.
     """
     with _lock_file(folder, locks) if fcntl is None else _flock(folder):
         yield

@@ -37,11 +37,11 @@ def command(
 ) -> int:
     """Turn images into feature vectors.
 
-    PATHS are as in nasnet classify. The result is an array [N, depth]. FILE.npy can be memory-mapped
-    by numpy.load; FILE.jsonl beside it has a line for each input with its path, status and row. An
-    input with an error has a line but no row. FILE.npz holds the arrays vectors and paths.
-    FILE.parquet has a row for each input, with the vector as a list of fixed size. Exit code: 0 if
-    every input has a vector, 3 if some have errors.
+    PATHS are as in nasnet classify. The result is an array [N, depth]. FILE.npy can be
+    memory-mapped by numpy.load; FILE.jsonl beside it has a line for each input with its path,
+    status and row. An input with an error has a line but no row. FILE.npz holds the arrays vectors
+    and paths. FILE.parquet has a row for each input, with the vector as a list of fixed size. Exit
+    code: 0 if every input has a vector, 3 if some have errors.
     """
     from nasnet_cli.cli.run import Job, vector_target
 

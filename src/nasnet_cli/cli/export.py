@@ -60,7 +60,8 @@ def command(
     OUT is a folder for tf1-hub and saved-model, else a file with the suffix .keras, .tflite, .onnx
     or .xml (openvino, which also writes a .bin). The result is run by its own runtime on probe
     images. The largest difference from the model's own outputs is printed; if it is over 1e-4,
-    nothing is kept. With --precision f16, at least 90 % of the images must have the same best class.
+    nothing is kept. With --precision f16, at least 90 % of the images must have the same best
+    class.
     """
     from nasnet_cli.models.formats.table import WRITABLE, format_for
 

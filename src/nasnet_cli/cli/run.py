@@ -52,7 +52,7 @@ class Inputs:
         self._left_out = left_out
         self.skips = SkipCounter()
         self.own: Collection[str] = ()
-        """The resolved paths of the run's own files, which are no inputs."""
+        """The resolved paths of the run's own files and folders, which are no inputs."""
         if self._paths.count("-") + (getattr(self._list_file, "name", "") == "<stdin>") > 1:
             raise NasnetError("Standard input is named twice.", "Name it once.")
         if not options.list_file:

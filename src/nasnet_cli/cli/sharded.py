@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ def run_sharded(job: Job, output: OutputOptions, shards: ShardOptions) -> int:
     if is_remote(output.out) or Path(output.out).is_file():
         raise OutputError(f"{output.out} is not a folder of this machine.", "Name a local folder.")
     out = Path(output.out)
+    job.inputs.own = [os.path.realpath(out)]
     work = describe_work(job.spec, job.model, {kind: format_})
     if output.overwrite:  # once the model is known to run
         clear_job(out)

@@ -22,8 +22,8 @@ kept: list[object] = []
 def relax_garbage_collection() -> None:
     """Collect garbage less often.
 
-    Imported modules stay. Searching them again and again takes a tenth of a short run. Call it before
-    they are imported.
+    Imported modules stay. Searching them again and again takes a tenth of a short run. Call it
+    before they are imported.
     """
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
 
@@ -31,8 +31,8 @@ def relax_garbage_collection() -> None:
 def limit_blas_threads() -> None:
     """Give NumPy's matrix products one thread, unless the user says otherwise.
 
-    Its threads wait busily and take processor time from decoding; a job has no products to speak of.
-    Call it before NumPy is imported.
+    Its threads wait busily and take processor time from decoding; a job has no products to speak
+    of. Call it before NumPy is imported.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

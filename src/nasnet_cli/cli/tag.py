@@ -55,8 +55,8 @@ def command(
     RESULTS is a file of nasnet classify (jsonl, json, csv, parquet or sqlite); - reads standard
     input. No model is run. The keywords are the everyday label and the wider classes above it; an
     image without one gets none. What other programs have written into a sidecar stays, and images
-    are never touched. Keywords of an earlier run are replaced. Exit code: 0 if every sidecar is up to date, 3
-    if some could not be written.
+    are never touched. Keywords of an earlier run are replaced. Exit code: 0 if every sidecar is up
+    to date, 3 if some could not be written.
     """
     from nasnet_cli.albums.paths import Base
     from nasnet_cli.albums.planning import NOT_FOUND

@@ -78,14 +78,15 @@ def decode(
     """Decode an image to an upright Image as a viewer would show it.
 
     The Image is in mode RGB. Only where it has an ICC profile that isn't sRGB, it stays in the
-    profile's colours, in mode RGB, L or CMYK with info["icc_profile"], which color.to_srgb converts:
-    preprocess does so after the resize, where it costs little.
+    profile's colours, in mode RGB, L or CMYK with info["icc_profile"], which color.to_srgb
+    converts: preprocess does so after the resize, where it costs little.
 
     data is a file's content or a seekable stream of it, which stays open. Decodes the first frame
-    of an animation, or a RAW file's largest JPEG preview, and applies the EXIF orientation. Palette,
-    grey, CMYK, YCbCr, LAB and 1-bit images become RGB; alpha is composited on white; 16-bit samples
-    keep their high byte. 32-bit integer and float images are scaled from their own range when it
-    goes beyond 0..255, floats within 0..1 from that range, and values within 0..255 are kept.
+    of an animation, or a RAW file's largest JPEG preview, and applies the EXIF orientation.
+    Palette, grey, CMYK, YCbCr, LAB and 1-bit images become RGB; alpha is composited on white;
+    16-bit samples keep their high byte. 32-bit integer and float images are scaled from their own
+    range when it goes beyond 0..255, floats within 0..1 from that range, and values within 0..255
+    are kept.
 
     Like viewers, ignores that a JPEG lacks its end marker, and damaged or very large chunks of a
     PNG that have nothing to do with its pixels.

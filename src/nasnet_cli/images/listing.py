@@ -66,13 +66,15 @@ def list_sources(
     object or for what is below it (find_remote). max_bytes limits the members of compressed tars,
     which are held in memory from here on.
 
-    A folder is walked once, however often it is reached, and the folder left_out never. In folders, a symbolic link to what the
-    walk of a named folder finds by itself is skipped; folders are the named ones that are known
-    ahead, others count from when paths names them. Other links are followed. own are the resolved
-    paths of the run's own files, which are neither inputs nor counted.
+    A folder is walked once, however often it is reached, and the folder left_out never. In folders,
+    a symbolic link to what the walk of a named folder finds by itself is skipped; folders are the
+    named ones that are known ahead, others count from when paths names them. Other links are
+    followed. own are the resolved paths of the run's own files and folders, which are neither
+    inputs nor counted.
 
     A path that is missing or cannot be read is a Source with a failure, so that it gets its row.
-    A Source among the paths is an input already. Raises NasnetError when the package for a URL is missing.
+    A Source among the paths is an input already. Raises NasnetError when the package for a URL is
+    missing.
     """
     selection = Selection(recursive, tuple(exclude), tuple(own))
     walker = _Walker(selection, skips, list(folders))

@@ -1,7 +1,7 @@
 """RAW files of cameras: the largest JPEG preview in them, which most cameras make full-size.
 
-Structure: TIFF directories in NEF, CR2, ARW, DNG, PEF, ORF, RW2 and others; boxes in CR3; a table of
-offsets in RAF. Sources: the TIFF 6.0 and DNG 1.7 specifications, ExifTool's tag names, and
+Structure: TIFF directories in NEF, CR2, ARW, DNG, PEF, ORF, RW2 and others; boxes in CR3; a table
+of offsets in RAF. Sources: the TIFF 6.0 and DNG 1.7 specifications, ExifTool's tag names, and
 github.com/lclevy/canon_cr3 for CR3.
 """
 

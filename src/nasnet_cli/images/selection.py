@@ -22,7 +22,8 @@ SKIPPED_FOLDERS = frozenset((
 class Selection(NamedTuple):
     """The entries that are looked at: recursive enters subfolders, exclude leaves names out.
 
-    own are the resolved paths of the run's own files, which are neither inputs nor counted.
+    own are the resolved paths of the run's own files and folders, which are neither inputs nor
+    counted.
 
     A pattern without a slash is compared with the name of each file and folder, one with a slash
     with the path below the folder, archive or prefix that the user named. * and ? match slashes
@@ -34,7 +35,7 @@ class Selection(NamedTuple):
     own: Sequence[str] = ()
 
     def is_own(self, path: str) -> bool:
-        """Return whether a path is that of one of the run's own files."""
+        """Return whether a path is that of one of the run's own."""
         name = with_slashes(path).rpartition("/")[2]
         return any(own.endswith(name) for own in self.own) and os.path.realpath(path) in self.own
 

@@ -92,15 +92,16 @@ class FileStat(NamedTuple):
 class Source:
     """One input, readable or not.
 
-    path is its name in the results; bytes that are not UTF-8 are Python's surrogate escapes, and
-    a member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the next four is
-    set: file, the path to open, for a plain file; member, a function from a limit to bytes, or to a
-    stream of its own, for a member of an archive or a remote object; failure, when listing it has already failed; pixels,
-    what the model takes, for an image in memory, which is not opened.
+    path is its name in the results; bytes that are not UTF-8 are Python's surrogate escapes, and a
+    member of an archive is named like photos.zip!/a/b.jpg. Exactly one of the next four is set:
+    file, the path to open, for a plain file; member, a function from a limit to bytes, or to a
+    stream of its own, for a member of an archive or a remote object; failure, when listing it has
+    already failed; pixels, what the model takes, for an image in memory, which is not opened.
 
     The rest is what listing learned: stat of the file, or of the archive that holds the member;
-    archive, the path of that archive, and number, the member's among its files; url, a remote object's whole URL, of which path leaves out secrets;
-    version, the store's version of it, if it has one.
+    archive, the path of that archive, and number, the member's among its files; url, a remote
+    object's whole URL, of which path leaves out secrets; version, the store's version of it, if it
+    has one.
     """
 
     path: str

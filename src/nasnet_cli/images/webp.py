@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 LARGE_PIXELS = 16_000_000
-"""Pixels over which a WebP is decoded in a process of its own: Pillow holds Python's lock as long as
-it decodes one, several seconds for the largest, and no signal would be heard."""
+"""Pixels over which a WebP is decoded in a process of its own: Pillow holds Python's lock as long
+as it decodes one, several seconds for the largest, and no signal would be heard."""
 
 
 def is_large(head: bytes) -> bool:

@@ -1,6 +1,7 @@
 """The central directory of a zip archive, held as the bytes that it has, and parsed on demand.
 
-zipfile's own reading keeps an object of 600 bytes for each member, which a zip may have millions of.
+zipfile's own reading keeps an object of 600 bytes for each member, which a zip may have millions
+of.
 """
 
 from __future__ import annotations

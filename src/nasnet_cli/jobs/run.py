@@ -155,13 +155,13 @@ def write_files(
 ) -> None:
     """Write the results of a run to targets, each whole or not at all, the first one last.
 
-    With resume, a finished output is brought up to date: only new and changed sources are processed.
-    However it ends, finished rows are kept beside the first target (state.py) unless there are
-    none. roots are the folders, archives and prefixes whose images the sources are, if they are
-    those of such: rows of others are lost only with prune. skips counts what listing the sources
-    skips, and is read at the end. Raises NasnetError where an output exists, cannot be written or
-    is being written by another run, where the output or state to go on with is another job's, and
-    where a source that had rows is missing; NoInputError when there is no source.
+    With resume, a finished output is brought up to date: only new and changed sources are
+    processed. However it ends, finished rows are kept beside the first target (state.py) unless
+    there are none. roots are the folders, archives and prefixes whose images the sources are, if
+    they are those of such: rows of others are lost only with prune. skips counts what listing the
+    sources skips, and is read at the end. Raises NasnetError where an output exists, cannot be
+    written or is being written by another run, where the output or state to go on with is another
+    job's, and where a source that had rows is missing; NoInputError when there is no source.
     """
     from nasnet_cli.jobs.finished import Comparison
     from nasnet_cli.jobs.state import open_state

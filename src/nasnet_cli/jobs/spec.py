@@ -112,8 +112,8 @@ class RunOptions(NamedTuple):
     workers threads decode, two more than CPUs if None; batch_size images are decoded ahead of the
     model. timings learns where the time goes. resume continues an unfinished run and brings a
     finished output up to date; overwrite replaces outputs; check says how a changed input is
-    detected. accept_versions keeps rows of other versions; prune drops the rows of a named path that
-    is missing or empty. with_meta writes OUT.meta.json beside outputs that cannot hold it, and
+    detected. accept_versions keeps rows of other versions; prune drops the rows of a named path
+    that is missing or empty. with_meta writes OUT.meta.json beside outputs that cannot hold it, and
     OUT.inputs.
     """
 

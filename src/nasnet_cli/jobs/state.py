@@ -41,10 +41,10 @@ _IS_UNTAKEN = "NOT EXISTS (SELECT 1 FROM sequence WHERE row = rows.id)"
 
 
 class State:
-    """The state of one job, which open_state opens and closes. Its methods may be called from any thread and raise OutputError.
+    """The state of one job, which open_state opens and closes. Methods raise OutputError.
 
-    found is the identity of a state that is resumed, None for a new one. Its identity is that of
-    new_identity, which is called with the first rows: until then the model may still be opening.
+    Any thread may call them. found is the identity of a state that is resumed, None for a new one.
+    new_identity is called with the first rows: until then the model may still be opening.
     """
 
     def __init__(

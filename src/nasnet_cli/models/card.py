@@ -1,8 +1,8 @@
 """The model card and the class labels that a model carries: as text, and in a module's folder.
 
 In a module's folder the card is `assets.extra/nasnet.json` and the labels are
-`assets.extra/labels.tsv`; TensorFlow and tensorflow-hub leave assets.extra alone. Other formats keep
-the same texts under these names (formats/*.py).
+`assets.extra/labels.tsv`; TensorFlow and tensorflow-hub leave assets.extra alone. Other formats
+keep the same texts under these names (formats/*.py).
 """
 
 from __future__ import annotations

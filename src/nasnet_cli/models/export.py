@@ -33,8 +33,8 @@ AGREEMENT = 0.9
 class Check:
     """The comparison of a written file with its source on the probe images.
 
-    largest_difference is over all outputs; agreement is the share of the images whose largest output
-    is the same; pictures is the count of images.
+    largest_difference is over all outputs; agreement is the share of the images whose largest
+    output is the same; pictures is the count of images.
     """
 
     largest_difference: float
@@ -65,8 +65,8 @@ def export(
 
     The source is run on the probe images as it stands where it is a module, else as the network
     that its weights make; so is the written file, by its own runtime. note receives what is being
-    done. Raises ModelError when the source cannot give this kind, could do more than compute (unless
-    allow_unsafe_ops) or differs from what was written; OutputError when out exists (unless
+    done. Raises ModelError when the source cannot give this kind, could do more than compute
+    (unless allow_unsafe_ops) or differs from what was written; OutputError when out exists (unless
     overwrite) or cannot be written.
     """
     classification = kind == "classification"

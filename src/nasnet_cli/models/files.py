@@ -36,8 +36,8 @@ def module_files(folder: Path) -> dict[str, int]:
 def digest(folder: Path) -> str:
     """Return the SHA-256 of a module in hexadecimal: the same for the same files anywhere.
 
-    It covers each file in the order of module_files, as digest_of does. Dates, permissions and empty
-    folders do not count. Raises ModelError as module_files does.
+    It covers each file in the order of module_files, as digest_of does. Dates, permissions and
+    empty folders do not count. Raises ModelError as module_files does.
     """
     return digest_of({name: folder / name for name in module_files(folder)})
 

@@ -1,8 +1,8 @@
 """Reading of flatbuffers, the format of TFLite files, without a schema compiler.
 
 A table's fields are named by their slots, their order in the schema. Every position is checked:
-what points outside of the data raises ValueError, and so do offsets that lead to the same place again
-and again. Source: FlatBuffers' internals.md.
+what points outside of the data raises ValueError, and so do offsets that lead to the same place
+again and again. Source: FlatBuffers' internals.md.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class Thumbnails:
     ) -> Iterator[tuple[Item, Thumbnail | None]]:
         """Yield each item with the thumbnail of the image at its path, None where it has no path.
 
-        Images are decoded a few ahead of the caller, and the results come in the order of the items.
+        Images are decoded a few ahead of the caller, and the results come in the order of the
+        items.
         """
         waiting: deque[tuple[Item, Future[Thumbnail] | None]] = deque()
         for item in items:

@@ -198,10 +198,10 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 def labels_layout(*, logits: bool) -> Layout[Classified]:
     r"""Return the layout of labels; with logits, CSV has their column.
 
-    CSV has a line for each input and rank, with the everyday label in the last columns, quoted as in RFC 4180. Lines end in "\n": the RFC's
-    readers and spreadsheets take it, and with "\r\n" the last column of every line would end in
-    "\r" for grep, cut and awk. A path that is not UTF-8 has \xNN for its undecodable bytes and
-    does not open the file; the JSON formats hold its bytes.
+    CSV has a line for each input and rank, with the everyday label in the last columns, quoted as
+    in RFC 4180. Lines end in "\n": the RFC's readers and spreadsheets take it, and with "\r\n" the
+    last column of every line would end in "\r" for grep, cut and awk. A path that is not UTF-8 has
+    \xNN for its undecodable bytes and does not open the file; the JSON formats hold its bytes.
     """
     columns = ["path", "status", "rank", "index", "wnid", "label", "probability"]
     columns += ["error_kind", "error", *(["logit"] if logits else [])]

@@ -18,9 +18,9 @@ def open_runtime(
     """Return the runtime of that name, ready for the plan; threads is for OpenVINO and
     TensorFlow Lite.
 
-    Without a name it is OpenVINO, TensorFlow Lite for what computes in integers, or TensorFlow for a module that OpenVINO cannot read; note then
-    receives a sentence about it. The model must be safe to run. Raises ModelError when the runtime
-    cannot read it.
+    Without a name it is OpenVINO, TensorFlow Lite for what computes in integers, or TensorFlow for
+    a module that OpenVINO cannot read; note then receives a sentence about it. The model must be
+    safe to run. Raises ModelError when the runtime cannot read it.
     """
     if plan.model.is_quantized:
         if named is not None:

@@ -1,8 +1,8 @@
 """Training of all of a network's weights, in training mode, with a state that is continued.
 
 Batch normalization uses the batches' own statistics, and dropout and path dropout are live. A run
-that was stopped, even killed, ends with the losses and weights of one that was not, on the same kind
-of CPU.
+that was stopped, even killed, ends with the losses and weights of one that was not, on the same
+kind of CPU.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class FineTuning:
     """A run whose state is in the folder work, which is made, or continued if it is there.
 
     Without weights the network begins with random ones. images are those to train on, larger than
-    the network's; held [n, size, size, 3] uint8 those to validate with, of classes truth [n]. Raises
-    OutputError where the folder is that of another run, and ModelError where the network does not
-    fit into memory.
+    the network's; held [n, size, size, 3] uint8 those to validate with, of classes truth [n].
+    Raises OutputError where the folder is that of another run, and ModelError where the network
+    does not fit into memory.
     """
 
     def __init__(

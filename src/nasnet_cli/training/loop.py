@@ -36,10 +36,10 @@ Evaluate = Callable[[keras.Model], dict[str, float]]
 class Settings:
     """Everything that a run depends on beside the images and the course.
 
-    auxiliary is the weight of the auxiliary head's loss; without a weight, and where the feature map
-    is too small for it, there is no such head. With ramps, path dropout grows from none at the first
-    step to its final value at the last. average_steps is the memory of the moving average in steps.
-    A checkpoint is kept, and a line logged, every checkpoint_steps; evaluation comes every
+    auxiliary is the weight of the auxiliary head's loss; without a weight, and where the feature
+    map is too small for it, there is no such head. With ramps, path dropout grows from none at the
+    first step to its final value at the last. average_steps is the memory of the moving average in
+    steps. A checkpoint is kept, and a line logged, every checkpoint_steps; evaluation comes every
     evaluate_steps and at the end.
     """
 

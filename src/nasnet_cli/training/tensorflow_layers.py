@@ -1,8 +1,8 @@
 """NASNet-A's Keras layers with faster training steps for TensorFlow on a CPU.
 
-They compute what the usual ones do. 1x1 convolutions are matrix products, whose gradients TensorFlow
-computes faster than a convolution's; batch normalisation is one fused operation; and the gradient of
-a depthwise kernel avoids oneDNN's slow path for maps that are small beside the kernel.
+They compute what the usual ones do. 1x1 convolutions are matrix products, whose gradients
+TensorFlow computes faster than a convolution's; batch normalisation is one fused operation; and the
+gradient of a depthwise kernel avoids oneDNN's slow path for maps that are small beside the kernel.
 
 oneDNN is off by default on AMD processors: set TF_ENABLE_ONEDNN_OPTS=1 before TensorFlow's import.
 """

@@ -2,11 +2,10 @@
 # ruff: noqa: PTH118
 """The line of an image in a manifest, and the way back from the line to the image.
 
-A line is a JSON object: path as it stands in the results; bytes and mtime_ns of the file, or of
-the archive that holds it. A member of an archive has the archive's path and its number among the
-archive's files, a remote object its store's version of it instead, and the whole url where path leaves out
-secrets of it. An input that could not be
-read when it was listed has its failure.
+A line is a JSON object: path as it stands in the results; bytes and mtime_ns of the file, or of the
+archive that holds it. A member of an archive has the archive's path and its number among the
+archive's files, a remote object its store's version of it instead, and the whole url where path
+leaves out secrets of it. An input that could not be read when it was listed has its failure.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ class Network:
 
     weights are float32 by their TF-Slim names, without the classification layer's when
     classification is false. labels are in the order of the classes, None where neither the source
-    nor ImageNet has any. module is the source itself where TensorFlow can run it as it is. activation makes
-    probabilities of the logits; input_range is that of the images where it is not the usual one
-    (values.py).
+    nor ImageNet has any. module is the source itself where TensorFlow can run it as it is.
+    activation makes probabilities of the logits; input_range is that of the images where it is not
+    the usual one (values.py).
     """
 
     name: str

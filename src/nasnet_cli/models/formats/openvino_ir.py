@@ -127,8 +127,8 @@ def _facts(graph: Any, card: Card | None, labels: Labels | None) -> Facts:
 
 
 def _check_xml(path: Path) -> None:
-    """Raise ModelError when a file is not XML or is nested deeper than a network, when a constant is
-    not whole, and when the .bin beside it is missing or ends before the weights do."""
+    """Raise ModelError when a file is not XML or is nested deeper than a network, when a constant
+    is not whole, and when the .bin beside it is missing or ends before the weights do."""
     from xml.parsers import expat
 
     from nasnet_cli.models.safety.constants import OPENVINO_BITS, check_bytes, refuse

@@ -47,8 +47,8 @@ class NotFetchedError(ModelError):
 def fetch_handle(handle: str, listener: ProgressListener) -> Path:
     """Return the folder of the model that a handle of tensorflow-hub's protocol stands for.
 
-    Raises DownloadError when it cannot be fetched, NotFetchedError without a network, ChecksumError when its bytes have changed and
-    ModelError when it is not a model.
+    Raises DownloadError when it cannot be fetched, NotFetchedError without a network, ChecksumError
+    when its bytes have changed and ModelError when it is not a model.
     """
     check_url(handle)
     name = store.entry_name(handle, handle)

@@ -111,8 +111,8 @@ def _check_strings(path: Path, name: str, count: int, content: memoryview) -> No
 
 
 def _sparse_count(sparsity: Table, shape: tuple[int, ...]) -> int:
-    """Return the number of values that a sparse tensor stores. Raises ValueError when its places lie
-    outside of its shape."""
+    """Return the number of values that a sparse tensor stores. Raises ValueError when its places
+    lie outside of its shape."""
     order = sparsity.numbers(_TRAVERSAL_ORDER, "i")
     blocks = sparsity.numbers(_BLOCK_MAP, "i")
     levels = list(sparsity.tables(_DIMENSIONS))

@@ -56,10 +56,10 @@ class PathDropout(keras.layers.Layer):
 class KerasLayers:
     """The set of layers in Keras.
 
-    A repeated scope reuses its layer, so one set can build the network for several input sizes
-    with the same weights. A subclass may name other classes of the same weights. Raises ModelError on
-    Keras' PyTorch backend: where a window's padding is uneven, as in all reductions of an even side,
-    it repeats the pixels at the edge and counts them in averages.
+    A repeated scope reuses its layer, so one set can build the network for several input sizes with
+    the same weights. A subclass may name other classes of the same weights. Raises ModelError on
+    Keras' PyTorch backend: where a window's padding is uneven, as in all reductions of an even
+    side, it repeats the pixels at the edge and counts them in averages.
     """
 
     conv2d = keras.layers.Conv2D
