@@ -135,6 +135,12 @@ def test_networks_without_room_and_states_of_other_runs_are_refused(tmp_path, mo
 
 
 @pytest.mark.slow
+def test_a_run_that_diverges_is_an_error(tmp_path):
+    with pytest.raises(ModelError, match=r"Training diverged in step \d: its loss is (nan|inf)"):
+        list(fine_tuning.tuning(tmp_path, rate=1e30).run(lambda _: None))
+
+
+@pytest.mark.slow
 def test_the_whole_network_is_trained(colours, tiny_module, nasnet, tmp_path):
     out = tmp_path / "model"
     arguments = ("train", colours, "--from", tiny_module, "--full", "--epochs", 2, "--out", out)

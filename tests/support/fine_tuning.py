@@ -37,8 +37,8 @@ def start_weights(spec: NASNetA) -> dict[str, np.ndarray]:
     return weights
 
 
-def tuning(work: Path, auxiliary: float = 0.4):
-    """Three epochs of four steps over 24 images of three colours."""
+def tuning(work: Path, auxiliary: float = 0.4, **settings: float):
+    """Three epochs of four steps over 24 images of three colours, with settings of Plan."""
     from nasnet_cli.training.finetune import FineTuning
     from nasnet_cli.training.image_sets import ImageSet
     from nasnet_cli.training.plan import Plan
@@ -55,6 +55,7 @@ def tuning(work: Path, auxiliary: float = 0.4):
         auxiliary=auxiliary,
         ramps=True,
         checkpoint_steps=CHECKPOINT_STEPS,
+        **settings,
     )
     return FineTuning(network, images, held, classes[::4], plan, work)
 
