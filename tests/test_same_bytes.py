@@ -13,16 +13,29 @@ from nasnet_cli.jobs.spec import JobSpec, RunOptions
 from support.killing import contents, make_pictures
 
 
-@pytest.mark.parametrize("labels", ["jsonl", "csv", "parquet", "sqlite"])
-@pytest.mark.parametrize("vectors", ["npy", "parquet"])
+@pytest.fixture(scope="module")
+def model(tiny_module, label_file):
+    return load_model(tiny_module, labels=label_file)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of 90 images, one of them broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    make_pictures(folder, 90)
+    return folder
+
+
+# Labels and vectors have writers of their own, so each format is here once or twice, not each pair.
+@pytest.mark.parametrize(
+    ("labels", "vectors"),
+    [("jsonl", "npy"), ("csv", "parquet"), ("parquet", "npy"), ("sqlite", "parquet")],
+)
 def test_files_have_the_same_bytes(
-    labels, vectors, tiny_module, label_file, tmp_path, cache_folder
+    labels, vectors, model, photos, tiny_module, label_file, tmp_path
 ):
     if "parquet" in (labels, vectors):
         pytest.importorskip("pyarrow")
-    photos = tmp_path / "photos"
-    make_pictures(photos, 90)
-    model = load_model(tiny_module, labels=label_file)
     work = JobSpec(("labels", "vectors"), model=str(tiny_module), labels=str(label_file), sure=0.3)
 
     def written(workers, batch_size):

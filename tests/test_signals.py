@@ -155,10 +155,11 @@ def test_a_runtime_that_opens_a_model(
     photo: Path,
     tiny_module: Path,
     whole_numbers: Path,
+    one_layer: Path,
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("tensorflow")
-    model = whole_numbers if runtime == "tflite" else tiny_module
+    model = {"tflite": whole_numbers, "tensorflow": one_layer}.get(runtime, tiny_module)
     mark = tmp_path / "mark"
     with started(
         [sys.executable, "-c", OPENING, method], "classify", photo, "-m", model,
@@ -177,6 +178,24 @@ def whole_numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lite") / "model.tflite"
     path.write_bytes(lite(quantized="uint8"))
     return path
+
+
+@pytest.fixture(scope="module")
+def one_layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel that TensorFlow loads at once; it takes seconds for a network's functions."""
+    pytest.importorskip("tensorflow")
+    from nasnet_cli.quiet import tf
+
+    module = tf.Module()
+    module.kernel = tf.Variable(tf.ones((3, 10)))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 32, 32, 3), tf.float32)])
+    def classify(images: Any) -> Any:
+        return {"default": tf.reduce_mean(images, [1, 2]) @ module.kernel}
+
+    folder = tmp_path_factory.mktemp("modules") / "one-layer"
+    tf.saved_model.save(module, str(folder), signatures={"image_classification": classify})
+    return folder
 
 
 def write_endless_model(path: Path) -> Path:
