@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -47,7 +48,10 @@ def hub(monkeypatch, labelled_module):
 
 @pytest.fixture
 def photo(tmp_path):
-    path = tmp_path / "photo.png"
+    return draw(tmp_path / "photo.png")
+
+
+def draw(path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
     return path
 
@@ -57,6 +61,22 @@ def config(tmp_path):
     path = tmp_path / "config" / "nasnet" / "config.toml"
     path.parent.mkdir(parents=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def compiled(nasnet, tmp_path_factory):
+    """A cache of a user who has used the built-in model, and nothing else."""
+    folder = tmp_path_factory.mktemp("compiled")
+    photo = draw(folder / "photo.png")
+    cache = folder / "cache"
+    nasnet("classify", photo, "-m", "builtin", expect=0, NASNET_CACHE_DIR=str(cache))
+    return cache
+
+
+@pytest.fixture
+def warm_cache(compiled, cache_folder):
+    """The test's own cache, with the built-in model, which takes a second to compile."""
+    return Path(shutil.copytree(compiled, cache_folder, dirs_exist_ok=True))
 
 
 def model_of(out):
@@ -106,7 +126,9 @@ def test_inspect_of_a_published_name_fetches_nothing(nasnet, hub):
     assert fields["classes"] == 7 and fields["signatures"]
 
 
-def test_the_default_is_used_until_another_is_named(nasnet, hub, photo, tmp_path, labelled_module):
+def test_the_default_is_used_until_another_is_named(
+    nasnet, hub, photo, tmp_path, labelled_module, warm_cache
+):
     first, second, third = (tmp_path / f"{name}.jsonl" for name in "abc")
     nasnet("classify", photo, "-o", first, expect=0)
     assert model_of(first) == "built-in"
@@ -129,7 +151,9 @@ def test_the_default_is_used_until_another_is_named(nasnet, hub, photo, tmp_path
     assert model_of(third) == "built-in"
 
 
-def test_a_job_in_shards_is_refused_too_with_another_model(nasnet, hub, photo, tmp_path):
+def test_a_job_in_shards_is_refused_too_with_another_model(
+    nasnet, hub, photo, tmp_path, warm_cache
+):
     job = ("classify", photo, "-o", tmp_path / "job", "--shards", 1)
     nasnet(*job, expect=0)
     nasnet("models", "default", "imagenet-mobile", expect=0)
@@ -178,7 +202,7 @@ def test_the_rest_of_the_file_stays_also_through_a_link(nasnet, config, tmp_path
         (b'model = "\xff"', "is not UTF-8"),
     ],
 )
-def test_a_wrong_file_is_named_and_never_ignored(nasnet, config, photo, content, words):
+def test_a_wrong_file_is_named_and_never_ignored(nasnet, config, photo, content, words, warm_cache):
     config.write_bytes(content)
     for command in (["classify", photo], ["inspect"], ["models"], ["models", "default", "builtin"]):
         error = nasnet(*command, expect=1).stderr
@@ -202,7 +226,7 @@ def test_help_needs_no_configuration(nasnet, config):
     nasnet("classify", "--help", expect=0)
 
 
-def test_the_built_in_model_introduces_itself_once_a_day_on_a_terminal(photo, cache_folder):
+def test_the_built_in_model_introduces_itself_once_a_day_on_a_terminal(photo, warm_cache):
     def noted(*options):
         session = run_on_terminal([*NASNET, "classify", photo, *options], stdout_too=True)
         assert session.exit_code == 0
@@ -214,12 +238,12 @@ def test_the_built_in_model_introduces_itself_once_a_day_on_a_terminal(photo, ca
     assert "top-1" in about and better.endswith("nasnet models default imagenet-mobile")
     assert max(len(about), len(better)) < 100
     assert noted() == []
-    stamp = cache_folder / "introduced"
+    stamp = warm_cache / "introduced"
     os.utime(stamp, (time.time() - 90_000,) * 2)
     assert len(noted()) == 2
 
 
-def test_in_a_pipe_there_is_no_introduction(nasnet_process, photo):
+def test_in_a_pipe_there_is_no_introduction(nasnet_process, photo, warm_cache):
     done = nasnet_process("classify", photo, expect=0)
     assert "built-in" not in done.stderr and done.stderr.count("\n") == 1
 
