@@ -127,12 +127,16 @@ def test_without_top(tiny_spec, tmp_path):
     assert is_golden(weights, tiny_spec, classification=False)
 
 
+@pytest.fixture(scope="module")
+def base(tiny_spec):
+    return tiny_nasnet("keras", tiny_spec, include_top=False, pooling="avg")
+
+
 @pytest.mark.parametrize("name", ["tuned.h5", "tuned.keras", "tuned.weights.h5"])
 @pytest.mark.parametrize("nested", [False, True])
-def test_fine_tuned_model_with_another_head(name, nested, tiny_spec, tmp_path):
+def test_fine_tuned_model_with_another_head(name, nested, base, tiny_spec, tmp_path):
     import keras
 
-    base = tiny_nasnet("keras", tiny_spec, include_top=False, pooling="avg")
     head = keras.layers.Dense(3, name="my_head", activation="softmax")
     if nested:
         images = keras.Input((32, 32, 3))
