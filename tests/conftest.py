@@ -15,6 +15,9 @@ from typing import Any
 import hypothesis
 import pytest
 
+from nasnet_cli.jobs.spec import JobSpec
+from nasnet_cli.model import Model
+from nasnet_cli.models.listener import ProgressListener
 from nasnet_cli.network.spec import CIFAR, MOBILE, NASNetA
 from support import cli, disks, rights
 from support.modules import TINY, copy_of_exports, copy_of_module, write_labels
@@ -151,6 +154,27 @@ def runtime_files(
 def small_cifar() -> NASNetA:
     """A network with the stem, the raw first cell and the path dropout of the cifar size."""
     return replace(CIFAR, cells_per_stage=1, filters=8)
+
+
+@pytest.fixture(scope="module")
+def models_opened_once() -> Iterator[None]:
+    """Have a file's runs share the open models: for tests of states and outputs.
+
+    To open a model takes longer than all that a small run does with it.
+    """
+    open_model, opened = JobSpec.open_model, dict[str, Model]()
+
+    def open_once(spec: JobSpec, *listener: ProgressListener) -> Model:
+        place = Path(spec.model).resolve() if spec.model else None
+        settings = (spec.labels, spec.preprocessing, spec.runtime, spec.precision)
+        key = repr((place, *settings, spec.allow_unsafe_ops))
+        if key not in opened:
+            opened[key] = open_model(spec, *listener)
+        return opened[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JobSpec, "open_model", open_once)
+        yield
 
 
 @pytest.fixture

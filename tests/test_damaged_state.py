@@ -19,10 +19,10 @@ from nasnet_cli.jobs.run import run_to_files
 from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.jobs.state_file import state_path
 from nasnet_cli.jobs.state_rows import _checksum
-from nasnet_cli.model import Model
-from nasnet_cli.models.listener import ProgressListener
 from support.cli import Result
 from support.killing import make_pictures
+
+pytestmark = pytest.mark.usefixtures("models_opened_once")
 
 ODD = st.sampled_from(
     [None, -1, 0, 2**31, 2**63 - 1, 1e308, "", "\0", "x" * 70_000, b"", b"\xff" * 11, bytes(4096)]
@@ -33,22 +33,6 @@ KINDS = ("labels", "vectors")
 COMMAND = ("classify", "photos", "-m", "module", "-o", "a.csv", "--embed", "a.npy")
 # All that a run writes, beside its state.
 OUTPUTS = ("a.csv", "a.npy", "a.jsonl")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_model() -> Iterator[None]:
-    """All runs share the open model: to open it takes longer than all that they do with it."""
-    open_model, opened = JobSpec.open_model, list[Model]()
-
-    def open_once(spec: JobSpec, *listener: ProgressListener) -> Model:
-        assert spec.model == "module"
-        if not opened:
-            opened.append(open_model(spec, *listener))
-        return opened[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JobSpec, "open_model", open_once)
-        yield
 
 
 @pytest.fixture(scope="module")

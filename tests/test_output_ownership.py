@@ -17,6 +17,8 @@ from nasnet_cli.jobs.state_file import state_path
 from support.cli import WATCHDOG
 from support.killing import KILL, contents, eager, run
 
+pytestmark = pytest.mark.usefixtures("models_opened_once")
+
 # A run that is killed after so many rows, which are on disk.
 KILLED = eager(4, f"state._COMMIT_SECONDS = 0.0; add(*arguments); {KILL}")
 

@@ -18,6 +18,8 @@ from nasnet_cli.jobs.state import State
 from support.cli import WATCHDOG
 from support.killing import run
 
+pytestmark = pytest.mark.usefixtures("models_opened_once")
+
 
 def draw(path: Path, seed: int) -> None:
     """Write an image whose file has the same size for every seed."""
