@@ -338,11 +338,12 @@ def _no_dash(path: str) -> str:
 
 def _about(source: str, format_: str) -> dict[str, Any]:
     """Return what a result file says of its model and preprocessing, as far as it does."""
-    from nasnet_cli.kept_files import parse_json
+    from nasnet_cli.kept_files import parse_object
     from nasnet_cli.results.formats import FORMATS
 
     try:
-        meta = parse_json(FORMATS[format_].read_meta(Path(source)))  # type: ignore[index]
+        data = FORMATS[format_].read_meta(Path(source))  # type: ignore[index]
+        meta = parse_object(data, {"model": dict, "preprocessing": dict})
         return {name: meta[name] for name in ("model", "preprocessing")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
