@@ -76,7 +76,7 @@ def test_full_disk_leaves_no_partial_file_and_can_be_resumed(
     assert contents(small_disk) == contents(clean)
 
 
-@pytest.mark.parametrize("form", ["tf1-hub", pytest.param("saved-model", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["tf1-hub", "saved-model"])
 def test_full_disk_while_tensorflow_writes(form, nasnet, tiny_module, small_disk):
     (small_disk / "ballast").write_bytes(bytes(free_bytes(small_disk) - 20_000))
     arguments = ("--format", form, "-m", tiny_module)
