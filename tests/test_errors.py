@@ -41,10 +41,8 @@ def test_what_the_system_has_run_out_of_is_named() -> None:
     assert problem(ModelError("It says bad_alloc.", "")) is None
 
 
-def test_a_process_without_file_handles_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # whose file it could not open
+@pytest.mark.usefixtures("uncovered")  # it could not open the file of coverage
+def test_a_process_without_file_handles_says_so(tmp_path: Path) -> None:
     Image.linear_gradient("L").save(tmp_path / "a.jpg")
     code = (
         "import os, resource, sys\n"
