@@ -225,6 +225,15 @@ def tests_own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_log_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process that a test starts inherits what JAX sets where TensorFlow was imported by a test.
+
+    nasnet itself imports TensorFlow with a level of its own, at which it is quiet.
+    """
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def openings_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No model opens while the next test, or the end of monkeypatch, changes the environment."""
     yield
