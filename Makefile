@@ -27,7 +27,7 @@ test-all: $(TOOLS)
 	$(PYTEST)
 
 # The tests in another order each time; make test-random SEED=N repeats one.
-test-random: SEED := $(shell date +%s)
+test-random: SEED = $(shell date +%s)
 test-random: $(TOOLS)
 	$(PYTEST) -m "not slow" --random-order --random-order-seed $(SEED)
 

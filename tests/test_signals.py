@@ -26,6 +26,7 @@ from support.cli import NASNET, WATCHDOG
 from support.loopback import serving
 from support.others import lite
 from support.waiting import wait_until
+from test_safety import write_module
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 pytestmark = pytest.mark.linux
@@ -184,18 +185,7 @@ def whole_numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel that TensorFlow loads at once; it takes seconds for a network's functions."""
     pytest.importorskip("tensorflow")
-    from nasnet_cli.quiet import tf
-
-    module = tf.Module()
-    module.kernel = tf.Variable(tf.ones((3, 10)))
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 32, 32, 3), tf.float32)])
-    def classify(images: Any) -> Any:
-        return {"default": tf.reduce_mean(images, [1, 2]) @ module.kernel}
-
-    folder = tmp_path_factory.mktemp("modules") / "one-layer"
-    tf.saved_model.save(module, str(folder), signatures={"image_classification": classify})
-    return folder
+    return write_module(tmp_path_factory.mktemp("modules") / "one-layer", None)
 
 
 def write_endless_model(path: Path) -> Path:

@@ -58,9 +58,8 @@ def copy_of_exports(folder: Path, source: Path, kept: Path) -> Path:
     They are written as export does, without its comparison, which runs the source for each again:
     test_export.py has that, and test_runtime_files.py compares these files with their source.
     """
-    from nasnet_cli.models.card import card_texts
     from nasnet_cli.models.convert import without_classification
-    from nasnet_cli.models.export import _card
+    from nasnet_cli.models.export import texts_of
     from nasnet_cli.models.formats.table import FORMATS
     from support.models import load_network
 
@@ -68,9 +67,8 @@ def copy_of_exports(folder: Path, source: Path, kept: Path) -> Path:
         new.mkdir()
         network = load_network(source)
         for start, written in (("", network), ("features-", without_classification(network))):
-            texts = card_texts(_card(written), written.labels)
             for form, name in FILES.items():
-                FORMATS[form].write(new / f"{start}{name}", written, texts, "f32")
+                FORMATS[form].write(new / f"{start}{name}", written, texts_of(written), "f32")
 
     return _copy_of_kept(kept, f"exports-{source.name}", folder, make)
 

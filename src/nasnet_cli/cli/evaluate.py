@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nasnet_cli.evaluation.outcome import Outcome
     from nasnet_cli.evaluation.tally import Tally
     from nasnet_cli.evaluation.truth import Truth
+    from nasnet_cli.results.formats import FormatName
 
 LABELS = "labels.jsonl"
 
@@ -336,14 +337,14 @@ def _no_dash(path: str) -> str:
     return "./-" if path == "-" else path
 
 
-def _about(source: str, format_: str) -> dict[str, Any]:
+def _about(source: str, format_: FormatName) -> dict[str, Any]:
     """Return what a result file says of its model and preprocessing, as far as it does."""
     from nasnet_cli.kept_files import parse_object
     from nasnet_cli.results.formats import FORMATS
 
+    fields = {"model": dict, "preprocessing": dict}
     try:
-        data = FORMATS[format_].read_meta(Path(source))  # type: ignore[index]
-        meta = parse_object(data, {"model": dict, "preprocessing": dict})
-        return {name: meta[name] for name in ("model", "preprocessing")}
+        meta = parse_object(FORMATS[format_].read_meta(Path(source)), fields)
+        return {name: meta[name] for name in fields}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -87,7 +87,7 @@ def export(
     with errors_in_words(out), hidden_folder(out) as staging:
         target = staging / out.name
         note(f"writing {entry.name}")
-        entry.write(target, written, card_texts(_card(written), written.labels), precision)
+        entry.write(target, written, texts_of(written), precision)
         note(f"comparing {out.name} with its source")
         images = probe_images(written.spec.image_size)
         outputs = entry.run(target, images, classification=classification)
@@ -99,6 +99,11 @@ def export(
             check_free(out, entry, overwrite)
         publish(staging, out, names)
     return check
+
+
+def texts_of(network: Network) -> dict[str, str]:
+    """Return the card and the labels to write with a network, by file name."""
+    return card_texts(_card(network), network.labels)
 
 
 def _card(network: Network) -> Card:

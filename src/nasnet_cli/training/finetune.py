@@ -163,11 +163,6 @@ class FineTuning:
                 # What is dropped depends on the step alone, not on the steps of this process.
                 generator.state.assign([self.plan.seed * 1000 + number, training.step])
             loss = training.train_step(model, images, targets)
-            if not math.isfinite(loss):
-                raise ModelError(
-                    f"Training diverged in step {training.step}: its loss is {loss}.",
-                    "Start over with another --seed (--overwrite), or train the last layer only.",
-                )
             self._losses.append(loss)
             self._progress.latest = self._snapshot()
             if training.step % self.plan.checkpoint_steps == 0:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from nasnet_cli.errors import ModelError
 from nasnet_cli.network.layers.keras import (
     KerasLayers,
     PathDropout,
@@ -146,7 +147,10 @@ class Training:
         return self._compiled[1]
 
     def train_step(self, model: keras.Model, images: np.ndarray, targets: np.ndarray) -> float:
-        """Train a model of trained_model on a batch and return the batch's loss."""
+        """Train a model of trained_model on a batch and return the batch's loss.
+
+        Raises ModelError when it is not finite.
+        """
         self.optimizer.learning_rate.assign(self.course.rate(self.step))
         if self.settings.ramps:
             for layer in model.layers:
@@ -158,6 +162,11 @@ class Training:
         loss = float(model.train_on_batch(images, both, return_dict=True)["loss"])
         self.step += 1
         self.seen += len(images)
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"Training diverged in step {self.step}: its loss is {loss}.",
+                "Start over with another --seed (--overwrite), or train the last layer only.",
+            )
         if self.step % self.average.every == 0:
             self.average.update(self.step, arrays(self.variables))
         return loss
