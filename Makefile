@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test test-all test-random test-portable coverage chaos signals train-kills soak fuzz bench lint docs man site lock format types clean
+.PHONY: demo test test-all test-random test-portable coverage chaos signals rounds train-kills soak fuzz bench lint docs man site lock format types clean
 
 demo: $(INSTALLED)
 	$(BIN)/nasnet classify examples/photos --format table --top 3
@@ -50,6 +50,13 @@ chaos: $(TOOLS)
 # Half an hour: 200 signals at random moments, each resumed.
 signals: $(TOOLS)
 	$(BIN)/python tests/faults/signals.py
+
+# An hour and more: 20 rounds of the tests that use threads, processes, signals or clocks.
+# make rounds N=3 LOAD=2 runs three, beside two busy loops.
+rounds: N = 20
+rounds: LOAD = 0
+rounds: $(TOOLS)
+	$(BIN)/python tests/faults/rounds.py --rounds $(N) --load $(LOAD)
 
 # Two runs of nasnet train --full, some 20 minutes each; one of them is killed five times.
 train-kills: $(TOOLS)
