@@ -21,8 +21,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 USES = re.compile(
-    r"threading|multiprocessing|Popen|\bsignal\b|nasnet_process|monotonic|timeout=|time\.time|os\.(kill|fork)"
-    r"|workers|support\.(killed_moves|killing|loopback|shards|terminal|waiting|\w+_(server|store))"
+    r"threading|multiprocessing|Popen|\bsignal\b|nasnet_process|monotonic|time\.time"
+    r"|os\.(fork|kill|pipe)"
+    r"|support\.(killed_moves|killing|loopback|shards|terminal|waiting|\w+_(server|store))"
 )
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),

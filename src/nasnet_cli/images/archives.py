@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
-from nasnet_cli.errors import InputError
+from nasnet_cli.errors import DamagedTarError, InputError
 from nasnet_cli.images.formats import has_image_suffix, signature
 from nasnet_cli.images.selection import Selection
 from nasnet_cli.images.source import FileStat, SkipCounter, Source, member_of, open_regular
-from nasnet_cli.strict_tar import DamagedTarError
 
 _ALL = Selection()
 # The first bytes of archives that cannot be read, and what they are.

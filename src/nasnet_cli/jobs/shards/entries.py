@@ -18,7 +18,6 @@ from typing import Any
 
 from nasnet_cli.errors import InputError
 from nasnet_cli.images.archives import NumberedMembers
-from nasnet_cli.images.remote import remote_source
 from nasnet_cli.images.source import MAX_BYTES, FileStat, Source, is_remote
 from nasnet_cli.kept_files import parse_json
 
@@ -76,6 +75,8 @@ def entry_sources(
                 found = Source(path, failure=changed)
             yield replace(found, path=path)
         elif is_remote(path):
+            from nasnet_cli.images.remote import remote_source
+
             yield remote_source(entry.get("url", path), entry.get("version"))
         else:
             yield Source(path, file=os.path.join(folder, path), stat=_stat(entry))
