@@ -42,7 +42,7 @@ test-portable: $(TOOLS)
 coverage: $(TOOLS)
 	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
 
-# Twenty minutes and more: runs over 20,000 pictures that are killed again and again.
+# Twenty minutes and more: runs over 20,000 images that are killed again and again.
 chaos: $(TOOLS)
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/faults/ray_chaos.py

@@ -51,7 +51,7 @@ PREPROCESSING = ["--resize", "stretch", "--crop-fraction", "0.875", "--resample"
 
 @dataclass(frozen=True)
 class Peer:
-    """A script, and the suffix of the form of the module that it reads where it needs another."""
+    """A script, and the suffix of the exported model that it reads, if it needs one."""
 
     script: str | None
     suffix: str = ""
@@ -117,7 +117,7 @@ class Workplace:
         return self._made(f"photos-{count}", material.copy_photos, source, count)
 
     def model(self, model: str, suffix: str) -> Path:
-        """The module, or what it is as a file with that suffix."""
+        """Return the module, or its export with that suffix."""
         write = material.write_builtin if model == "built-in" else material.write_mobile
         module = self._made(model, write)
         if not suffix:
@@ -136,7 +136,7 @@ def command(peer: str, place: Workplace, model: str, photos: Path, out: Path) ->
 
 
 def run(arguments: list[str], log: Path, **variables: str) -> tuple[float, float, float]:
-    """Wall seconds, processor seconds and peak megabytes of a whole process, which must succeed."""
+    """Return wall seconds, CPU seconds and peak MB of a whole process, which must succeed."""
     with log.open("w") as file:
         start = time.perf_counter()
         child = subprocess.Popen(
@@ -151,7 +151,7 @@ def run(arguments: list[str], log: Path, **variables: str) -> tuple[float, float
 
 
 def best_labels(out: Path) -> dict[str, int]:
-    """The index of the best class of each photo, by the photo's name."""
+    """Return the index of each photo's best class, by the photo's name."""
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     return {
         Path(row["path"]).name: row["top"][0] if "top" in row else row["predictions"][0]["index"]
@@ -181,14 +181,14 @@ def measure(place: Workplace, model: str, case: str, peers: list[str], runs: int
 
 
 def warm_up(place: Workplace, model: str, peers: list[str]) -> None:
-    """Fills the caches: of files, and of compiled models."""
+    """Fill the caches of files and of compiled models."""
     for peer in peers:
         out = place.folder / "out.jsonl"
         run(command(peer, place, model, place.photos("one"), out), place.folder / "log")
 
 
 def openvino_rates(place: Workplace, model: str, seconds: int) -> dict[str, float]:
-    """Pictures a second of the model alone, in OpenVINO's benchmark_app and in the peer by hand."""
+    """Return images per second of the model alone, in benchmark_app and in the openvino peer."""
     at, log, size = place.model(model, ".xml"), place.folder / "log", SIZES[model]
     app = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(at), "-t", str(seconds)]
     app += ["-hint", "none", "-nstreams", str(os.cpu_count()), "-infer_precision", "f32"]
@@ -203,7 +203,7 @@ def openvino_rates(place: Workplace, model: str, seconds: int) -> dict[str, floa
 
 
 def table(found: list[Measured], counts: dict[str, int]) -> Table:
-    """The medians as people read them."""
+    """Return the medians as a table to read."""
     shown = Table("Model", "Photos", "Peer", box=None, pad_edge=False)
     for name in ("Seconds", "CPU", "Peak MB", "Same label", "Times nasnet"):
         shown.add_column(name, justify="right")
@@ -268,7 +268,7 @@ def main() -> None:
     for model, rate in rates.items():
         share = rate["by_hand"] / rate["benchmark_app"]
         console.print(
-            f"{model} alone, pictures a second: openvino {rate['by_hand']:.0f}, "
+            f"{model} alone, images per second: openvino {rate['by_hand']:.0f}, "
             f"benchmark_app {rate['benchmark_app']:.0f} ({share:.0%})"
         )
     if given.json:

@@ -1,4 +1,4 @@
-"""Inputs of the benchmarks: photos under other names, twelve-megapixel photos, and modules."""
+"""Inputs of the benchmarks: copies of photos, 12-megapixel photos, and modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGE = (4000, 3000)
 
 
 def made(path: Path, make: Callable[..., None], *arguments: object) -> Path:
-    """The folder path, which make fills when it isn't there: whole or not at all."""
+    """Return the folder path. If it is missing, make fills it, whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     if not path.exists():
         print(f"making {path.name}", file=sys.stderr)
@@ -23,7 +23,7 @@ def made(path: Path, make: Callable[..., None], *arguments: object) -> Path:
 
 
 def copy_photos(folder: Path, photos: Path, count: int) -> None:
-    """Fills folder with count JPEGs: those below photos, again and again under other names."""
+    """Fill a folder with count JPEGs: copies of those below photos, under other names."""
     found = jpegs(photos)
     folder.mkdir(parents=True)
     for number in range(count):
@@ -31,8 +31,7 @@ def copy_photos(folder: Path, photos: Path, count: int) -> None:
 
 
 def enlarge_photos(folder: Path, photos: Path, count: int) -> None:
-    """Fills folder with count JPEGs of 12 megapixels: photos enlarged, with a camera's noise, and
-    of quality 92."""
+    """Fill a folder with count 12-megapixel JPEGs: photos enlarged, with noise, quality 92."""
     import numpy as np
     from PIL import Image
 
@@ -50,7 +49,7 @@ def enlarge_photos(folder: Path, photos: Path, count: int) -> None:
 
 
 def jpegs(photos: Path) -> list[Path]:
-    """The JPEGs below photos. Exits when there are none."""
+    """Return the JPEGs below photos. Exits if there are none."""
     found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if not found:
         sys.exit(f"There is no JPEG in {photos}. Name another folder with --photos.")
@@ -65,8 +64,7 @@ def write_builtin(folder: Path) -> None:
 
 
 def write_mobile(folder: Path) -> None:
-    """A module of the published mobile size, with weights by a formula: it is as fast as one that
-    is trained, and needs no download."""
+    """Write a module of the published mobile size with random weights, as fast as trained ones."""
     import numpy as np
 
     from nasnet_cli.models.formats.tf1_hub import write_tf1_hub

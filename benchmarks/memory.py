@@ -1,6 +1,6 @@
-"""Memory that nasnet takes: the figures of docs/performance.md.
+"""Peak memory of nasnet: the figures of docs/performance.md.
 
-Runs `nasnet classify` on folders of more and more photos, and on pictures of 100 megapixels, lists
+Runs `nasnet classify` on folders of more and more photos, and on images of 100 megapixels, lists
 a folder of a great many names, and prints the peak of all processes together of each.
 
     python benchmarks/memory.py --photos photos/ --folder /tmp/memory
@@ -20,7 +20,7 @@ import material
 
 HERE = Path(__file__).parent
 INTERVAL = 0.02  # seconds between two looks at the processes
-KINDS = {  # what Pillow is told for each kind of large picture
+KINDS = {  # what Pillow is told for each kind of large image
     "jpg": {"quality": 92},
     "progressive.jpg": {"quality": 92, "progressive": True},
     "png": {"compress_level": 1},
@@ -36,7 +36,7 @@ LIST = (
 
 
 def link_photos(folder: Path, photos: Path, count: int) -> None:
-    """Fills folder with count names of the JPEGs below photos."""
+    """Fill a folder with count links to the JPEGs below photos."""
     kept = folder.with_name("kept")
     shutil.rmtree(kept, ignore_errors=True)
     # Copies, again and again: file systems allow a file some ten thousand names.
@@ -49,7 +49,7 @@ def link_photos(folder: Path, photos: Path, count: int) -> None:
 
 
 def write_huge(folder: Path, photos: Path, side: int, count: int) -> None:
-    """Fills folder with count names of pictures of side x side pixels, one of each kind."""
+    """Fill a folder with count links to images of side x side pixels, one of each kind."""
     import numpy as np
     from PIL import Image
 
@@ -70,14 +70,14 @@ def write_huge(folder: Path, photos: Path, side: int, count: int) -> None:
 
 
 def write_names(folder: Path, count: int) -> None:
-    """Fills folder with count empty files."""
+    """Fill a folder with count empty files."""
     folder.mkdir(parents=True)
     for number in reversed(range(count)):  # so that their order has to be found
         os.close(os.open(folder / f"{number:07d}.jpg", os.O_CREAT | os.O_WRONLY))
 
 
 def family(pid: int) -> list[int]:
-    """A process and those that it has started, and they."""
+    """Return a process and all its descendants."""
     found = [pid]
     for one in found:
         try:
@@ -89,7 +89,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory_of(pid: int) -> int:
-    """A process' share of memory in kB: what several have in common counts once among them."""
+    """Return a process' proportional set size (PSS) in kB: shared pages count once among them."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -98,7 +98,7 @@ def memory_of(pid: int) -> int:
 
 
 def peak_of(*command: object) -> tuple[float, float]:
-    """Seconds and peak megabytes of a command and all that it starts; it must succeed."""
+    """Return the seconds and peak MB of a command and its descendants; it must succeed."""
     start, peak = time.monotonic(), 0
     child = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL)
     while child.poll() is None:
@@ -117,10 +117,10 @@ def options() -> argparse.Namespace:
     add("--photos", type=Path, default=HERE.parent / "examples" / "photos", help="JPEGs to link")
     add("--counts", type=int, nargs="*", default=[2000, 20000], help="of photos (2000 20000)")
     add("--names", type=int, default=1_000_000, help="in the folder that is listed (1000000)")
-    add("--huge", type=int, default=100, help="pictures of 100 megapixels (100)")
+    add("--huge", type=int, default=100, help="images of 100 megapixels (100)")
     add("--side", type=int, default=10_000, help="of each of them, in pixels (10000)")
     add("--workers", type=int, nargs="*", default=[1, 4], help="for them (1 4)")
-    add("--folder", type=Path, required=True, help="for the pictures, which stay there")
+    add("--folder", type=Path, required=True, help="for the images, which stay there")
     return parser.parse_args()
 
 
@@ -145,7 +145,7 @@ def main() -> None:
         write_huge, given.photos, given.side, given.huge,
     )  # fmt: skip
     for workers in given.workers:
-        what = f"classify {given.huge} pictures of {given.side}x{given.side}, {workers} workers"
+        what = f"classify {given.huge} images of {given.side}x{given.side}, {workers} workers"
         show(what, *classify, out, huge, "--workers", workers)
 
 

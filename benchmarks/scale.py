@@ -1,10 +1,10 @@
 """The cost of a job with shards for each image: the figures that docs/scale.md computes from.
 
-Makes small pictures, lists them, runs `nasnet classify --shard-size`, and prints as JSON: seconds
-and bytes for each picture of the listing, the manifest and the markers; the rate of the first and
+Makes small images, lists them, runs `nasnet classify --shard-size`, and prints as JSON: seconds
+and bytes for each image of the listing, the manifest and the markers; the rate of the first and
 of the last tenth of the shards; the peak of memory; and what running again costs when all is done.
 
-    python benchmarks/scale.py --pictures 100000 --folder /tmp/scale
+    python benchmarks/scale.py --images 100000 --folder /tmp/scale
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image
 
 IN_A_FOLDER = 1000
-KINDS = 500  # different pictures; more would only measure the making of them
+KINDS = 500  # different images; more would only measure the making of them
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """count JPEGs of 64 x 64 pixels, a thousand in a folder."""
+def make_images(folder: Path, count: int) -> None:
+    """Write count JPEGs of 64x64 pixels, a thousand to a folder."""
     random = np.random.default_rng(0)
     kinds = []
     for _ in range(KINDS):
@@ -44,7 +44,7 @@ def make_pictures(folder: Path, count: int) -> None:
 
 
 def run(*arguments: object) -> tuple[float, float]:
-    """Wall and processor seconds of a nasnet command, which must succeed."""
+    """Return the wall and CPU seconds of a nasnet command, which must succeed."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     command = [sys.executable, "-m", "nasnet_cli", *map(str, arguments)]
     subprocess.run(command, check=True, stdout=sys.stderr)
@@ -53,7 +53,7 @@ def run(*arguments: object) -> tuple[float, float]:
     return time.monotonic() - start, cpu
 
 
-def list_pictures(folder: Path, out: Path, shard_size: int) -> dict[str, float]:
+def list_images(folder: Path, out: Path, shard_size: int) -> dict[str, float]:
     """Measure the manifest alone, in a process that does nothing else."""
     code = (
         "import sys, time, resource\n"
@@ -81,22 +81,22 @@ def list_pictures(folder: Path, out: Path, shard_size: int) -> dict[str, float]:
 
 
 def size_of(paths: list[Path]) -> int:
-    """The bytes of all files."""
+    """Return the total size of files in bytes."""
     return sum(path.stat().st_size for path in paths)
 
 
 def rate(markers: list[Path]) -> float:
-    """Pictures a second between the first and the last of these markers."""
+    """Return images per second between the first and the last of these markers."""
     times = [path.stat().st_mtime for path in markers]
-    pictures: int = sum(json.loads(path.read_text())["pictures"] for path in markers[1:])
-    return pictures / (times[-1] - times[0])
+    images: int = sum(json.loads(path.read_text())["pictures"] for path in markers[1:])
+    return images / (times[-1] - times[0])
 
 
-def measure(folder: Path, pictures: int, shard_size: int, model: str | None) -> dict[str, object]:
+def measure(folder: Path, images: int, shard_size: int, model: str | None) -> dict[str, object]:
     photos, out = folder / "photos", folder / "job"
-    make_pictures(photos, pictures)
+    make_images(photos, images)
     shutil.rmtree(out, ignore_errors=True)
-    listing = list_pictures(photos, folder / "listed", shard_size)
+    listing = list_images(photos, folder / "listed", shard_size)
     job = ["classify", photos, "--out", out, "--shard-size", shard_size]
     job += ["--model", model] if model else []
     wall, cpu = run(*job)
@@ -105,7 +105,7 @@ def measure(folder: Path, pictures: int, shard_size: int, model: str | None) -> 
     again, _ = run(*job)
     merged, _ = run("merge", out, "--out", folder / "merged.jsonl", "--overwrite")
     return {
-        "pictures": pictures,
+        "images": images,
         "shards": len(markers),
         "processors": len(os.sched_getaffinity(0)),
         "listing": listing,
@@ -124,12 +124,12 @@ def measure(folder: Path, pictures: int, shard_size: int, model: str | None) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--shard-size", type=int, default=1000)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--model")
     given = parser.parse_args()
-    found = measure(given.folder, given.pictures, given.shard_size, given.model)
+    found = measure(given.folder, given.images, given.shard_size, given.model)
     print(json.dumps(found, indent=1))
 
 

@@ -1,4 +1,4 @@
-"""Trains the built-in model: a small NASNet-A with ImageNet's 1001 classes.
+"""Train the built-in model: a small NASNet-A with ImageNet's 1001 classes.
 
     python recipes/builtin.py begin DATA WORK MODULE
     python recipes/builtin.py train DATA WORK [COPY]

@@ -1,4 +1,4 @@
-"""Calibrates and measures a trained network on images that training never saw."""
+"""Calibrate and measure a trained network on images that training never saw."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def balanced(weights: dict[str, np.ndarray], prior: np.ndarray) -> dict[str, np.
     """Return the weights by their TF-Slim names without the classes' prior.
 
     A network has learnt how often each class came in training. The biases of the last layer lose
-    BALANCE times the logarithm of that, so that a class counts the same whether its pictures were
+    BALANCE times the logarithm of that, so that a class counts the same whether its images were
     many or few (logit adjustment, Menon et al., 2021).
     """
     name = "final_layer/FC/biases"

@@ -1,4 +1,4 @@
-"""Begins a network with another's weights and a new classification layer.
+"""Begin a network with another's weights and a new classification layer.
 
 The new layer is fitted to the features that the old network gives of augmented training images, so
 that training doesn't begin by destroying them.

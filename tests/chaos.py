@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from support.killing import NASNET, contents, make_pictures
+from support.killing import NASNET, contents, make_images
 
 FORMATS = [
     ("classify", "out.jsonl"),
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nasnet-chaos-") as name:
         folder = Path(name)
         photos, one = folder / "photos", folder / "one"
-        make_pictures(photos, given.images)
+        make_images(photos, given.images)
         one.mkdir()
         shutil.copy(photos / "000" / "000050.jpg", one)  # a broken one: each run exits with 3
         model = ["--model", given.model] if given.model else []
@@ -80,8 +80,8 @@ def main() -> None:
             clean.mkdir()
             killed.mkdir()
 
-            def nasnet(pictures: Path, out: Path, *more: str, command: str = command) -> list[str]:
-                return [*NASNET, command, str(pictures), "-o", str(out), "-q", *model, *more]
+            def nasnet(images: Path, out: Path, *more: str, command: str = command) -> list[str]:
+                return [*NASNET, command, str(images), "-o", str(out), "-q", *model, *more]
 
             startup = timed(nasnet(one, killed / out))
             for path in killed.iterdir():

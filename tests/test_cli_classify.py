@@ -29,7 +29,7 @@ def photos(tmp_path_factory):
     for i, name in enumerate(["a.jpg", "b.png", "below/c.jpg", "d.webp", "e.bmp"]):
         pixels = random.integers(0, 256, (4 + i, 6, 3), np.uint8)
         Image.fromarray(pixels).resize((90 + 20 * i, 70)).save(folder / name)
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -137,7 +137,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(nasnet, photos, tiny_modul
 
 
 def test_failing_inputs_have_error_rows(nasnet, photos, tiny_module, tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     whole = (photos / "a.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
     inputs = [tmp_path / "text.jpg", photos / "a.jpg", tmp_path / "cut.jpg", tmp_path / "gone.jpg"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# The tiny module's weights are random, so that all pictures are much alike to it.
+# The tiny module's weights are random, so that all images are much alike to it.
 NEAR = ("--threshold", 0.999)
 
 
@@ -22,8 +22,8 @@ def folder(tmp_path_factory):
     random = np.random.default_rng(5)
     for i in range(6):
         coarse = random.integers(0, 256, (4, 4, 3), np.uint8)
-        picture = Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)
-        picture.save(folder / "photos" / f"{i}.png")
+        image = Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)
+        image.save(folder / "photos" / f"{i}.png")
     photos = folder / "photos"
     Image.open(photos / "1.png").save(photos / "6.jpg", quality=60)
     Image.open(photos / "2.png").resize((80, 60)).save(photos / "7.png")

@@ -20,7 +20,7 @@ from nasnet_cli.jobs.spec import JobSpec
 from nasnet_cli.jobs.state_file import state_path
 from nasnet_cli.jobs.state_rows import _checksum
 from support.cli import Result
-from support.killing import make_pictures
+from support.killing import make_images
 
 pytestmark = pytest.mark.usefixtures("models_opened_once")
 
@@ -41,7 +41,7 @@ def place(
 ) -> Path:
     """A folder with images, their results, and in cut.db the state of a run that was cut short."""
     folder = tmp_path_factory.mktemp("cut")
-    make_pictures(folder / "photos", 60)
+    make_images(folder / "photos", 60)
     (folder / "module").symlink_to(tiny_module)
     nasnet(*COMMAND, expect=3, cwd=folder)  # some are broken
     for name in OUTPUTS:

@@ -26,11 +26,11 @@ from nasnet_cli.images.decode import read_size
 from nasnet_cli.similarity.index import open_index
 from support.vectors import near_groups
 
-# The tiny module's weights are random, so that all pictures are much alike to it.
+# The tiny module's weights are random, so that all images are much alike to it.
 NEAR = ("--threshold", 0.999)
 
 
-def picture(seed: int) -> Image.Image:
+def image(seed: int) -> Image.Image:
     """Make a smooth image, unlike that of any other seed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)
@@ -41,9 +41,9 @@ def photos(tmp_path):
     """Two folders. b/small.bmp is a/one.png made smaller, though with more bytes; two is alone."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    picture(0).save(tmp_path / "a/one.png", optimize=True)
-    picture(1).save(tmp_path / "a/two.png")
-    picture(0).resize((90, 68)).save(tmp_path / "b/small.bmp")
+    image(0).save(tmp_path / "a/one.png", optimize=True)
+    image(1).save(tmp_path / "a/two.png")
+    image(0).resize((90, 68)).save(tmp_path / "b/small.bmp")
     assert (tmp_path / "b/small.bmp").stat().st_size > (tmp_path / "a/one.png").stat().st_size
     return tmp_path
 
@@ -65,7 +65,7 @@ def test_the_image_of_most_pixels_stays(roles):
 
 
 def test_the_image_of_most_bytes_stays_among_equal_pixels(roles, photos):
-    picture(0).save(photos / "b/stored.png", compress_level=0)
+    image(0).save(photos / "b/stored.png", compress_level=0)
     expected = {"a/one.png": "duplicate", "b/small.bmp": "duplicate", "b/stored.png": "keep"}
     assert roles("a", "b") == expected
 
@@ -467,7 +467,7 @@ def test_each_duplicate_is_like_one_that_stays(
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "bmp", "tif", "avif", "jp2"])
 def test_sizes_are_read_from_headers(tmp_path, ending):
-    picture(0).save(tmp_path / f"x.{ending}")
+    image(0).save(tmp_path / f"x.{ending}")
     with (tmp_path / f"x.{ending}").open("rb") as stream:
         assert read_size(stream) == (120, 90)
 

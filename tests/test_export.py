@@ -50,9 +50,9 @@ def test_each_format_has_the_name_of_its_line_in_the_table():
     assert [entry.name for entry in FORMATS.values()] == list(FORMATS)
 
 
-def outputs(form, path, pictures):
+def outputs(form, path, images):
     """Return the outputs of a written file, by its own runtime."""
-    return FORMATS[form].run(path, pictures, classification=True)
+    return FORMATS[form].run(path, images, classification=True)
 
 
 def names_in(folder):
@@ -159,10 +159,10 @@ def test_export_of_each_format_prints_one_line(chain):
 def test_each_format_computes_the_same_as_the_first(labelled, chain, tiny_spec):
     """Not only what the one before it did, which is checked when it is made."""
     folder, _ = chain
-    pictures = golden.noise(2, tiny_spec.image_size)
-    first = outputs("tf1-hub", labelled, pictures)
+    images = golden.noise(2, tiny_spec.image_size)
+    first = outputs("tf1-hub", labelled, images)
     for form, name in NAMES.items():
-        assert compare(first, outputs(form, folder / name, pictures), 1e-4).passed, form
+        assert compare(first, outputs(form, folder / name, images), 1e-4).passed, form
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def test_keras_3_layouts(name, keras_3, tiny_spec, tmp_path):
     spec = network.spec
     weights = network.weights
     classification = network.classification
-    # Weights alone don't say for which size of pictures they are.
+    # Weights alone don't say for which size of images they are.
     size = 224 if "weights" in name else 32
     assert (spec, classification) == (replace(tiny_spec, image_size=size), True)
     assert is_golden(weights, tiny_spec)

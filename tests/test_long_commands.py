@@ -19,7 +19,7 @@ from nasnet_cli.images.source import SkipCounter, Source
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import run_to_files
 from nasnet_cli.jobs.spec import JobSpec
-from support.killing import make_pictures
+from support.killing import make_images
 
 
 def test_damaged_images_have_rows(tiny_module: Path, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_batch_without_a_model_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_rounds_of_a_soak(tiny_module: Path, tmp_path: Path) -> None:
-    make_pictures(tmp_path / "photos", 60)
+    make_images(tmp_path / "photos", 60)
     rounds = [soak.run_round(tmp_path / "photos", str(tiny_module), number) for number in (0, 1)]
     assert all(one.memory > 0 and one.files > 0 and one.rate > 0 for one in rounds)
 
@@ -48,7 +48,7 @@ def test_rounds_of_a_soak(tiny_module: Path, tmp_path: Path) -> None:
 def test_a_job_lets_go_of_its_model_at_its_end(
     is_cut: bool, tiny_module: Path, tmp_path: Path
 ) -> None:
-    make_pictures(tmp_path / "photos", 30)
+    make_images(tmp_path / "photos", 30)
     spec = JobSpec(("labels",), model=str(tiny_module))
     model = spec.open_model()
     is_held = weakref.ref(model)

@@ -11,14 +11,14 @@ import pytest
 
 from support import disks
 from support.cli import WATCHDOG
-from support.killing import EAGER, contents, make_pictures, run
+from support.killing import EAGER, contents, make_images, run
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of 200 images, two of them broken."""
     folder = tmp_path_factory.mktemp("photos")
-    make_pictures(folder, 200)
+    make_images(folder, 200)
     return folder
 
 

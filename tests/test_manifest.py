@@ -71,12 +71,12 @@ def test_shards_of_a_fixed_size(photos, tmp_path):
 
 
 @given(st.integers(0, 200), st.integers(1, 40))
-def test_shard_sizes_are_even(pictures, shards):
-    sizes = list(Cut(shards=shards).sizes(pictures))
-    assert sum(sizes) == pictures and len(sizes) == min(shards, pictures)
+def test_shard_sizes_are_even(images, shards):
+    sizes = list(Cut(shards=shards).sizes(images))
+    assert sum(sizes) == images and len(sizes) == min(shards, images)
     assert all(0 <= before - after <= 1 for before, after in pairwise(sizes))
-    sizes = list(Cut(shard_size=shards).sizes(pictures))
-    assert sum(sizes) == pictures and set(sizes[:-1]) <= {shards}
+    sizes = list(Cut(shard_size=shards).sizes(images))
+    assert sum(sizes) == images and set(sizes[:-1]) <= {shards}
 
 
 def test_same_list_gives_the_same_bytes(photos, tmp_path):
@@ -200,7 +200,7 @@ def test_manifest_of_another_version_is_refused(photos, tmp_path):
 
 def test_memory_is_flat(tmp_path):
     def many(count):
-        return (Source(f"a/long/name/of/a/picture/{i}.jpg", file=__file__) for i in range(count))
+        return (Source(f"a/long/name/of/a/image/{i}.jpg", file=__file__) for i in range(count))
 
     def peak(count):
         def make():

@@ -35,7 +35,7 @@ NAMES = [Label("n1", "one"), Label("n2", "two"), *(Label("", str(i)) for i in ra
 
 @pytest.fixture
 def module(tmp_path: Path) -> Path:
-    """A copy of the tiny module, of 8x8 pictures and 5 classes."""
+    """A copy of the tiny module, of 8x8 images and 5 classes."""
     return Path(shutil.copytree(TINY, tmp_path / "module"))
 
 

@@ -134,7 +134,7 @@ def test_keras_network_trains_as_the_reference_does():
 
 
 def _bessel(scope: str) -> float:
-    """n / (n - 1) for the values that one channel's statistics of two pictures are made of."""
+    """n / (n - 1) for the values that one channel's statistics of two images are made of."""
     sides = {
         "conv0_bn": 111,
         "cell_stem_1/final_path_bn": 56,

@@ -15,7 +15,7 @@ SHAPE = [2, 9, 8, 3]
 TO_FIRST, TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
-def pictures(shape=SHAPE):
+def images(shape=SHAPE):
     return np.random.default_rng(5).integers(0, 256, shape).astype(np.float32)
 
 
@@ -26,7 +26,7 @@ def run(model, data):
 
 def check(model, *, shape=SHAPE, within=0.0):
     """Rewrites the model, which must give the same as before, and counts its operations."""
-    data = pictures(shape)
+    data = images(shape)
     before = run(model, data)
     rewrite(model)
     after = run(model, data)

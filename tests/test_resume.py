@@ -25,7 +25,7 @@ from nasnet_cli.jobs.rows import Row
 from nasnet_cli.jobs.state import open_state
 from nasnet_cli.jobs.state_file import state_path
 from support.cli import WATCHDOG
-from support.killing import EAGER, KILL, contents, eager, make_pictures, run
+from support.killing import EAGER, KILL, contents, eager, make_images, run
 from support.waiting import wait_until
 
 
@@ -33,7 +33,7 @@ from support.waiting import wait_until
 def many(tmp_path_factory):
     """A folder of 300 images, three of them broken."""
     folder = tmp_path_factory.mktemp("many")
-    make_pictures(folder, 300)
+    make_images(folder, 300)
     return folder
 
 

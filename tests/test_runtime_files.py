@@ -203,7 +203,7 @@ class TestOthersFiles:
     """Files that export didn't write."""
 
     def onnx(self, path, shape, *, outputs=1, external=None, last="Identity"):
-        """A convolution to four channels, averaged: the mean colours of a picture."""
+        """A convolution to four channels, averaged: the mean colours of an image."""
         from onnx import TensorProto, helper, numpy_helper
 
         kernel = np.zeros((4, 3, 1, 1), np.float32)
@@ -315,7 +315,7 @@ class TestHostileXml:
 
     @pytest.fixture(scope="class")
     def whole(self, tmp_path_factory):
-        """The mean colours of a picture, and a weight of 36 bytes."""
+        """The mean colours of an image, and a weight of 36 bytes."""
         from nasnet_cli.quiet import openvino
         from openvino import opset13 as op  # isort: skip
 

@@ -26,7 +26,7 @@ SECRET = "a line that nobody may read"
 def write_module(
     folder: Path, act: Callable[[Any], Any] | None, helper: Any = None, reads: bool = False
 ) -> Path:
-    """A classifier of 8x8 pictures that does something else first.
+    """A classifier of 8x8 images that does something else first.
 
     With reads the logits are more by the length of the text that act gives, as TensorFlow leaves
     out reading what nobody wants.
@@ -91,13 +91,13 @@ NAMES = [*WRITERS, "DebugIdentityV2", "PyFunc", "EagerPyFunc", *READERS]
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     Image.fromarray(np.full((8, 8, 3), 100, np.uint8)).save(tmp_path / "a.png")
     return tmp_path / "a.png"
 
 
-def classify(picture: Path, module: Path, *options: str) -> Result:
-    return run_in_process("classify", picture, "-m", module, *options)
+def classify(image: Path, module: Path, *options: str) -> Result:
+    return run_in_process("classify", image, "-m", module, *options)
 
 
 def was_read(path: Path) -> bool:
@@ -111,7 +111,7 @@ def forget_reading(path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_unsafe_operation_is_refused_by_name(
-    name: str, picture: Path, tmp_path: Path, cache_folder: Path
+    name: str, image: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     target = tmp_path / "target"
     module = write_module(tmp_path / "module", attacks(target)[name])
@@ -120,7 +120,7 @@ def test_unsafe_operation_is_refused_by_name(
         target.write_text(SECRET)
         forget_reading(target)
     for runtime in ("openvino", "tensorflow"):
-        done = classify(picture, module, "--runtime", runtime)
+        done = classify(image, module, "--runtime", runtime)
         assert done.exit_code == 1 and done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert line.startswith(f"Error: The model {module} has operations that could touch files")
@@ -134,17 +134,17 @@ def test_unsafe_operation_is_refused_by_name(
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_allow_unsafe_ops_runs_operations_that_write(
-    name: str, picture: Path, tmp_path: Path, cache_folder: Path
+    name: str, image: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     module = write_module(tmp_path / "module", attacks(tmp_path / "target")[name])
-    done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
+    done = classify(image, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
     assert done.exit_code == 0, done.stderr
     assert '"status": "ok"' in done.stdout
     assert list(tmp_path.glob("target*"))
 
 
 def test_allow_unsafe_ops_runs_operations_that_read(
-    picture: Path, tmp_path: Path, cache_folder: Path
+    image: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     target = tmp_path / "target"
     target.write_text(SECRET)
@@ -154,7 +154,7 @@ def test_allow_unsafe_ops_runs_operations_that_read(
         pytest.skip("this file system doesn't keep the time of reading")
     forget_reading(target)
     module = write_module(tmp_path / "module", attacks(target)["ReadFile"], reads=True)
-    done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "--logits")
+    done = classify(image, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "--logits")
     assert done.exit_code == 0 and was_read(target)
     assert json.loads(done.stdout)["predictions"][0]["logit"] > len(SECRET)
 
@@ -211,18 +211,18 @@ def swapped(tmp_path: Path) -> Path:
 
 
 def test_interchangeable_function_with_an_unsafe_operation_is_refused(
-    swapped: Path, picture: Path, tmp_path: Path, cache_folder: Path
+    swapped: Path, image: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
-    done = classify(picture, swapped, "--runtime", "tensorflow")
+    done = classify(image, swapped, "--runtime", "tensorflow")
     assert done.exit_code == 1 and done.stdout == ""
     assert "WriteFile in the function __inference_harms" in done.stderr
     assert not (tmp_path / "target").exists()
-    done = classify(picture, swapped, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
+    done = classify(image, swapped, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
     assert done.exit_code == 0 and (tmp_path / "target").exists()
 
 
 def test_file_that_tensorflow_would_read_on_loading_is_not_read(
-    picture: Path, tmp_path: Path, cache_folder: Path
+    image: Path, tmp_path: Path, cache_folder: Path
 ) -> None:
     """TensorFlow reads it to tell the shape of a tensor that nothing uses."""
     from nasnet_cli.quiet import tf
@@ -244,15 +244,15 @@ def test_file_that_tensorflow_would_read_on_loading_is_not_read(
     module = write_module(tmp_path / "module", None)
     edited(module, lambda graph: graph.graph_def.library.function.append(unused))
     forget_reading(target)
-    done = classify(picture, module, "--runtime", "tensorflow")
+    done = classify(image, module, "--runtime", "tensorflow")
     assert done.exit_code == 1 and "ReadFile in the function unused" in done.stderr
     assert not was_read(target)
-    done = classify(picture, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
+    done = classify(image, module, "--runtime", "tensorflow", "--allow-unsafe-ops", "-q")
     assert done.exit_code == 0, done.stderr
     assert was_read(target)
 
 
-def test_text_form_is_refused(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
+def test_text_form_is_refused(image: Path, tmp_path: Path, cache_folder: Path) -> None:
     from google.protobuf import text_format
 
     from nasnet_cli.quiet import tf  # isort: skip
@@ -266,15 +266,15 @@ def test_text_form_is_refused(picture: Path, tmp_path: Path, cache_folder: Path)
     binary.unlink()
     assert tf.saved_model.contains_saved_model(str(module))  # TensorFlow itself would read it
     for options in ([], ["--runtime", "tensorflow"], ["--allow-unsafe-ops"]):
-        done = classify(picture, module, *options)
+        done = classify(image, module, *options)
         assert done.exit_code == 1 and "saved_model.pbtxt" in done.stderr
     assert not target.exists()
 
 
-def test_safe_model_runs(picture: Path, tmp_path: Path, cache_folder: Path) -> None:
+def test_safe_model_runs(image: Path, tmp_path: Path, cache_folder: Path) -> None:
     module = write_module(tmp_path / "module", None)
     outputs = {
-        classify(picture, module, "--runtime", runtime, "-q").stdout
+        classify(image, module, "--runtime", runtime, "-q").stdout
         for runtime in ("openvino", "tensorflow")
     }
     (output,) = outputs

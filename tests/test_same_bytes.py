@@ -10,7 +10,7 @@ from nasnet_cli.images.source import SkipCounter
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import run_to_files
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
-from support.killing import contents, make_pictures
+from support.killing import contents, make_images
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def model(tiny_module, label_file):
 def photos(tmp_path_factory):
     """A folder of 90 images, one of them broken."""
     folder = tmp_path_factory.mktemp("photos")
-    make_pictures(folder, 90)
+    make_images(folder, 90)
     return folder
 
 

@@ -296,9 +296,9 @@ def test_logits_are_never_taken_for_features(tmp_path: Path) -> None:
 
 
 def test_input_is_found_by_its_type(tmp_path: Path) -> None:
-    picture, flag = tensor("x:0", -1, 9, 9, 3), tensor("y:0", dtype=10)
+    image, flag = tensor("x:0", -1, 9, 9, 3), tensor("y:0", dtype=10)
     graph = meta_graph(
-        serving_default=signature({"a": flag, "b": picture}, {"o": tensor("o:0", -1, 2)})
+        serving_default=signature({"a": flag, "b": image}, {"o": tensor("o:0", -1, 2)})
     )
     read = read_saved_model(crafted.write(tmp_path, graph)).inference
     assert pick_signature(read, "classification").input.key == "b"

@@ -31,7 +31,7 @@ def album(tmp_path_factory):
     """Ten images and one file that is not an image."""
     folder = tmp_path_factory.mktemp("album")
     make_photos(folder, 10)
-    (folder / "0004b.png").write_text("no picture")
+    (folder / "0004b.png").write_text("no image")
     return folder
 
 

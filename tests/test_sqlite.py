@@ -104,9 +104,9 @@ def test_an_error_leaves_no_file(tmp_path):
 
 
 def test_classify_writes_it_and_resume_reads_it(nasnet, tiny_module, label_file, tmp_path):
-    from support.killing import make_pictures
+    from support.killing import make_images
 
-    make_pictures(tmp_path / "photos", 3)
+    make_images(tmp_path / "photos", 3)
     arguments = ("classify", "photos", "-m", tiny_module, "--labels", label_file)
     nasnet(*arguments, "-o", "labels.db", cwd=tmp_path, expect=0)
     lines = nasnet(*arguments, cwd=tmp_path, expect=0).rows

@@ -40,18 +40,18 @@ class Modules:
     expected: dict[str, np.ndarray]
 
 
-def pictures() -> np.ndarray:
-    """Six pictures [6, 32, 32, 3], blocks of colour and noise."""
+def sample_images() -> np.ndarray:
+    """Six images [6, 32, 32, 3], blocks of colour and noise."""
     both = np.concatenate([golden.blocks(3, SIZE), golden.noise(3, SIZE)])
     return np.asarray(both * 255, np.uint8)
 
 
 def values() -> np.ndarray:
-    return pictures().astype(np.float32) / np.float32(255)
+    return sample_images().astype(np.float32) / np.float32(255)
 
 
 def give_weights(network: Any) -> None:
-    """Weights with which outputs differ much from picture to picture and from class to class."""
+    """Weights with which outputs differ much from image to image and from class to class."""
     random = np.random.default_rng(4)
     for weight in network.weights:
         shape, name = weight.shape, weight.name
@@ -131,8 +131,8 @@ def tiny_saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(model: Model, *outputs: str) -> dict[str, np.ndarray]:
-    """A run of the six pictures in batches of four and two."""
-    batches = [pictures()[:4], pictures()[4:]]
+    """A run of the six images in batches of four and two."""
+    batches = [sample_images()[:4], sample_images()[4:]]
     runtime = model.runtime(outputs)  # type: ignore[arg-type]
     assert runtime.name == (model.runtime_name or "openvino")
     results = [runtime.submit(batch).result() for batch in batches]
@@ -208,9 +208,9 @@ def test_the_right_output_is_taken_in_every_process(modules: Modules, tmp_path: 
         "assert 'tensorflow' not in sys.modules\n"
         "np.savez(sys.argv[3], **got)\n"
     )
-    np.save(tmp_path / "pictures.npy", pictures())
+    np.save(tmp_path / "images.npy", sample_images())
     for turn in range(4):
-        arguments = [modules.folders["image signatures"], tmp_path / "pictures.npy"]
+        arguments = [modules.folders["image signatures"], tmp_path / "images.npy"]
         out = tmp_path / f"{turn}.npz"
         environment = {"NASNET_CACHE_DIR": str(tmp_path / f"cache {turn}"), "PATH": ""}
         subprocess.run([sys.executable, "-c", code, *arguments, out], check=True, env=environment)
@@ -319,7 +319,7 @@ def test_a_graph_of_tensorflow_1_with_serving_default_runs(
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
-    for number, pixels in enumerate(pictures()):
+    for number, pixels in enumerate(sample_images()):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
     return tmp_path / "photos"
 

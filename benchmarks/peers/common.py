@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def arguments() -> argparse.Namespace:
-    """model, photos (a folder), size (pixels a side), out (JSON lines)."""
+    """Parse model, photos (a folder), size (pixels a side) and out (JSON lines)."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("photos", type=Path)
@@ -21,7 +21,7 @@ def arguments() -> argparse.Namespace:
 
 
 def load(path: Path, size: int) -> np.ndarray:
-    """The central 87.5 % of each side, stretched: uint8 [size, size, 3]."""
+    """Return the central 87.5 % of each side, stretched: uint8 [size, size, 3]."""
     image = Image.open(path).convert("RGB")
     width, height = image.size
     box = (width / 16, height / 16, width * 15 / 16, height * 15 / 16)
@@ -29,7 +29,7 @@ def load(path: Path, size: int) -> np.ndarray:
 
 
 def write_top5(out: Path, names: list[str], logits: np.ndarray) -> None:
-    """A line for each picture: its name, and its five best classes with probabilities."""
+    """Write a line for each image: its name, and its five best classes with probabilities."""
     top = np.argsort(-logits, axis=1)[:, :5]
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = np.take_along_axis(odds / odds.sum(axis=1, keepdims=True), top, axis=1)

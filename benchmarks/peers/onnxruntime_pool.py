@@ -25,6 +25,6 @@ with ThreadPoolExecutor(os.cpu_count()) as pool:
     following = submit(batches[0])
     for i in range(len(batches)):
         current, following = following, submit(batches[i + 1]) if i + 1 < len(batches) else []
-        images = np.stack([picture.result() for picture in current]).astype(np.float32) / 255
+        images = np.stack([image.result() for image in current]).astype(np.float32) / 255
         logits.append(session.run(["logits"], {"images": images})[0])
 write_top5(given.out, [path.name for path in paths], np.concatenate(logits))

@@ -1,8 +1,8 @@
 """OpenVINO as a careful user writes it: asynchronous requests beside decoding in threads.
 
-A stream for each processor, requests of four pictures, bytes converted inside the model, and
+A stream for each processor, requests of four images, bytes converted inside the model, and
 OpenVINO's own cache of compiled models. With OPENVINO_RATE_SECONDS it runs only the model, on one
-batch again and again for that long, and prints pictures a second.
+batch again and again for that long, and prints images per second.
 """
 
 # ruff: noqa: E402
@@ -40,7 +40,7 @@ def compiled(path: Path, size: int) -> ov.CompiledModel:
 
 
 def decoded(paths: list[Path], size: int, pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
-    """The pictures in order, AHEAD of them under way."""
+    """Yield the decoded images in order, AHEAD of them under way."""
     under_way: deque[Future[np.ndarray]] = deque()
     for path in paths:
         under_way.append(pool.submit(load, path, size))

@@ -1,6 +1,6 @@
 """Kills a Ray job's workers and drivers, again and again, and compares its bytes with a clean run's.
 
-By hand, since it takes a quarter of an hour: python tests/faults/ray_chaos.py [pictures]
+By hand, since it takes a quarter of an hour: python tests/faults/ray_chaos.py [images]
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def chaos(folder: Path, photos: Path, command: str, format_: str) -> None:
 
 
 def main() -> None:
-    pictures = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    images = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_photos(folder / "photos", pictures)
+        make_photos(folder / "photos", images)
         for command, format_ in FORMATS:
             chaos(folder, folder / "photos", command, format_)
     print("All bytes are those of a clean run.")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support.killing import NASNET, contents, make_pictures
+from support.killing import NASNET, contents, make_images
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 BOUND_SECONDS = 2.0
@@ -55,7 +55,7 @@ def run_once(
     """
     found = Found()
     photos, clean, out = folder / "photos", folder / "clean", folder / "out"
-    make_pictures(photos, images)
+    make_images(photos, images)
     clean.mkdir()
     out.mkdir()
     more = ["-m", str(model)] if model else []

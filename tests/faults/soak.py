@@ -29,7 +29,7 @@ from nasnet_cli.images.source import SkipCounter
 from nasnet_cli.jobs.outputs import Target
 from nasnet_cli.jobs.run import run_to_files
 from nasnet_cli.jobs.spec import JobSpec, RunOptions
-from support.killing import make_pictures
+from support.killing import make_images
 
 RESUME_EVERY = 5
 GROWTH, RATE = 1.05, 0.8
@@ -107,7 +107,7 @@ def main() -> None:
     end = time.monotonic() + given.seconds
     with tempfile.TemporaryDirectory(prefix="nasnet-soak-") as name:
         photos = Path(name) / "photos"
-        make_pictures(photos, given.images)
+        make_images(photos, given.images)
         while time.monotonic() < end:
             rounds.append(run_round(photos, given.model, len(rounds)))
     print(f"{len(rounds)} rounds of {given.images:,} images in {given.seconds:,.0f} s")

@@ -39,7 +39,7 @@ def eager(row: int = 0, act: str = "pass") -> list[str]:
 EAGER = eager()
 
 
-def make_pictures(folder: Path, count: int, *, side: int = 64) -> None:
+def make_images(folder: Path, count: int, *, side: int = 64) -> None:
     """count different JPEGs, a thousand in a folder; one of each hundred is broken."""
     numbers = np.random.default_rng(0)
     for i in range(count):

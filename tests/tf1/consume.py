@@ -88,8 +88,8 @@ def inference(path, given):
     check("feature vectors are the reference's", worst < 1e-5, worst)
     check("image_classification is the default", np.array_equal(logits, again))
     check("the vector is its signature's default", np.array_equal(features, same))
-    check("the same pictures give the same", np.array_equal(logits, twice))
-    check("a picture alone gives the same", largest(alone[0], logits[-1]) < 1e-5)
+    check("the same images give the same", np.array_equal(logits, twice))
+    check("an image alone gives the same", largest(alone[0], logits[-1]) < 1e-5)
     check("logits are no probabilities", not np.allclose(logits.sum(1), 1, atol=1e-3))
     return features
 
