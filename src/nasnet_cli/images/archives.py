@@ -9,19 +9,11 @@ from functools import partial
 from typing import BinaryIO
 
 from nasnet_cli.errors import DamagedTarError, InputError
-from nasnet_cli.images.formats import has_image_suffix, signature
+from nasnet_cli.images.formats import has_image_suffix, packer, signature
 from nasnet_cli.images.selection import Selection
 from nasnet_cli.images.source import FileStat, SkipCounter, Source, member_of, open_regular
 
 _ALL = Selection()
-# The first bytes of archives that cannot be read, and what they are.
-_OTHER_ARCHIVES = (
-    (b"BZh", "compressed by bzip2"),
-    (b"\xfd7zXZ\0", "compressed by xz"),
-    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"Rar!\x1a\x07", "a RAR archive"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +220,8 @@ def _reader(path: str) -> Callable[[str], Iterable[Entry]]:
         return zip_entries
     if head.startswith(b"\x1f\x8b"):
         return partial(tar_entries, is_compressed=True)
-    for start, name in _OTHER_ARCHIVES:
-        if head.startswith(start):
-            raise InputError("unsupported", f"The archive is {name}, which nasnet does not read.")
+    if other := packer(head):
+        raise InputError("unsupported", f"The archive is packed by {other}. Unpack it first.")
     if is_tar(head):
         return tar_entries
     name = path.lower()
