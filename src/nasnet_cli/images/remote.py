@@ -60,7 +60,7 @@ def find_remote(url: str, selection: Selection, *, skips: SkipCounter) -> Iterat
     scheme = scheme_of(url)
     if scheme not in (*_WEB, *_STORES):
         known = ", ".join((*_WEB, *_STORES))
-        message = f"{scheme}:// is not among the places that can be read: {known}."
+        message = f"{scheme}:// cannot be read, only {known}. Download the images first."
         yield Source(shown(url), failure=InputError("unsupported", message))
         return
     location = _locate(url)
