@@ -56,10 +56,6 @@ class ExhaustedError(NasnetError):
     """The system has no memory, processes, threads or file handles left."""
 
 
-class DamagedTarError(Exception):
-    """A tar archive is damaged; the message says how, as a clause without a full stop."""
-
-
 class InputError(Exception):
     """One input has no result. kind is one of ERROR_KINDS, message a sentence or two.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import tarfile
 from typing import Self
 
-from nasnet_cli.errors import DamagedTarError
-
 _END_OF_ARCHIVE = tarfile.EOFHeaderError  # type: ignore[attr-defined]
 _END_OF_FILE = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
 _HEADER_ERROR = tarfile.HeaderError
@@ -19,6 +17,10 @@ _EXTENDED_HEADERS = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
+
+
+class DamagedTarError(Exception):
+    """The archive is damaged; the message says how, as a clause without a full stop."""
 
 
 class StrictTarInfo(tarfile.TarInfo):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
-from nasnet_cli.errors import DamagedTarError, InputError
+from nasnet_cli.errors import InputError
 from nasnet_cli.images.formats import has_image_suffix, packer, signature
 from nasnet_cli.images.selection import Selection
 from nasnet_cli.images.source import FileStat, SkipCounter, Source, member_of, open_regular
@@ -199,8 +199,6 @@ def _entries(path: str) -> Iterator[Entry | Source]:
         yield from _reader(path)(path)
     except InputError as failure:
         yield Source(path, failure=failure)
-    except DamagedTarError as error:
-        yield Source(path, failure=InputError("archive", f"The archive is damaged: {error}."))
     except MemoryError:
         raise
     # The boundary to zipfile, tarfile and the decompressors: on damaged bytes they raise their
@@ -218,10 +216,11 @@ def _reader(path: str) -> Callable[[str], Iterable[Entry]]:
         head = stream.read(512)
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         return zip_entries
-    if head.startswith(b"\x1f\x8b"):
+    packed_by = packer(head)
+    if packed_by == "gzip":
         return partial(tar_entries, is_compressed=True)
-    if other := packer(head):
-        raise InputError("unsupported", f"The archive is packed by {other}. Unpack it first.")
+    if packed_by:
+        raise InputError("unsupported", f"The archive is packed by {packed_by}. Unpack it first.")
     if is_tar(head):
         return tar_entries
     name = path.lower()

@@ -11,7 +11,7 @@ import tarfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Literal, NoReturn, cast
 
 from nasnet_cli.errors import InputError
@@ -19,7 +19,7 @@ from nasnet_cli.images.archives import Entry
 from nasnet_cli.images.formats import HEAD_BYTES
 from nasnet_cli.images.source import check_size, open_regular
 from nasnet_cli.images.spool import HeldBytes, spooled, steps
-from nasnet_cli.strict_tar import StrictTarInfo
+from nasnet_cli.strict_tar import DamagedTarError, StrictTarInfo
 
 _MAX_PADDING_BYTES = 1 << 17
 _STEP_BYTES = 1 << 20
@@ -44,7 +44,7 @@ def tar_entries(path: str, *, is_compressed: bool = False) -> Iterator[Entry]:
     """Yield the files in a tar, in its order; hard links as the files that they lead to."""
     links: dict[int, _Span | None] | None = None
     spans = _Spans(path, is_compressed)
-    with ExitStack() as stack:
+    with _damage_as_input_error(), ExitStack() as stack:
         blocks = _opened(path, is_compressed, stack)
         archive = stack.enter_context(tarfile.TarFile(fileobj=blocks, tarinfo=StrictTarInfo))
         for number, info in enumerate(_infos(archive)):
@@ -71,6 +71,14 @@ def tar_entries(path: str, *, is_compressed: bool = False) -> Iterator[Entry]:
                 yield entry(functools.partial(spans.head, span), _later(spans, span))
         # gzip checks its CRC at its end, which is behind a tar's padding.
         blocks.read(_MAX_PADDING_BYTES)
+
+
+@contextmanager
+def _damage_as_input_error() -> Iterator[None]:
+    try:
+        yield
+    except DamagedTarError as error:
+        raise InputError("archive", f"The archive is damaged: {error}.") from error
 
 
 def _fail(kind: Literal["archive", "unsupported"], message: str, *_: int) -> NoReturn:

@@ -18,9 +18,9 @@ from typing import BinaryIO, cast
 
 from nasnet_cli.atomic import hidden_folder
 from nasnet_cli.cache import cannot_write
-from nasnet_cli.errors import DamagedTarError, ModelError
+from nasnet_cli.errors import ModelError
 from nasnet_cli.results.text import printable
-from nasnet_cli.strict_tar import StrictTarInfo
+from nasnet_cli.strict_tar import DamagedTarError, StrictTarInfo
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 2**20
