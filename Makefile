@@ -56,7 +56,7 @@ signals: $(TOOLS)
 rounds: N = 20
 rounds: LOAD = 0
 rounds: $(TOOLS)
-	$(BIN)/python tests/faults/rounds.py --rounds $(N) --load $(LOAD)
+	$(BIN)/python tests/faults/rounds.py --rounds $(N) --load $(LOAD) $(PYTEST) -m "not slow"
 
 # Two runs of nasnet train --full, some 20 minutes each; one of them is killed five times.
 train-kills: $(TOOLS)
